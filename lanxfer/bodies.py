@@ -1,0 +1,230 @@
+"""Raw bytes between a socket and a file, with the disk in threads.
+
+``BodySender`` is a FileSender whose file is read ahead in a thread: bounded to
+what was announced, from an offset, digesting as it reads, closing its file,
+and with a name for each way it can end.  ``BodyWriter`` is its mirror image.
+Both hold a bounded number of bytes, whatever the size of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
+from twisted.protocols.basic import FileSender
+from twisted.python.failure import Failure
+
+from lanxfer.disk import Disk
+from lanxfer.errors import Internal, LanxferError, Lost
+from lanxfer.storage import Part
+from lanxfer.storage.sources import Source
+from lanxfer.wire import limits
+
+FLUSH_AFTER = 0.25
+"""Seconds that bytes of a slow body wait for more before they are written."""
+
+
+class BodySender(FileSender):
+    """Sends one file, as a pull producer that reads one unit ahead.
+
+    FileSender asks its file for the next chunk whenever the consumer wants
+    one; the file here is this object, which answers with what a thread has
+    read meanwhile.  When nothing is there yet the consumer's wish is kept and
+    fulfilled as soon as the thread is back.
+    """
+
+    CHUNK_SIZE = limits.UNIT
+
+    def __init__(self, disk: Disk, source: Source, offset: int) -> None:
+        self._disk = disk
+        self._source = source
+        self._left = source.size - offset
+        self._ahead: bytes | None = None
+        self._reading = False
+        self._hungry = False
+        self._stopped: LanxferError | None = None
+        self._finished: Deferred[str] = Deferred(lambda d: self.stop(Lost()))
+
+    def send(self, consumer: IConsumer) -> Deferred[str]:
+        """Begin; fires with the digest of the whole file when all of it was written.
+
+        Fails with SourceChanged or SourceUnreadable, with whatever ``stop`` was
+        called with, or with Lost when the consumer goes away.  In every case the
+        file is closed by then.
+        """
+        self._fetch()
+        sending = self.beginFileTransfer(self, consumer)
+        sending.addCallbacks(self._sent, self._failed)
+        return self._finished
+
+    def stop(self, error: LanxferError) -> None:
+        """Give up with ``error``; what the consumer was given already stays given."""
+        if self._stopped is None and self.deferred is not None:
+            self._stopped = error
+            self.consumer.unregisterProducer()
+            self.stopProducing()
+
+    # FileSender's file.
+
+    def read(self, size: int) -> bytes:
+        chunk, self._ahead = self._ahead or b"", None
+        return chunk
+
+    def _fetch(self) -> None:
+        if self._reading or self._ahead is not None or self._left == 0 or self._stopped:
+            return
+        self._reading = True
+        reading = self._disk.run(self._source.read, min(self._left, self.CHUNK_SIZE))
+        reading.addCallbacks(self._fetched, self._unreadable)
+
+    def _fetched(self, chunk: bytes) -> None:
+        self._reading = False
+        self._left -= len(chunk)
+        self._ahead = chunk
+        if self._stopped is not None:
+            self._close(Failure(self._stopped))
+        elif self._hungry:
+            self._hungry = False
+            self.resumeProducing()
+
+    def _unreadable(self, why: Failure) -> None:
+        self._reading = False
+        if self._stopped is None:
+            error = why.value if isinstance(why.value, LanxferError) else Internal()
+            self.stop(error)
+        else:
+            self._close(Failure(self._stopped))
+
+    # The pull producer.
+
+    def resumeProducing(self) -> None:
+        if self._ahead is None and (self._reading or self._left):
+            self._hungry = True
+            return
+        super().resumeProducing()
+        self._fetch()
+
+    def stopProducing(self) -> None:
+        if self._stopped is None:
+            self._stopped = Lost()
+        super().stopProducing()
+
+    def _sent(self, _: object) -> None:
+        checking = self._disk.run(self._check)
+        checking.addBoth(self._close)
+
+    def _check(self) -> str:
+        self._source.check_unchanged()
+        return self._source.digest()
+
+    def _failed(self, _: Failure) -> None:
+        # While a thread reads, the file is its; it is closed when the thread is back.
+        if not self._reading:
+            self._close(Failure(self._stopped or Lost()))
+
+    def _close(self, result: Any) -> None:
+        self._ahead = None
+        self._source.close()
+        if not self._finished.called:
+            self._finished.callback(result)
+
+
+class BodyWriter:
+    """Takes the bytes of one body and has them written in units.
+
+    Bytes may come before there is a part to write them to; ``waiting`` counts
+    those that are not on the disk yet.  ``on_written`` is told how many got
+    there, so that whoever granted the credit can grant more.  A slow body is
+    written every quarter of a second, so that its progress shows and a break
+    costs little.
+    """
+
+    def __init__(self, disk: Disk, clock: IReactorTime, on_written: Callable[[int], None]) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._on_written = on_written
+        self._flush: IDelayedCall | None = None
+        self._part: Part | None = None
+        self._chunks: list[bytes] = []
+        self._writing = 0
+        self._ended: tuple[str | None] | None = None
+        self._error: LanxferError | None = None
+        self._drained: Deferred[str | None] | None = None
+        self.waiting = 0
+
+    def received(self, data: bytes) -> None:
+        """Some of the body came."""
+        if self._error is None:
+            self._chunks.append(data)
+            self.waiting += len(data)
+            self._write()
+            if self._chunks and self._flush is None:
+                self._flush = self._clock.callLater(FLUSH_AFTER, self._write, True)
+
+    def ended(self, digest: str | None) -> None:
+        """All of it came."""
+        self._ended = (digest,)
+        self._write()
+
+    def fail(self, error: LanxferError) -> None:
+        """No more will come, or no more is wanted.
+
+        What came up to now is still written: a broken connection should not
+        cost bytes that had arrived.  After the end of the body it is too late
+        for this; whoever publishes has the last look.
+        """
+        if self._error is None and self._ended is None:
+            self._error = error
+            self._write()
+
+    def pour(self, part: Part) -> Deferred[str | None]:
+        """Write into ``part``; fires with the announced digest after the last byte is written.
+
+        Fails with what ``fail`` was called with or what the disk said; the part
+        is idle then.
+        """
+        self._part = part
+        self._drained = Deferred(lambda d: None)
+        self._write()
+        return self._drained
+
+    def _write(self, slow: bool = False) -> None:
+        if slow:
+            self._flush = None
+        if self._writing or self._part is None or self._drained is None:
+            return
+        over = self._ended is not None or self._error is not None
+        if self._chunks and (over or slow or self.waiting >= limits.UNIT):
+            chunks, self._chunks = self._chunks, []
+            self._writing = self.waiting
+            writing = self._disk.run(self._part.write, chunks)
+            writing.addCallbacks(self._wrote, self._unwritten)
+        elif over and not self._chunks:
+            self._finish(self._drained)
+
+    def _wrote(self, _: None) -> None:
+        size, self._writing = self._writing, 0
+        self.waiting -= size
+        self._on_written(size)
+        self._write()
+
+    def _unwritten(self, why: Failure) -> None:
+        size, self._writing = self.waiting, 0
+        self.waiting = 0
+        self._chunks.clear()
+        self._error = why.value if isinstance(why.value, LanxferError) else Internal()
+        self._on_written(size)
+        self._write()
+
+    def _finish(self, drained: Deferred[str | None]) -> None:
+        if drained.called:
+            return
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        if self._error is not None:
+            drained.errback(self._error)
+        elif self._ended is not None:
+            drained.callback(self._ended[0])

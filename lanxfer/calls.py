@@ -1,0 +1,340 @@
+"""Requests on one connection: those we answer, and those we wait for.
+
+``IncomingCall`` is what a command sees of the request it answers (the ``Call``
+of ``lanxfer.commands.table``); ``Exchange`` is what the asking side holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar, cast
+from zlib import crc32
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from lanxfer.bodies import BodySender, BodyWriter
+from lanxfer.disk import Disk
+from lanxfer.errors import BadHeader, Cancelled, LanxferError
+from lanxfer.outbox import Outbox, Turn
+from lanxfer.policy import Principal, Standing
+from lanxfer.registry import Transfer
+from lanxfer.storage import Part
+from lanxfer.storage.sources import Source
+from lanxfer.wire import limits
+from lanxfer.wire.packets import Args, Cancel, Do, End, Event, Go, Window
+from lanxfer.wire.packets import Part as PartPacket
+
+T = TypeVar("T")
+
+
+def as_deferred(waiting: Awaitable[T]) -> Deferred[T]:
+    """A Deferred for anything that can be awaited here."""
+    if isinstance(waiting, Deferred):
+        return waiting
+    return Deferred.fromCoroutine(cast("Coroutine[Deferred[Any], Any, T]", waiting))
+
+
+def settled(running: Deferred[Any]) -> Deferred[None]:
+    """Fires when ``running`` has, however that went, and leaves its result alone."""
+    told: Deferred[None] = Deferred(lambda d: None)
+
+    def tell(result: Any) -> Any:
+        if not told.called:
+            told.callback(None)
+        return result
+
+    running.addBoth(tell)
+    return told
+
+
+class IncomingCall:
+    """One request being answered; see ``lanxfer.commands.table.Call``.
+
+    ``on_moved`` is called whenever the bytes that wait for the disk become
+    fewer or more, so that the connection can stop and go on reading.
+    """
+
+    def __init__(
+        self,
+        do: Do,
+        principal: Principal,
+        data: bytes | None,
+        proves: bool,
+        outbox: Outbox,
+        disk: Disk,
+        clock: IReactorTime,
+        on_moved: Callable[[], None],
+    ) -> None:
+        self.id = do.id
+        self.name = do.name
+        self.args: Args = do.args
+        self.principal = principal
+        self.data = data
+        self.proves = proves
+        self.writer: BodyWriter | None = None
+        self._outbox = outbox
+        self._disk = disk
+        self._clock = clock
+        self._on_moved = on_moved
+        self._crc = 0
+        self._owed = 0
+        self._paused = False
+        self._ended = False
+        self._have: frozenset[int] = frozenset()
+        self._error: LanxferError | None = None
+        self._offset: Deferred[int] | None = None
+        self._waiting: Deferred[Any] | None = None
+        self._transfer: Transfer | None = None
+        self._part: Part | None = None
+
+    @property
+    def weight(self) -> int:
+        """Bytes of this call that are in memory."""
+        return len(self.data or b"") + (self.writer.waiting if self.writer else 0)
+
+    @property
+    def hungry(self) -> bool:
+        """Bytes ought to be coming: it was told to go, and is neither paused nor complete."""
+        return self.writer is not None and not self._ended and not self._paused
+
+    # The command's side.
+
+    def began(self, transfer: Transfer) -> None:
+        transfer.on_cancel = self.stop
+        transfer.on_pause = self._pause
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def shield(self, waiting: Awaitable[T]) -> Deferred[T]:
+        inner = as_deferred(waiting)
+        outer: Deferred[T] = Deferred(lambda d: inner.cancel())
+        if self._error is not None:
+            inner.cancel()
+            inner.addErrback(lambda why: None)
+            outer.errback(self._error)
+            return outer
+
+        def came(result: Any) -> None:
+            if self._waiting is outer:
+                self._waiting = None
+            if not outer.called:
+                outer.callback(result)
+
+        self._waiting = outer
+        inner.addBoth(came)
+        return outer
+
+    async def begin(self, have: Sequence[tuple[int, str]], args: Args) -> int:
+        self.check()
+        self.writer = BodyWriter(self._disk, self._clock, self._written)
+        self._offset = Deferred()
+        self._have = frozenset(offset for offset, _ in have)
+        chosen = self.shield(self._offset)
+        self._outbox.say(Go(self.id, limits.WINDOW, tuple(have), args))
+        self._on_moved()
+        return await chosen
+
+    async def pour(self, part: Part, transfer: Transfer) -> str | None:
+        assert self.writer is not None
+        self._transfer = transfer
+        self._part = part
+        return await self.writer.pour(part)
+
+    def tell(self, args: Args) -> None:
+        if not self._outbox.crowded:
+            self._outbox.say(Event(self.id, args))
+
+    @property
+    def crc32(self) -> str:
+        return f"{self._crc:08x}"
+
+    async def stopped(self) -> None:
+        await self.shield(Deferred())
+
+    # The connection's side.
+
+    def part(self, part: PartPacket) -> None:
+        """A part begins here; its bytes go to ``received``."""
+        self._choose(part.offset)
+
+    def received(self, data: bytes) -> None:
+        """Bytes of a part."""
+        assert self.writer is not None
+        self.writer.received(data)
+        if self.principal.standing is Standing.TICKET:
+            self._crc = crc32(data, self._crc)
+
+    def end(self, end: End) -> None:
+        """The sender said that was all."""
+        self._ended = True
+        self._choose(end.size if end.size in self._have else 0)
+        if self.writer is not None:
+            self.writer.ended(end.digest)
+
+    def stop(self, error: LanxferError) -> None:
+        """End this call with ``error`` at the next point where that loses nothing."""
+        if self._error is not None:
+            return
+        self._error = error
+        waiting, self._waiting = self._waiting, None
+        if self.writer is not None:
+            self.writer.fail(error)
+        if waiting is not None and not waiting.called:
+            waiting.cancel()
+            if not waiting.called:
+                waiting.errback(error)
+
+    def _choose(self, offset: int) -> None:
+        if self._offset is not None and not self._offset.called:
+            self._offset.callback(offset)
+
+    def _pause(self, paused: bool) -> None:
+        self._paused = paused
+        self._written(0)
+
+    def _written(self, size: int) -> None:
+        self._owed += size
+        if size and self._transfer is not None and self._part is not None:
+            self._transfer.progressed(self._part.position)
+        if self._owed >= limits.WINDOW // 4 and self.hungry and self._error is None:
+            self._outbox.say(Window(self.id, self._owed))
+            self._owed = 0
+        self._on_moved()
+
+
+@frozen
+class Answer:
+    """A good answer: its fields, and its body where it had one."""
+
+    args: Args
+    body: bytes = b""
+
+
+class Exchange:
+    """A request of ours on its way, until its one answer."""
+
+    def __init__(self, id: int, outbox: Outbox | None, on_event: Callable[[Args], None] | None):
+        self.id = id
+        self._outbox = outbox
+        self._on_event = on_event
+        self._outcome: Answer | LanxferError | None = None
+        self._waiting: list[Deferred[Answer]] = []
+        self._going: Deferred[Go] | None = None
+        self._go: Go | None = None
+        self._sender: BodySender | None = None
+        self._turn: Turn | None = None
+        self._gave_up: LanxferError | None = None
+
+    def answered(self) -> Deferred[Answer]:
+        """Fires with the Answer; fails with the LanxferError the other side named, or Lost.
+
+        Each caller has its own.  Cancelling it cancels the request there.
+        """
+        waiting: Deferred[Answer] = Deferred(lambda d: self.cancel(Cancelled()))
+        self._waiting.append(waiting)
+        self._tell()
+        return waiting
+
+    def going(self) -> Deferred[Go]:
+        """Fires with the Go of a file's receiver; fails as ``answered`` does.
+
+        An answer without a go is BadHeader.  Cancelling it cancels the request.
+        """
+        self._going = Deferred(lambda d: self.cancel(Cancelled()))
+        self._tell()
+        return self._going
+
+    def send_body(
+        self, disk: Disk, source: Source, offset: int, on_progress: Callable[[int], None]
+    ) -> Deferred[str]:
+        """Send the rest of ``source`` and its end; fires with the digest when all is written.
+
+        To be called after ``going`` fired.  Closes ``source``.  Fails as
+        ``BodySender.send`` does, or with the refusal; the answer still comes.
+        """
+        assert self._outbox is not None and self._go is not None
+        self._turn = Turn(self._outbox, self.id, offset, self._go.window, on_progress)
+        self._sender = BodySender(disk, source, offset)
+        sending = self._sender.send(self._turn)
+        over = self._outcome if isinstance(self._outcome, LanxferError) else self._gave_up
+        if over is not None:
+            self._sender.stop(over)
+        sending.addCallbacks(self._sent, self._unsent, callbackArgs=(source.size,))
+        return sending
+
+    def _sent(self, digest: str, size: int) -> str:
+        self._sender = None
+        if self._outcome is None and self._gave_up is None and self._outbox is not None:
+            self._outbox.say(End(self.id, size, digest))
+        return digest
+
+    def _unsent(self, why: Failure) -> Failure:
+        self._sender = None
+        if isinstance(why.value, LanxferError):
+            self.cancel(why.value)
+        return why
+
+    def pause(self, paused: bool) -> None:
+        """Hold our bytes back, or let them go on."""
+        if self._turn is not None:
+            self._turn.pause(paused)
+
+    def cancel(self, error: LanxferError) -> None:
+        """Tell the other side to give up; its answer is still waited for."""
+        if self._outcome is not None or self._gave_up is not None:
+            return
+        self._gave_up = error
+        if self._sender is not None:
+            self._sender.stop(error)
+        if self._outbox is not None:
+            self._outbox.say(Cancel(self.id, error.reason, error.code))
+
+    # The connection's side.
+
+    def go(self, go: Go) -> None:
+        self._go = go
+        self._tell()
+
+    def window(self, window: Window) -> None:
+        if self._turn is not None:
+            self._turn.grant(window.bytes)
+
+    def event(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event.args)
+
+    def end(self, outcome: Answer | LanxferError) -> None:
+        """The answer, or that the connection is gone."""
+        if self._outcome is not None:
+            return
+        if isinstance(outcome, Cancelled) and self._gave_up is not None:
+            outcome = self._gave_up  # the cause says more than its echo
+        self._outcome = outcome
+        if self._sender is not None:
+            error = outcome if isinstance(outcome, LanxferError) else BadHeader()
+            self._sender.stop(error)
+        self._tell()
+
+    def _tell(self) -> None:
+        outcome = self._outcome
+        if self._going is not None and not self._going.called:
+            if self._go is not None:
+                self._going.callback(self._go)
+            elif outcome is not None:
+                refused = outcome if isinstance(outcome, LanxferError) else BadHeader()
+                self._going.errback(refused)
+        if outcome is None:
+            return
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.called:
+                continue
+            if isinstance(outcome, LanxferError):
+                each.errback(outcome)
+            else:
+                each.callback(outcome)

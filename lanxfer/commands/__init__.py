@@ -1,0 +1,1 @@
+"""What a peer can ask for: one table for all dialects."""

@@ -1,0 +1,139 @@
+"""What is under way, and a say in it: the control commands, and hello and ping."""
+
+from __future__ import annotations
+
+from lanxfer.commands.table import Call, Node, Reply, command
+from lanxfer.errors import NotFound, UnsupportedVersion
+from lanxfer.policy import Standing, mine
+from lanxfer.transfers import Snapshot, as_row
+from lanxfer.wire import limits
+from lanxfer.wire.native import Fields
+from lanxfer.wire.packets import Args
+
+VERSION = "lanxfer/1"
+PAGE = 100
+"""Rows of one list answer at most (catalogue L09)."""
+
+
+@command("hello")
+async def hello(call: Call, node: Node) -> Reply:
+    """Agree on a version; what the other side calls itself proves nothing."""
+    fields = Fields(call.args)
+    spoken = fields.take_list("speaks", most=16)
+    fields.maybe_text("device", most=256)
+    if VERSION not in spoken:
+        raise UnsupportedVersion(f"This device speaks {VERSION}.")
+    return Reply(
+        {
+            "speaks": VERSION,
+            "device": node.device,
+            "limits": {
+                "inline": limits.INLINE_MAX,
+                "part": limits.PART_MAX,
+                "open": limits.OPEN_EXCHANGES,
+            },
+            "features": [],
+        }
+    )
+
+
+@command("ping")
+async def ping(call: Call, node: Node) -> Reply:
+    """Answer."""
+    return Reply()
+
+
+@command("pending_requests")
+async def pending_requests(call: Call, node: Node) -> Reply:
+    """What is under way and the caller's to see, oldest first, at most a page of it."""
+    if call.args.get("literal") is not None:
+        own = None
+        if call.principal.standing is not Standing.LEGACY_LOCAL:
+            caller = call.principal.name
+
+            def own(entry: Args) -> bool:
+                return entry.get("peer") == caller
+
+        return Reply(rows=node.polled.poll(own))
+    found = node.registry.pending(mine(call.principal))
+    return Reply({"total": len(found)}, rows=[as_row(each) for each in found[:PAGE]])
+
+
+@command("history")
+async def history(call: Call, node: Node) -> Reply:
+    """What is finished, newest first; ``before`` is the id the page before ended with."""
+    fields = Fields(call.args)
+    limit = fields.maybe_number("limit", most=PAGE) or PAGE
+    before = fields.maybe_text("before", most=64) or ""
+    peer = None if call.principal.standing is Standing.LOCAL else call.principal.name
+    found = await node.history(limit, before, peer)
+    return Reply(rows=[as_row(each) for each in found])
+
+
+def _id(call: Call) -> str:
+    return Fields(call.args).take_text("id", most=64)
+
+
+@command("cancel_request")
+async def cancel_request(call: Call, node: Node) -> Reply:
+    """Cancel a transfer of the caller's by id, or by the request id an ae peer gave it."""
+    request = call.args.get("rt_id")
+    id = request if isinstance(request, str) else _id(call)
+    try:
+        found = node.registry.cancel(id, mine(call.principal), "Cancelled on request.")
+    except NotFound:
+        raise NotFound(f"There is no such transfer: {id!r} not found/cancelled.") from None
+    return Reply({"state": found.state.value})
+
+
+@command("pause")
+async def pause(call: Call, node: Node) -> Reply:
+    """Hold a transfer back; it keeps its place and its bytes."""
+    transfer = node.registry.find(_id(call), mine(call.principal))
+    transfer.pause(True)
+    return Reply({"state": transfer.state.value})
+
+
+@command("resume")
+async def resume(call: Call, node: Node) -> Reply:
+    """Let a paused transfer go on."""
+    transfer = node.registry.find(_id(call), mine(call.principal))
+    transfer.pause(False)
+    return Reply({"state": transfer.state.value})
+
+
+@command("watch")
+async def watch(call: Call, node: Node) -> Reply:
+    """Tell of every change of the caller's transfers until it cancels; first, what is under way."""
+    visible = mine(call.principal)
+
+    def tell(snapshot: Snapshot) -> None:
+        if visible(snapshot):
+            call.tell({"transfer": as_row(snapshot)})
+
+    for each in node.registry.pending():
+        tell(each)
+    unsubscribe = node.registry.subscribe(tell)
+    try:
+        await call.stopped()
+    finally:
+        unsubscribe()
+    return Reply()
+
+
+@command("status")
+async def status(call: Call, node: Node) -> Reply:
+    """About this service, for its owner."""
+    return Reply(node.status())
+
+
+@command("send_file")
+async def send_file(call: Call, node: Node) -> Reply:
+    """Send a file or folder of this device to another one, for its owner (catalogue J20)."""
+    return Reply(await call.shield(node.send(call)))
+
+
+@command("send_message")
+async def send_message(call: Call, node: Node) -> Reply:
+    """Send a text to another device, for the owner of this one."""
+    return Reply(await call.shield(node.send(call)))

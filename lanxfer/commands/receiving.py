@@ -1,0 +1,260 @@
+"""recv_file, recv_slot and recv_message: what others send to this device."""
+
+from __future__ import annotations
+
+from lanxfer.commands.table import Call, Node, Reply, command
+from lanxfer.errors import (
+    BadHeader,
+    BadOffset,
+    Cancelled,
+    DigestMismatch,
+    Exists,
+    Internal,
+    LanxferError,
+    SourceChanged,
+    TooLarge,
+)
+from lanxfer.policy import Standing
+from lanxfer.registry import Transfer
+from lanxfer.storage import Facts, Part, Small, Store
+from lanxfer.storage.names import SafePath, part_key, safe_path, series_name, shown
+from lanxfer.transfers import Conflict, Direction, Kind, Offer, State, Stored
+from lanxfer.wire import limits
+from lanxfer.wire.native import Fields
+from lanxfer.wire.packets import Args
+
+_DISCARD = (Cancelled, SourceChanged, DigestMismatch, BadOffset)
+"""After these nothing remains of a file; after anything else it may be resumed."""
+
+PREVIEW = 200
+"""Characters of a message that lists show."""
+
+
+def outcome(error: LanxferError) -> State:
+    """The state a transfer ends in with this error."""
+    if isinstance(error, Cancelled):
+        return State.CANCELLED
+    return State.INTERRUPTED if error.retry else State.FAILED
+
+
+def read_offer(args: Args) -> Offer:
+    """The typed form of what recv_file was given; BadHeader names the field that is wrong."""
+    fields = Fields(args)
+    try:
+        kind = Kind(fields.maybe_text("kind", most=8) or "file")
+        policy = fields.maybe_text("conflict", most=16)
+        conflict = None if policy is None else Conflict(policy)
+    except ValueError:
+        raise BadHeader('"kind" or "conflict" is not one of the words there are.') from None
+    offer = Offer(
+        path=fields.take_text("path"),
+        size=fields.take_number("size"),
+        kind=kind,
+        mtime_ns=fields.maybe_number("mtime_ns"),
+        digest=fields.maybe_digest("blake3"),
+        executable=fields.take_flag("executable"),
+        conflict=conflict,
+        target=fields.maybe_text("target"),
+    )
+    if kind is Kind.MESSAGE or (kind is not Kind.FILE and offer.size):
+        raise BadHeader("A file has a size; a folder and a link have none.")
+    if (kind is Kind.LINK) is (offer.target is None):
+        raise BadHeader('A link has a "target", and nothing else has.')
+    return offer
+
+
+def _received(stored: Stored) -> Reply:
+    args: dict[str, object] = {
+        "stored": stored.path,
+        "size": stored.size,
+        "blake3": stored.digest,
+    }
+    if stored.already:
+        args["already"] = True
+    return Reply(args)
+
+
+@command("recv_file")
+async def recv_file(call: Call, node: Node) -> Reply:
+    """Take a file, a folder or a link; the answer is the receiver's word (protocol, "Received")."""
+    return await _take(call, node, read_offer(call.args))
+
+
+@command("recv_slot")
+async def recv_slot(call: Call, node: Node) -> Reply:
+    """Take the one file that a ticket was made for (protocol, "The ticket dialect")."""
+    args = call.args
+    slot = node.redeem(args["session"], args["file"], args["size"])
+    try:
+        reply = await _take(call, node, Offer(slot.path, args["size"]))
+    except BaseException as error:
+        slot.done.errback(error if isinstance(error, LanxferError) else Internal())
+        raise
+    stored = reply.args
+    slot.done.callback(Stored(stored["stored"], stored["size"], stored["blake3"]))
+    return Reply({**stored, "crc32": call.crc32})
+
+
+async def _take(call: Call, node: Node, offer: Offer) -> Reply:
+    if call.data is not None and (offer.kind is not Kind.FILE or len(call.data) != offer.size):
+        raise BadHeader("The body is not as long as the file was said to be.")
+    args = call.args
+    transfer = node.registry.open(
+        Direction.IN,
+        offer.kind,
+        call.principal.name,
+        shown(offer.path),
+        offer.size,
+        request=args.get("request", ""),
+        group=str(args.get("group", ""))[:64],
+        secure=call.principal.secure,
+        literal=args.get("literal"),
+    )
+    call.began(transfer)
+    try:
+        offer = await call.shield(node.consent(call.principal, offer, transfer.id))
+        path = node.place(call.principal, offer)
+        transfer.enter(State.ACCEPTED)
+        stored = await _store(call, node, offer, path, transfer)
+    except LanxferError as error:
+        transfer.retire(outcome(error), error=error)
+        raise
+    except BaseException:
+        transfer.retire(State.FAILED, error=Internal())
+        raise
+    transfer.retire(State.DONE, stored=stored)
+    return _received(stored)
+
+
+async def _store(
+    call: Call, node: Node, offer: Offer, path: SafePath, transfer: Transfer
+) -> Stored:
+    conflict = offer.conflict or Conflict.RENAME
+    key = part_key(call.principal.name, offer.path, offer.size, offer.mtime_ns)
+    if offer.kind is Kind.FOLDER:
+        return await node.in_thread(node.store.make_folder, path)
+    if offer.kind is Kind.LINK:
+        return await node.in_thread(node.store.make_link, path, offer.target or "", conflict)
+    data = call.data if offer.size else b""
+    if data is not None and call.proves:
+        if offer.digest is None:
+            raise BadHeader("A file that travels with its request needs its digest there.")
+        transfer.enter(State.COMMITTING)
+        return await node.store_small(Small(key, offer, path, conflict, data))
+    return await _stream(call, node, offer, path, conflict, key, transfer)
+
+
+async def _stream(
+    call: Call,
+    node: Node,
+    offer: Offer,
+    path: SafePath,
+    conflict: Conflict,
+    key: str,
+    transfer: Transfer,
+) -> Stored:
+    details: dict[str, object] = {"transfer": transfer.id}
+    if not call.proves:
+        path, conflict = await _unproved(node, offer, path, conflict, details)
+    await call.shield(node.receiving())
+    try:
+        part = await node.in_thread(node.store.open_part, key, offer, path, conflict)
+        return await _fill(call, node, offer, part, details, transfer)
+    finally:
+        node.received()
+
+
+async def _fill(
+    call: Call,
+    node: Node,
+    offer: Offer,
+    part: Part,
+    details: dict[str, object],
+    transfer: Transfer,
+) -> Stored:
+    try:
+        call.check()
+        if call.proves:
+            offset = await call.begin(await node.in_thread(part.have), details)
+        else:
+            # The ae rule: the length that is there is the offset, and nothing
+            # proves it.  A part that is full already is begun anew.
+            held = part.held if part.held < offer.size else 0
+            offset = await call.begin([(held, "")], details)
+        await node.in_thread(part.begin, offset, call.proves)
+        transfer.enter(State.MOVING)
+        transfer.progressed(offset)
+        digest = await call.pour(part, transfer)
+        call.check()
+        transfer.enter(State.COMMITTING)
+        return await node.in_thread(part.publish, digest)
+    except BaseException as error:
+        # A ticket is good once, so what it began can never be resumed.
+        over = isinstance(error, _DISCARD) or call.principal.standing is Standing.TICKET
+        close = part.discard if over else part.keep
+        await node.in_thread(close)
+        raise
+
+
+async def _unproved(
+    node: Node, offer: Offer, path: SafePath, conflict: Conflict, details: dict[str, object]
+) -> tuple[SafePath, Conflict]:
+    """The ae rules about what is there already: same length is complete, longer is an error."""
+    if conflict is Conflict.SERIES:
+        path = await node.in_thread(_next_of_series, node.store, path)
+        details["series_file_name"] = str(path)
+        return path, Conflict.RENAME
+    facts: Facts | None = await node.in_thread(node.store.look, path)
+    if facts is not None and facts.kind == "file" and facts.size >= offer.size:
+        if facts.size == offer.size:
+            raise Exists("The file was already transferred.", have=facts.size)
+        raise Exists(f"file size err {facts.size}>{offer.size}", have=facts.size)
+    return path, conflict
+
+
+def _next_of_series(store: Store, path: SafePath) -> SafePath:
+    number = 1
+    while True:
+        name = series_name(path.name, number)
+        found = safe_path("/".join((*path.parts[:-1], name)), dotfiles=True)
+        if store.look(found) is None:
+            return found
+        number += 1
+
+
+@command("recv_message")
+async def recv_message(call: Call, node: Node) -> Reply:
+    """Take a text; answered when it is kept."""
+    if call.data is not None:
+        try:
+            text = call.data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadHeader("The message is not UTF-8.") from None
+    else:
+        text = Fields(call.args).take_text("text")
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > limits.MESSAGE_MAX:
+        raise TooLarge(f"A message has at most {limits.MESSAGE_MAX} bytes.")
+    transfer = node.registry.open(
+        Direction.IN,
+        Kind.MESSAGE,
+        call.principal.name,
+        shown(text[:PREVIEW]),
+        size,
+        request=call.args.get("request", ""),
+        secure=call.principal.secure,
+        literal=call.args.get("literal"),
+    )
+    call.began(transfer)
+    try:
+        offer = Offer(path="", size=size, kind=Kind.MESSAGE)
+        await call.shield(node.consent(call.principal, offer, transfer.id))
+        await node.message(call.principal, text, transfer)
+    except LanxferError as error:
+        transfer.retire(outcome(error), error=error)
+        raise
+    except BaseException:
+        transfer.retire(State.FAILED, error=Internal())
+        raise
+    transfer.retire(State.DONE, stored=Stored("", size, ""))
+    return Reply({"size": size})

@@ -1,0 +1,149 @@
+"""What a command is: a name, and a coroutine from a call to a reply.
+
+A command gets the ``Call`` it answers and the ``Node`` it runs on, both known
+here only by their faces.  It may ``await`` what they hand out and nothing
+else, so it needs no reactor; what it returns is the answer, and a LanxferError
+it raises is the refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from attrs import field, frozen
+
+from lanxfer.commands.polled import Polled
+from lanxfer.policy import Principal
+from lanxfer.registry import Registry, Transfer
+from lanxfer.storage import Part, Small, Store
+from lanxfer.storage.names import SafePath
+from lanxfer.transfers import Offer, Snapshot, Stored
+from lanxfer.wire.packets import Args
+
+T = TypeVar("T")
+
+
+@frozen
+class Reply:
+    """A good answer; ``rows`` where the answer is a list."""
+
+    args: Args = field(factory=dict)
+    rows: Sequence[Args] | None = None
+
+
+class Opened(Protocol):
+    """The upload that a ticket opened; ``done`` is a Deferred for whoever made the ticket."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def done(self) -> Any: ...
+
+
+class Call(Protocol):
+    """One request that waits for its answer."""
+
+    name: str
+    principal: Principal
+    args: Args
+    data: bytes | None
+    """The body, where it travelled with the request."""
+
+    proves: bool
+    """Whether this dialect can prove a resume with digests."""
+
+    def began(self, transfer: Transfer) -> None:
+        """Let the transfer's cancel and pause reach this call."""
+
+    def check(self) -> None:
+        """Raise what this call was stopped with, if it was stopped."""
+
+    def shield(self, waiting: Awaitable[T]) -> Awaitable[T]:
+        """Wait for something outside, but no longer than this call lives."""
+
+    async def begin(self, have: Sequence[tuple[int, str]], args: Args) -> int:
+        """Tell the sender to go, and wait for the offset it chose."""
+
+    async def pour(self, part: Part, transfer: Transfer) -> str | None:
+        """Write the body into ``part`` until its end; the digest that was announced.
+
+        Raises ShortBody, or what the call was stopped with; the part is then
+        idle and still open.
+        """
+
+    def tell(self, args: Args) -> None:
+        """Send an event; dropped where the other side does not keep up."""
+
+    @property
+    def crc32(self) -> str:
+        """Eight hex digits over the body that was poured, for dialects that answer with it."""
+
+    async def stopped(self) -> None:
+        """Wait until the asker gives up; raises what it gave up with."""
+
+
+class Node(Protocol):
+    """This device, as far as commands may reach it."""
+
+    device: str
+    registry: Registry
+    store: Store
+    polled: Polled
+
+    def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
+        """Run something that blocks in a disk thread; OSErrors come back typed."""
+
+    def store_small(self, small: Small) -> Awaitable[Stored]:
+        """Store one small file together with others."""
+
+    def place(self, principal: Principal, offer: Offer) -> SafePath:
+        """Where in the inbox that offer goes; BadName where nowhere."""
+
+    def consent(self, principal: Principal, offer: Offer, id: str) -> Awaitable[Offer]:
+        """Ask policy and owner; the offer to go by, or why not (raises)."""
+
+    def message(self, principal: Principal, text: str, transfer: Transfer) -> Awaitable[None]:
+        """Hand a text to the owner; kept when this fires."""
+
+    def receiving(self) -> Awaitable[Any]:
+        """Wait for a place among those that receive; ``received`` gives it back."""
+
+    def received(self) -> None:
+        """The place that ``receiving`` gave is free."""
+
+    def send(self, call: Call) -> Awaitable[Args]:
+        """Send a file or a text of this device to another one, as the call's args say."""
+
+    def history(self, limit: int, before: str, peer: str | None) -> Awaitable[list[Snapshot]]:
+        """Finished transfers, newest first."""
+
+    def redeem(self, session: str, file: str, size: int) -> Opened:
+        """Use up a ticket; Forbidden, whatever is wrong with it."""
+
+    def status(self) -> Mapping[str, Any]:
+        """About this service, for its owner."""
+
+
+Command: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Reply]]
+Table: TypeAlias = Mapping[str, Command]
+
+_COMMANDS: dict[str, Command] = {}
+
+
+def command(name: str) -> Callable[[Command], Command]:
+    """Put a coroutine function into the table that all dialects share."""
+
+    def register(function: Command) -> Command:
+        if name in _COMMANDS:
+            raise ValueError(f"there is a command {name} already")
+        _COMMANDS[name] = function
+        return function
+
+    return register
+
+
+def commands() -> Table:
+    """The table, complete once ``lanxfer.commands`` was imported."""
+    return _COMMANDS

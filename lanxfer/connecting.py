@@ -1,0 +1,271 @@
+"""Getting to another device: its address, TLS, its key, and its first answer.
+
+"Connected" is said when the other side answered hello: in TLS 1.3 a client
+sees its handshake done before the server has looked at its key (catalogue
+T03).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from attrs import frozen
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError, UserError
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from lanxfer.calls import as_deferred
+from lanxfer.commands.control import VERSION
+from lanxfer.commands.table import Node, Table
+from lanxfer.disk import Disk
+from lanxfer.door import tune
+from lanxfer.errors import (
+    BadHeader,
+    KeyChanged,
+    LanxferError,
+    Lost,
+    NotFound,
+    NotPaired,
+    Unreachable,
+)
+from lanxfer.identity import Identity, format_key, short_key
+from lanxfer.peers import Peers, format_address, parse_address
+from lanxfer.policy import LOCAL, Principal, Standing
+from lanxfer.protocol import LanxferProtocol
+from lanxfer.sessions import Session
+from lanxfer.sessions.literal import LiteralSession
+from lanxfer.sessions.native import NativeSession
+from lanxfer.tls import client_options, describe_tls_failure, peer_key
+from lanxfer.wire import limits
+
+CONNECT_TIMEOUT = 10.0
+
+
+@frozen
+class Target:
+    """Where to connect, and whom to find there.
+
+    ``key`` is the pinned key that has to be shown; None where the address was
+    given and any key that is pinned here will do.  ``plain`` speaks the native
+    dialect without TLS, ``legacy`` the literal one.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+    key: str | None = None
+    plain: bool = False
+    legacy: bool = False
+
+
+def find_target(peers: Peers, text: str, *, plain: bool = False, legacy: bool = False) -> Target:
+    """What a user means by PEER: a name, the beginning of a key, or HOST[:PORT]."""
+    try:
+        peer = peers.find(text)
+    except NotFound:
+        parse_address(text)
+        return Target(text, (text,), plain=plain, legacy=legacy)
+    if not peer.addresses:
+        raise NotFound(f"No address is known for {peer.name}; say HOST, or add one to the peer.")
+    if peer.key and (plain or legacy):
+        raise KeyChanged(f"{peer.name} is known by its key and is never spoken to in plain text.")
+    return Target(peer.name, peer.addresses, peer.key or None, plain, legacy or peer.legacy)
+
+
+@frozen
+class Dialer:
+    """Makes connections to other devices in the name of this one.
+
+    ``node`` and ``table`` answer what the other side asks; without them it can
+    ask for nothing.
+    """
+
+    reactor: Any
+    disk: Disk
+    peers: Peers
+    identity: Identity
+    device: str
+    node: Node | None = None
+    table: Table | None = None
+
+    async def dial(self, target: Target) -> LanxferProtocol:
+        """A connection whose other side has said hello; the addresses are tried in turn.
+
+        Raises Unreachable where none answers, KeyChanged or NotPaired where the
+        wrong one does, or what it refused us with.
+        """
+        error: LanxferError = NotFound(f"No address is known for {target.name}.")
+        for address in target.addresses:
+            try:
+                connection = await self._open(target, address)
+            except Unreachable as unreachable:
+                error = unreachable
+                continue
+            return await self._greet(connection, target, address)
+        raise error
+
+    async def _open(self, target: Target, address: str) -> LanxferProtocol:
+        host, port = parse_address(address)
+        endpoint = HostnameEndpoint(self.reactor, host, port, CONNECT_TIMEOUT)
+        factory: Any = _Once(lambda: self._protocol(target, address))
+        if not target.plain:
+            options = client_options(self.identity)
+            factory = TLSMemoryBIOFactory(options, True, factory, clock=self.reactor)
+        return await _connect(endpoint, factory, f"{target.name} at {format_address(host, port)}")
+
+    def _protocol(self, target: Target, address: str) -> LanxferProtocol:
+        def identify(transport: Any) -> Principal:
+            if target.plain:
+                return Principal(Standing.STRANGER, f"plain:{address}", address, secure=False)
+            return self._expect(target, address, peer_key(transport))
+
+        return self.make(NativeSession(known=True), identify, secure=not target.plain)
+
+    async def dial_legacy(self, target: Target) -> LanxferProtocol:
+        """A plain connection to an ae device, good for one request."""
+        error: LanxferError = NotFound(f"No address is known for {target.name}.")
+        for address in target.addresses:
+            host, port = parse_address(address)
+            endpoint = HostnameEndpoint(self.reactor, host, port, CONNECT_TIMEOUT)
+            who = Principal(Standing.STRANGER, f"legacy:{host}", target.name, secure=False)
+
+            def make(host: str = host, port: int = port, who: Principal = who) -> LanxferProtocol:
+                session = LiteralSession(server=False, remote_ip=host, port=port)
+                return self.make(session, lambda wire: _introduce(session, wire, who), False)
+
+            try:
+                return await _connect(endpoint, _Once(make), f"{target.name} at {address}")
+            except Unreachable as unreachable:
+                error = unreachable
+        raise error
+
+    def make(
+        self, session: Session, identify: Callable[[Any], Principal], secure: bool
+    ) -> LanxferProtocol:
+        """The client's end of a connection."""
+        return LanxferProtocol(
+            session,
+            cast(Node, self.node),
+            self.disk,
+            self.table or {},
+            self.reactor,
+            identify,
+            secure=secure,
+            why_lost=_why_lost if secure else _why_lost_plain,
+        )
+
+    def _expect(self, target: Target, address: str, key: str | None) -> Principal:
+        if key is None:
+            raise NotPaired("The other side showed no key.")
+        peer = self.peers.by_key(key)
+        if target.key is not None and key != target.key:
+            raise KeyChanged(
+                f"{target.name} at {address} shows the key {short_key(key)} instead of"
+                f" {short_key(target.key)}. If it was set up anew, forget the old key with"
+                f' "lanxfer peer forget {target.name}" and add the new one after comparing it.'
+            )
+        if peer is None:
+            raise NotPaired(
+                f"The device at {address} is not known here. If its own"
+                f' "lanxfer key show" prints {format_key(key)}, let it in with:'
+                f" lanxfer peer add NAME {key}@{address}"
+            )
+        return Principal(Standing.PEER, f"peer:{key}", peer.name)
+
+    async def _greet(
+        self, connection: LanxferProtocol, target: Target, address: str
+    ) -> LanxferProtocol:
+        await greet(connection, self.device)
+        principal = connection.principal
+        if principal is not None and principal.standing is Standing.PEER:
+            key = principal.name.removeprefix("peer:")
+            await self.disk.run(self.peers.remember_address, key, address)
+        return connection
+
+
+def _introduce(session: LiteralSession, transport: Any, who: Principal) -> Principal:
+    """Tell an ae device our address and its own, as it expects."""
+    session.local_ip = transport.getHost().host
+    session.remote_ip = transport.getPeer().host
+    return who
+
+
+async def greet(connection: LanxferProtocol, device: str) -> dict[str, Any]:
+    """Say hello; what the other side is and takes."""
+    hello = {"speaks": [VERSION], "device": device}
+    answer = await connection.ask("hello", hello).answered()
+    if answer.args.get("speaks") != VERSION:
+        connection.abort(BadHeader())
+        raise BadHeader("The other side speaks another version than it was asked for.")
+    found = answer.args.get("limits")
+    connection.peer_limits = found if isinstance(found, dict) else {}
+    return dict(answer.args)
+
+
+async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) -> LanxferProtocol:
+    """The service of the same user on this machine, through its control socket."""
+    endpoint = UNIXClientEndpoint(reactor, socket_path, 5)
+
+    def make() -> LanxferProtocol:
+        session = NativeSession(known=True)
+        return LanxferProtocol(session, cast(Node, None), disk, {}, reactor, lambda _: LOCAL)
+
+    try:
+        connection = await _connect(endpoint, _Once(make), "the service")
+    except Unreachable:
+        raise Unreachable(
+            "No lanxfer service of yours runs here with this state folder;"
+            ' start one with "lanxfer serve" or "twistd lanxfer".'
+        ) from None
+    await greet(connection, device)
+    return connection
+
+
+async def _connect(endpoint: IStreamClientEndpoint, factory: Any, where: str) -> LanxferProtocol:
+    try:
+        made: Any = await as_deferred(endpoint.connect(factory))
+    except (ConnectError, DNSLookupError, TimeoutError, UserError, OSError) as error:
+        raise Unreachable(f"{_capital(where)} does not answer ({_cause(error)}).") from None
+    connection: LanxferProtocol = getattr(made, "wrappedProtocol", made)
+    tune(connection.transport)
+    if made is not connection:
+        await connection.when_begun(limits.HANDSHAKE_TIMEOUT)
+    if connection.gone or connection.deaf:
+        raise connection.lost_because or Unreachable()
+    return connection
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, DNSLookupError):
+        return "no such name"
+    if isinstance(error, (TimeoutError, UserError)):
+        return "no answer in time"
+    text = str(error).partition(":")[2].strip() or str(error)
+    return text.rstrip(".").lower() or "refused"
+
+
+def _why_lost(reason: Failure) -> LanxferError:
+    return describe_tls_failure(reason)
+
+
+def _why_lost_plain(reason: Failure) -> LanxferError:
+    return Lost()
+
+
+class _Once(Factory):
+    """A factory for one connection."""
+
+    noisy = False
+
+    def __init__(self, make: Callable[[], LanxferProtocol]) -> None:
+        self._make = make
+
+    def buildProtocol(self, addr: IAddress | None) -> LanxferProtocol:
+        return self._make()

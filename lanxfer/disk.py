@@ -1,0 +1,129 @@
+"""Where blocking work goes: a few threads for the disk, and small files in batches.
+
+A hop to a thread costs about as much as a small file, so nothing here hops per
+small file: while one batch is being made durable the next one gathers, which
+also lets them share their syncs (security design, section 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from lanxfer import errors
+from lanxfer.errors import LanxferError
+from lanxfer.storage import Small, Store
+from lanxfer.transfers import Stored
+from lanxfer.wire import limits
+
+T = TypeVar("T")
+
+WORKERS = 4
+BATCH_BYTES = 4 * limits.MIB
+
+
+def typed(error: BaseException) -> BaseException:
+    """An OSError as the LanxferError it stands for; anything else as it is."""
+    return errors.from_os(error) if isinstance(error, OSError) else error
+
+
+class Disk:
+    """A pool of threads; ``start`` and ``stop`` belong to the service's life.
+
+    Deferreds given out cannot be cancelled half-way: the thread would go on
+    with what the caller believes to be over.  They fire when the work is done.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, workers: int = WORKERS) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(0, workers, "lanxfer-disk")
+        self._under_way = 0
+        self._idle: Deferred[None] | None = None
+
+    def start(self) -> None:
+        self._pool.start()
+
+    def stop(self) -> None:
+        """Wait for what the threads have begun, then end them; blocks."""
+        self._pool.stop()
+
+    async def stopped(self) -> None:
+        """Wait for what the threads have begun without blocking, then end them."""
+        while self._under_way:
+            self._idle = Deferred()
+            await self._idle
+        self._pool.stop()
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Call ``function(*args)`` in a thread; OSErrors come back typed."""
+        done: Deferred[T] = Deferred(lambda d: None)
+        deliver = self._reactor.callFromThread
+
+        def came(success: bool, result: Any) -> None:
+            if success:
+                deliver(self._came, done.callback, result)
+            else:
+                deliver(self._came, done.errback, Failure(typed(result.value)))
+
+        self._under_way += 1
+        self._pool.callInThreadWithCallback(came, function, *args)
+        return done
+
+    def _came(self, fire: Callable[[Any], None], result: Any) -> None:
+        self._under_way -= 1
+        fire(result)
+        idle = self._idle
+        if not self._under_way and idle is not None and not idle.called:
+            idle.callback(None)
+
+
+@define(eq=False)
+class SmallFiles:
+    """Small files on their way to one store, a batch at a time."""
+
+    _disk: Disk
+    _store: Store
+    waiting_bytes: int = 0
+    _queue: list[tuple[Small, Deferred[Stored]]] = field(factory=list)
+    _busy: bool = False
+
+    def put(self, small: Small) -> Deferred[Stored]:
+        """Fires with where it is once it is durable; fails with a LanxferError."""
+        done: Deferred[Stored] = Deferred(lambda d: None)
+        self._queue.append((small, done))
+        self.waiting_bytes += len(small.data)
+        if not self._busy:
+            self._next()
+        return done
+
+    def _next(self) -> None:
+        batch: list[tuple[Small, Deferred[Stored]]] = []
+        size = 0
+        for small, done in self._queue[: limits.BATCH_FILES]:
+            size += len(small.data)
+            if batch and size > BATCH_BYTES:
+                break
+            batch.append((small, done))
+        del self._queue[: len(batch)]
+        self._busy = bool(batch)
+        if not batch:
+            return
+        working = self._disk.run(self._store.put_many, [small for small, _ in batch])
+        working.addBoth(self._came, batch)
+
+    def _came(self, results: Any, batch: list[tuple[Small, Deferred[Stored]]]) -> None:
+        self._next()
+        if isinstance(results, Failure):
+            results = [results] * len(batch)
+        for (small, done), result in zip(batch, results, strict=True):
+            self.waiting_bytes -= len(small.data)
+            if isinstance(result, (Failure, LanxferError)):
+                done.errback(result)
+            else:
+                done.callback(result)

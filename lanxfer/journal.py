@@ -1,0 +1,318 @@
+"""What this device remembers: what it published, what happened, what still waits to be sent.
+
+Kept in SQLite, one row a fact.  Every row carries a checksum of its own, since
+SQLite notices a damaged page but not a flipped bit in a value.  A journal that
+is damaged or of a newer version is refused and left as it is: nothing is ever
+deleted, or guessed, on its strength (docs/protocol.rst, "Received").
+
+A row that a crash took away costs a comparison with what lies on the disk,
+never a file.  Everything here blocks; it may be used from several threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from attrs import asdict, fields
+
+from lanxfer.errors import BadState, DiskFailed, DiskFull, LanxferError, Overloaded
+from lanxfer.state import sync_folder
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
+from lanxfer.wire import limits
+
+VERSION = 1
+APPLICATION = 0x4C414E58  # "LANX", so that another program's database is not taken for ours
+
+RECEIPT_LIFETIME = 90 * 24 * 3600.0
+RECEIPTS_KEPT = 10_000
+"""The newest receipts stay whatever the clock says: it may have jumped by a year."""
+RECEIPTS_MAX = 100_000
+PAGE_MAX = 1000
+BUSY_WAIT = 5.0
+"""Seconds to wait for another process that writes just now."""
+
+_MEMORY = ":memory:"
+
+_SCHEMA = (
+    "CREATE TABLE receipts (seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,"
+    " at REAL NOT NULL, data TEXT NOT NULL, crc INTEGER NOT NULL)",
+    "CREATE TABLE history (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " peer TEXT NOT NULL, data TEXT NOT NULL, crc INTEGER NOT NULL)",
+    "CREATE INDEX history_by_peer ON history (peer, seq)",
+    "CREATE TABLE queue (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " data TEXT NOT NULL, crc INTEGER NOT NULL)",
+)
+
+
+class Journal:
+    """The journal in one file, made where there is none.
+
+    It meets ``lanxfer.storage.Receipts``.  Whoever makes it closes it, and calls
+    ``prune`` now and then.  Every method raises BadState where the file is
+    damaged, of a newer version, of another program or held by another process,
+    and DiskFull or DiskFailed where the disk says so; nothing has changed then.
+    ``now`` gives the time of day, in seconds since the epoch.
+    """
+
+    def __init__(self, path: str, now: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._now = now
+        self._guard = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+        with self._typed_errors():
+            if path != _MEMORY:
+                _make_private(path)
+            self._database = sqlite3.connect(
+                path, timeout=BUSY_WAIT, isolation_level=None, check_same_thread=False
+            )
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def recall(self, key: str) -> Stored | None:
+        """What was published under this key, if anything was."""
+        with self._reading() as database:
+            row = database.execute(
+                "SELECT key, at, data, crc FROM receipts WHERE key = ?", (_plain(key),)
+            ).fetchone()
+            return None if row is None else Stored(**_opened(row))
+
+    def remember(self, published: Mapping[str, Stored]) -> None:
+        """Keep these, all or none; durable when this returns."""
+        at = self._now()
+        rows = [_sealed(_plain(key), at, asdict(stored)) for key, stored in published.items()]
+        if rows:
+            with self._writing() as database:
+                database.executemany(
+                    "INSERT OR REPLACE INTO receipts (key, at, data, crc) VALUES (?, ?, ?, ?)", rows
+                )
+
+    def record(self, snapshots: Sequence[Snapshot]) -> None:
+        """Keep what became of transfers; a later snapshot of one replaces the earlier."""
+        rows = [
+            _sealed(_plain(each.id), _plain(each.peer), _flat_snapshot(each)) for each in snapshots
+        ]
+        if rows:
+            with self._writing() as database:
+                database.executemany(
+                    "INSERT INTO history (id, peer, data, crc) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (id) DO UPDATE SET"
+                    " peer = excluded.peer, data = excluded.data, crc = excluded.crc",
+                    rows,
+                )
+
+    def history(
+        self, limit: int = 100, before: str | None = None, peer: str | None = None
+    ) -> list[Snapshot]:
+        """At most ``limit`` (and ``PAGE_MAX``) of them, newest first: by when each was new here.
+
+        The next page is ``before`` the id of the last one; before an id that is
+        not there (any more) there is nothing.  ``peer`` leaves only that
+        principal's.
+        """
+        wanted, values = [], []
+        if before:
+            wanted.append("seq < (SELECT seq FROM history WHERE id = ?)")
+            values.append(_plain(before))
+        if peer is not None:
+            wanted.append("peer = ?")
+            values.append(_plain(peer))
+        where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+        with self._reading() as database:
+            rows = database.execute(
+                f"SELECT id, peer, data, crc FROM history{where} ORDER BY seq DESC LIMIT ?",
+                (*values, _page(limit)),
+            )
+            return [_snapshot(_opened(row)) for row in rows]
+
+    def prune(self, keep: int = limits.HISTORY_MAX) -> int:
+        """Forget history beyond ``keep``, and receipts by age and number; how many rows went."""
+        beyond = (
+            "DELETE FROM {0} WHERE seq <= (SELECT seq FROM {0} ORDER BY seq DESC LIMIT 1 OFFSET ?)"
+        )
+        history, receipts = beyond.format("history"), beyond.format("receipts")
+        oldest = self._now() - RECEIPT_LIFETIME
+        with self._writing() as database:
+            gone = database.execute(history, (max(0, keep),)).rowcount
+            gone += database.execute(receipts, (RECEIPTS_MAX,)).rowcount
+            gone += database.execute(f"{receipts} AND at < ?", (RECEIPTS_KEPT, oldest)).rowcount
+            return gone
+
+    def enqueue(self, id: str, job: Mapping[str, Any]) -> None:
+        """Keep a send that waits for its peer; durable when this returns.
+
+        ``job`` is plain JSON.  The same id again changes the job and keeps its place.
+        """
+        with self._writing() as database:
+            database.execute(
+                "INSERT INTO queue (id, data, crc) VALUES (?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET data = excluded.data, crc = excluded.crc",
+                _sealed(_plain(id), job),
+            )
+
+    def dequeue(self, id: str) -> None:
+        """It waits no longer; fine where it did not."""
+        with self._writing() as database:
+            database.execute("DELETE FROM queue WHERE id = ?", (_plain(id),))
+
+    def queued(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """What waits, in the order it came."""
+        with self._reading() as database:
+            rows = database.execute("SELECT id, data, crc FROM queue ORDER BY seq")
+            return [(row[0], _opened(row)) for row in rows]
+
+    def close(self) -> None:
+        """Let go of the file; closing twice is fine, using it afterwards is BadState."""
+        with self._guard:
+            database, self._database = self._database, None
+            if database is not None:
+                with suppress(sqlite3.Error):
+                    database.close()
+
+    def _prepare(self) -> None:
+        with self._writing() as database:
+            # Looked at before anything is written: a newer version's file stays as it is.
+            version = _number(database, "PRAGMA user_version")
+            ours = _number(database, "PRAGMA application_id")
+            tables = _number(database, "SELECT count(*) FROM sqlite_master")
+            if version > VERSION and ours == APPLICATION:
+                raise BadState(
+                    f"The journal {shlex.quote(self._path)} was written by a newer lanxfer;"
+                    " use that one, or name another folder with --state."
+                )
+            if (version, ours, tables) == (0, 0, 0):
+                for statement in _SCHEMA:
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {APPLICATION}")
+                database.execute(f"PRAGMA user_version = {VERSION}")
+            elif (version, ours) != (VERSION, APPLICATION):
+                raise _Damaged
+        with self._reading() as database:
+            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise _Damaged
+            database.execute("PRAGMA journal_mode = WAL").fetchone()
+            # As FULL, and where a file system cannot have a WAL, durable all the same.
+            database.execute("PRAGMA synchronous = EXTRA")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._guard, self._typed_errors():
+            if self._database is None:
+                raise BadState("The journal is closed.")
+            yield self._database
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    database.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, MemoryError, UnicodeDecodeError, _Damaged) as error:
+            # Out of damaged files come complaints that cannot even be decoded.
+            raise self._typed(error) from error
+        except OSError as error:
+            raise BadState(
+                f"The journal {shlex.quote(self._path)} cannot be used: {error.strerror}."
+            ) from error
+
+    def _typed(self, error: Exception) -> LanxferError:
+        shown = shlex.quote(self._path)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFull("There is no space left for the journal on this device.")
+        if isinstance(error, MemoryError):
+            return Overloaded("There is not enough memory for the journal.")
+        if code == sqlite3.SQLITE_IOERR:
+            return DiskFailed(f"The disk did not do what the journal asked of it ({error}).")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return BadState(f"Another process holds the journal {shown}; end it and try again.")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            return BadState(f"The journal {shown} cannot be written: {error}.")
+        return BadState(
+            f"The journal {shown} is damaged; it was left as it is, and so was every received file."
+            " To go on without it, move it away together with the files of the same name that end"
+            " in -wal and -shm: history and waiting sends then begin anew."
+        )
+
+
+class MemoryJournal(Journal):
+    """The same without a file, for tests and for those that are to remember nothing."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        super().__init__(_MEMORY, now)
+
+
+class _Damaged(Exception):
+    """Something that SQLite took for good is not what was written."""
+
+
+def _make_private(path: str) -> None:
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        sync_folder(os.path.dirname(os.path.abspath(path)))
+
+
+def _number(database: sqlite3.Connection, query: str) -> int:
+    return int(database.execute(query).fetchone()[0])
+
+
+def _page(limit: int) -> int:
+    return max(0, min(limit, PAGE_MAX))
+
+
+def _plain(text: str) -> str:
+    """Text for a column: SQLite takes no lone surrogates, which names of files may have."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _sealed(*parts: Any) -> tuple[Any, ...]:
+    """Columns of a row, the last part as JSON, and a checksum over them all."""
+    columns = (*parts[:-1], json.dumps(dict(parts[-1])))
+    return (*columns, zlib.crc32(repr(columns).encode()))
+
+
+def _opened(row: Sequence[Any]) -> dict[str, Any]:
+    """The JSON of a row that is as it was written; else _Damaged."""
+    *columns, crc = row
+    if zlib.crc32(repr(tuple(columns)).encode("utf-8", "backslashreplace")) != crc:
+        raise _Damaged
+    content: dict[str, Any] = json.loads(columns[-1])
+    return content
+
+
+def _flat_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    row = asdict(snapshot)
+    return {**row, **{name: row[name].value for name in ("direction", "kind", "state")}}
+
+
+def _snapshot(row: Mapping[str, Any]) -> Snapshot:
+    # Fields that this version does not know are left out; those that row lacks have defaults.
+    known = {each.name: row[each.name] for each in fields(Snapshot) if each.name in row}
+    try:
+        known["direction"] = Direction(row["direction"])
+        known["kind"] = Kind(row["kind"])
+        known["state"] = State(row["state"])
+        return Snapshot(**known)
+    except (KeyError, ValueError, TypeError) as error:
+        raise _Damaged from error

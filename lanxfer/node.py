@@ -1,0 +1,262 @@
+"""This device as its commands see it: registry, store, journal, and what the owner decides.
+
+The ``Node`` of ``lanxfer.commands.table``, built by the service for one start.
+"""
+
+from __future__ import annotations
+
+import hmac
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from lanxfer.calls import as_deferred, settled
+from lanxfer.commands.polled import Polled
+from lanxfer.commands.table import Call
+from lanxfer.disk import Disk, SmallFiles
+from lanxfer.errors import BadName, Expired, Forbidden
+from lanxfer.journal import Journal
+from lanxfer.policy import Principal, Standing
+from lanxfer.registry import Registry, Transfer
+from lanxfer.storage import Small, Store
+from lanxfer.storage.names import SafePath, from_ae, safe_path
+from lanxfer.storage.sources import check_within
+from lanxfer.transfers import Conflict, Direction, Kind, Offer, Snapshot, State, Stored
+from lanxfer.wire import limits
+
+T = TypeVar("T")
+
+
+@frozen
+class Incoming:
+    """An offer as an application sees it in ``on_offer``.
+
+    ``peer`` is the principal, ``label`` what people call it.  ``path`` is as the
+    peer wrote it: a wish, not a path on this disk.
+    """
+
+    id: str
+    peer: str
+    label: str
+    kind: Kind
+    path: str
+    size: int
+    secure: bool
+
+
+@frozen
+class Message:
+    """A text that came."""
+
+    id: str
+    peer: str
+    label: str
+    text: str
+    secure: bool
+
+
+@frozen
+class Slot:
+    """One upload that two unguessable ids open, once (docs/protocol.rst, "The ticket dialect").
+
+    ``done`` fires with the Stored file; it fails with Expired, or with what went
+    wrong with the one upload.
+    """
+
+    session: str
+    file: str
+    path: str
+    size: int | None
+    done: Deferred[Stored] = field(factory=Deferred, eq=False)
+
+    @property
+    def line(self) -> bytes:
+        """What an uploading client sends first, for a slot whose size is known."""
+        return f"{self.session} {self.file} {self.size}\n".encode("ascii")
+
+
+OnOffer = Callable[[Incoming], Any]
+OnMessage = Callable[[Message], Any]
+
+
+@frozen
+class Taking:
+    """What this device takes, as far as its owner said."""
+
+    links: bool = False
+    dotfiles: bool = False
+    conflict: Conflict | None = None
+    legacy_folder: str = ""
+    shares: tuple[str, ...] = ()
+
+
+@define(eq=False)
+class ServiceNode:
+    """See the module; ``sender`` and ``about`` are the service's own doing."""
+
+    device: str
+    registry: Registry
+    store: Store
+    journal: Journal
+    disk: Disk
+    clock: Any
+    taking: Taking
+    polled: Polled
+    sender: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+    about: Callable[[], Mapping[str, Any]]
+    on_offer: OnOffer | None = None
+    on_message: OnMessage | None = None
+    slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
+    _small: SmallFiles = field(init=False)
+    _finished: list[Snapshot] = field(factory=list)
+    _recording: Deferred[None] | None = None
+    _receiving: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(limits.RECEIVES_MAX))
+    _log = Logger()
+
+    def __attrs_post_init__(self) -> None:
+        self._small = SmallFiles(self.disk, self.store)
+        self.registry.subscribe(self._note)
+
+    # For commands.
+
+    def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        return self.disk.run(function, *args)
+
+    def store_small(self, small: Small) -> Deferred[Stored]:
+        return self._small.put(small)
+
+    def receiving(self) -> Deferred[Any]:
+        return self._receiving.acquire()
+
+    def received(self) -> None:
+        self._receiving.release()
+
+    def place(self, principal: Principal, offer: Offer) -> SafePath:
+        if principal.standing in (Standing.LEGACY, Standing.LEGACY_LOCAL):
+            path = from_ae(offer.path)
+            folder = self.taking.legacy_folder
+            return safe_path(f"{folder}/{path}", dotfiles=True) if folder else path
+        hidden = self.taking.dotfiles or principal.standing is Standing.TICKET
+        return safe_path(offer.path, dotfiles=hidden)
+
+    def consent(self, principal: Principal, offer: Offer, id: str) -> Awaitable[Offer]:
+        return self._consent(principal, offer, id)
+
+    async def _consent(self, principal: Principal, offer: Offer, id: str) -> Offer:
+        if offer.kind is Kind.LINK and not self.taking.links:
+            raise BadName("Symbolic links are not taken here.")
+        if self.on_offer is not None and principal.standing is not Standing.TICKET:
+            incoming = Incoming(
+                id,
+                principal.name,
+                principal.label,
+                offer.kind,
+                offer.path,
+                offer.size,
+                principal.secure,
+            )
+            await self._asked(self.on_offer, incoming)
+        if self.taking.conflict is not None and offer.conflict is not Conflict.SERIES:
+            offer = evolve(offer, conflict=self.taking.conflict)
+        return offer
+
+    async def _asked(self, ask: Callable[[Any], Any], about: object) -> None:
+        answer = ask(about)
+        if isinstance(answer, Awaitable):
+            waiting = as_deferred(answer)
+            late = self.clock.callLater(limits.OFFER_LIFETIME, _expire, waiting)
+            try:
+                answer = await waiting
+            except CancelledError:
+                raise Expired("Nobody answered the offer in time.") from None
+            finally:
+                if late.active():
+                    late.cancel()
+        if answer is False:
+            raise Forbidden("The owner of that device declined.")
+
+    async def message(self, principal: Principal, text: str, transfer: Transfer) -> None:
+        if self.on_message is not None:
+            message = Message(transfer.id, principal.name, principal.label, text, principal.secure)
+            await self._asked(self.on_message, message)
+        # The record is what keeps the text; lists show only its beginning.
+        kept = evolve(transfer.snapshot, path=text, state=State.DONE, changed=self.registry.clock())
+        await self.disk.run(self.journal.record, [kept])
+
+    async def send(self, call: Call) -> Mapping[str, Any]:
+        args = call.args
+        if call.principal.standing is Standing.LEGACY_LOCAL and "path" in args:
+            await self.disk.run(check_within, args["path"], self.taking.shares)
+        return await self.sender(args)
+
+    async def history(self, limit: int, before: str, peer: str | None) -> list[Snapshot]:
+        await self.recorded()
+        return await self.disk.run(self.journal.history, limit, before or None, peer)
+
+    def status(self) -> Mapping[str, Any]:
+        return self.about()
+
+    # Tickets.
+
+    def offer_slot(self, path: str, size: int | None, expires: float) -> Slot:
+        """A new slot for one file at ``path`` below the inbox; good for ``expires`` seconds."""
+        safe_path(path, dotfiles=True)
+        slot = Slot(str(uuid.uuid4()), str(uuid.uuid4()), path, size)
+        late = self.clock.callLater(expires, self._expire_slot, slot.session)
+        self.slots[slot.session] = (slot, late)
+        return slot
+
+    def _expire_slot(self, session: str) -> None:
+        found = self.slots.pop(session, None)
+        if found is not None and not found[0].done.called:
+            found[0].done.errback(Expired("Nobody used the ticket in time."))
+
+    def redeem(self, session: str, file: str, size: int) -> Slot:
+        """Use up a ticket; Forbidden, in the same words, whatever is wrong with it."""
+        slot, late = self.slots.get(session, (None, None))
+        right = slot is not None and hmac.compare_digest(slot.file, file)
+        if slot is None or late is None or not right or slot.size not in (None, size):
+            raise Forbidden("That ticket is not good (any more).")
+        del self.slots[session]
+        late.cancel()
+        return slot
+
+    # The journal.
+
+    def _note(self, snapshot: Snapshot) -> None:
+        if not snapshot.state.finished:
+            return
+        done = snapshot.state is State.DONE
+        if done and snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN:
+            return  # recorded in full before it was answered
+        self._finished.append(snapshot)
+        if self._recording is None:
+            self._record()
+
+    def _record(self, _: object = None) -> None:
+        if not self._finished:
+            self._recording = None
+            return
+        batch, self._finished = self._finished, []
+        self._recording = self.disk.run(self.journal.record, batch)
+        self._recording.addErrback(self._unrecorded)
+        self._recording.addCallback(self._record)
+
+    def _unrecorded(self, why: Failure) -> None:
+        self._log.error("The history could not be written: {reason}", reason=str(why.value))
+
+    async def recorded(self) -> None:
+        """Wait until the journal knows of everything that is finished."""
+        while self._recording is not None:
+            await settled(self._recording)
+
+
+def _expire(waiting: Deferred[Any]) -> None:
+    if not waiting.called:
+        waiting.cancel()

@@ -1,0 +1,213 @@
+"""Everything one side writes on one connection: answers first, files in turns.
+
+The outbox is the transport's push producer.  Headers are written at once;
+bodies are pulled from their senders, a chunk at a time and one after the
+other, only while the transport can take more.  A part is written together
+with its header, so nothing can ever stand inside it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IProducer,
+    IPullProducer,
+    IPushProducer,
+    ITransport,
+)
+from zope.interface import implementer
+
+from lanxfer.sessions import Session
+from lanxfer.wire import limits
+from lanxfer.wire.packets import Packet, Part
+
+
+@implementer(IPushProducer)
+class Outbox:
+    """See the module.
+
+    ``on_backlog`` hears True when the other side reads so little that more than
+    64 KiB of headers wait for it, and False when that is over; ``on_said`` is
+    called after each packet, since it may imply others (``Session.implied``).
+    """
+
+    def __init__(
+        self,
+        transport: ITransport,
+        session: Session,
+        on_backlog: Callable[[bool], None],
+        on_said: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._session = session
+        self._on_backlog = on_backlog
+        self._on_said = on_said
+        self._turns: deque[Turn] = deque()
+        self._pumping = False
+        self._backlog = 0
+        self._open = True
+        self.writable = True
+        transport.registerProducer(self, True)  # type: ignore[attr-defined]
+
+    def say(self, packet: Packet, data: bytes = b"") -> None:
+        """Write a packet and its body, if the connection still takes anything."""
+        if not self._open:
+            return
+        line = self._session.send(packet)
+        if line:
+            self._transport.write(line)
+        if data:
+            self._transport.write(data)
+        if self._session.half_close:
+            self.close()
+            self._transport.loseWriteConnection()  # type: ignore[attr-defined]
+        if not self.writable:
+            self._backlog += len(line)
+            if self._backlog > limits.REPLIES_MAX:
+                self._on_backlog(True)
+        self._on_said()
+
+    @property
+    def crowded(self) -> bool:
+        """So much waits that what nobody asked for should be left unsaid."""
+        return self._backlog > limits.REPLIES_MAX // 2
+
+    def write(self, data: bytes) -> None:
+        """Write bytes that are no packet: the last word of a dialect."""
+        if self._open and data:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Write nothing more; senders that still have a turn lose it."""
+        if self._open:
+            self._open = False
+            self._transport.unregisterProducer()  # type: ignore[attr-defined]
+            turns, self._turns = self._turns, deque()
+            for turn in turns:
+                turn.lost()
+
+    def queue(self, turn: Turn) -> None:
+        """``turn`` may be asked for a chunk when it is its turn."""
+        self._turns.append(turn)
+        self._pump()
+
+    def _pump(self) -> None:
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._turns and self.writable and self._open:
+                self._turns.popleft().go()
+        finally:
+            self._pumping = False
+
+    # IPushProducer: what the transport says.
+
+    def pauseProducing(self) -> None:
+        self.writable = False
+
+    def resumeProducing(self) -> None:
+        self.writable = True
+        if self._backlog > limits.REPLIES_MAX:
+            self._on_backlog(False)
+        self._backlog = 0
+        self._pump()
+
+    def stopProducing(self) -> None:
+        self.writable = False
+        self._open = False
+        for turn in list(self._turns):
+            turn.lost()
+        self._turns.clear()
+
+
+@implementer(IConsumer)
+class Turn:
+    """One file's place in the outbox, and the consumer its sender writes to.
+
+    ``credit`` bytes may be sent until ``grant`` gives more; while ``paused``
+    none.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        id: int,
+        offset: int,
+        credit: int,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._outbox = outbox
+        self._id = id
+        self._offset = offset
+        self._credit = credit
+        self._on_progress = on_progress
+        self._producer: IPullProducer | None = None
+        self._chunk = b""
+        self._queued = False
+        self._asked = False
+        self._paused = False
+
+    def grant(self, more: int) -> None:
+        """The receiver takes ``more`` bytes."""
+        self._credit += more
+        self._enqueue()
+
+    def pause(self, paused: bool) -> None:
+        """Hold the file back, or let it go on."""
+        self._paused = paused
+        self._enqueue()
+
+    def _enqueue(self) -> None:
+        if self._producer is None or self._queued or self._asked:
+            return
+        if self._paused or not self._credit:
+            return
+        self._queued = True
+        self._outbox.queue(self)
+
+    def go(self) -> None:
+        """It is this file's turn: write what is here, or have some read."""
+        self._queued = False
+        if self._producer is None:
+            return
+        if self._chunk:
+            self._send()
+        else:
+            self._asked = True
+            self._producer.resumeProducing()
+
+    def lost(self) -> None:
+        """There is nothing to write to any more."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+
+    def _send(self) -> None:
+        size = min(self._credit, len(self._chunk))
+        data, self._chunk = self._chunk[:size], self._chunk[size:]
+        part = Part(self._id, self._offset, size)
+        self._offset += size
+        self._credit -= size
+        self._outbox.say(part, data)
+        self._on_progress(self._offset)
+        self._enqueue()
+
+    # IConsumer.
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        self._producer = cast(IPullProducer, producer)
+        self._enqueue()
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        self._asked = False
+        self._chunk = data
+        if self._credit and not self._paused:
+            self._send()

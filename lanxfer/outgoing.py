@@ -1,0 +1,134 @@
+"""What the service sends for its owner: now, or as soon as the peer is there.
+
+A send that waits is a row in the journal, so it outlives the service; it is
+tried again with growing pauses, and once a minute in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from lanxfer.calls import settled
+from lanxfer.client import Client
+from lanxfer.disk import Disk
+from lanxfer.errors import BadHeader, Cancelled, LanxferError, Unfinished
+from lanxfer.journal import Journal
+from lanxfer.transfers import Conflict, Receipt
+
+PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Seconds between tries of a send that waits for its peer; the last is repeated."""
+
+
+@define(eq=False)
+class Outgoing:
+    """See the module.  ``client`` makes a Client for the peer that a job names."""
+
+    _reactor: Any
+    _disk: Disk
+    _journal: Journal
+    _client: Callable[[Mapping[str, Any]], Client]
+    _log: Logger
+    _waiting: dict[str, Deferred[None]] = field(factory=dict)
+    _ending: bool = False
+
+    async def begin(self) -> None:
+        """Take up what waited when the service was stopped."""
+        for id, job in await self._disk.run(self._journal.queued):
+            self._start(id, job)
+
+    def end(self) -> None:
+        """Try nothing more; what waits stays in the journal."""
+        self._ending = True
+        for each in list(self._waiting.values()):
+            each.cancel()
+
+    async def ended(self) -> None:
+        """Wait until nothing of it runs any more."""
+        while self._waiting:
+            await settled(next(iter(self._waiting.values())))
+
+    async def send(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do one job, or with ``"wait": false`` keep it until it is done.
+
+        Gives what the receiver said.  Raises BadHeader for a job that makes no
+        sense, and whatever the sending raises.
+        """
+        job = _job(args)
+        if args.get("wait", True) is not False:
+            return await self.run(job)
+        self._client(job)  # a peer that nobody knows is said now, not in vain for ever
+        id = secrets.token_hex(4)
+        await self._disk.run(self._journal.enqueue, id, job)
+        self._start(id, job)
+        return {"queued": id}
+
+    async def run(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do one job now; cancelling it cancels what is under way."""
+        job = _job(args)
+        client = self._client(job)
+        try:
+            if "text" in job:
+                return _said(await client.send_message(job["text"]))
+            conflict = Conflict.SERIES if job.get("series") else None
+            if not await self._disk.run(os.path.isdir, job["path"]):
+                return _said(await client.send_file(job["path"], conflict=conflict))
+            sent = await client.send_paths([job["path"]])
+            if sent.failed:
+                path, error = sent.failed[0]
+                raise Unfinished(f"{len(sent.failed)} did not arrive; the first: {path}: {error}")
+            return {"files": sent.files, "size": sent.bytes, "skipped": len(sent.skipped)}
+        finally:
+            client.close()
+
+    def _start(self, id: str, job: Mapping[str, Any]) -> None:
+        trying = Deferred.fromCoroutine(self._keep_trying(id, job))
+        self._waiting[id] = trying
+        trying.addErrback(lambda why: self._log.failure("a queued send failed", why))
+        trying.addBoth(lambda result: self._waiting.pop(id, None) and result)
+
+    async def _keep_trying(self, id: str, job: Mapping[str, Any]) -> None:
+        tries = 0
+        try:
+            while True:
+                try:
+                    await self.run(job)
+                    break
+                except LanxferError as error:
+                    if isinstance(error, Cancelled) and self._ending:
+                        return
+                    if not error.retry:
+                        self._log.error("{id} was given up: {why}", id=id, why=error.reason)
+                        break
+                pause = PAUSES[min(tries, len(PAUSES) - 1)]
+                tries += 1
+                await deferLater(self._reactor, pause, lambda: None)
+        except CancelledError:
+            return
+        await self._disk.run(self._journal.dequeue, id)
+
+
+def _job(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the arguments that says what to send; BadHeader if it does not."""
+    kept = ("path", "text", "peer", "legacy", "plain", "series")
+    job = {key: args[key] for key in kept if key in args}
+    texts = [isinstance(job.get(key), str) for key in ("path", "text")]
+    if not isinstance(job.get("peer"), str) or texts.count(True) != 1:
+        raise BadHeader('A send needs a "peer", and a "path" or a "text".')
+    return job
+
+
+def _said(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "stored": receipt.stored,
+        "size": receipt.size,
+        "blake3": receipt.digest,
+        "already": receipt.already,
+    }

@@ -1,0 +1,103 @@
+"""Who is asking, and which commands exist for them.
+
+A connection has one principal.  What it may do is the set of commands in its
+row of the table below, and what it may see is what ``mine`` lets through;
+there is no third place where this is decided (security catalogue A01, A14,
+J20, J21, L01, L02).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from lanxfer.errors import Forbidden, LanxferError, NotPaired, UnknownCommand
+from lanxfer.registry import Mine, everything
+from lanxfer.transfers import Snapshot
+
+
+class Standing(Enum):
+    """What is known about a caller."""
+
+    LOCAL = "local"  # the same user, through the control socket
+    PEER = "peer"  # a pinned key
+    GUEST = "guest"  # unknown, but the service was started with --open or --plain-from
+    LEGACY = "legacy"  # an ae peer, from an allowed network
+    LEGACY_LOCAL = "legacy-local"  # an ae controller on this machine, with --legacy full
+    TICKET = "ticket"  # whoever holds two ids that offer_slot made
+    STRANGER = "stranger"
+
+
+@frozen
+class Principal:
+    """Who is on the other end.
+
+    ``name`` is the same for every connection of one principal
+    (``peer:<key>``, ``legacy:<address>``, ``local`` …); ``label`` is what people
+    read, chosen on this device.  ``secure`` says that key and bytes are
+    protected by TLS, or never left the machine.
+    """
+
+    standing: Standing
+    name: str
+    label: str
+    secure: bool = True
+
+
+LOCAL = Principal(Standing.LOCAL, "local", "this device")
+
+_OFFER = frozenset({"hello", "ping", "recv_file", "recv_message"})
+_OWN = frozenset({"pending_requests", "cancel_request", "pause", "resume", "watch", "history"})
+_OWNER = frozenset({"send_file", "send_message", "status"})
+
+REACH: dict[Standing, frozenset[str]] = {
+    Standing.LOCAL: _OFFER | _OWN | _OWNER,
+    Standing.PEER: _OFFER | _OWN,
+    Standing.GUEST: _OFFER | _OWN,
+    Standing.LEGACY: frozenset({"recv_file", "recv_message", "pending_requests", "cancel_request"}),
+    Standing.LEGACY_LOCAL: frozenset(
+        {
+            "recv_file",
+            "recv_message",
+            "pending_requests",
+            "cancel_request",
+            "send_file",
+            "send_message",
+        }
+    ),
+    Standing.TICKET: frozenset({"recv_slot"}),
+    Standing.STRANGER: frozenset(),
+}
+"""Every command of lanxfer's own that a principal can reach."""
+
+_APPLICATION = frozenset({Standing.LOCAL, Standing.PEER})
+"""Who reaches the commands an application added (names with a dot)."""
+
+
+def refusal(principal: Principal, name: str, known: bool) -> LanxferError | None:
+    """Why ``principal`` may not call ``name``; None if it may.
+
+    ``known`` says whether there is such a command at all; a stranger learns
+    nothing about that.
+    """
+    if principal.standing is Standing.STRANGER:
+        return NotPaired()
+    if not known:
+        return UnknownCommand()
+    reach = REACH[principal.standing]
+    if name in reach or ("." in name and principal.standing in _APPLICATION):
+        return None
+    return Forbidden()
+
+
+def mine(principal: Principal) -> Mine:
+    """Which transfers are this principal's to see and to cancel."""
+    if principal.standing in (Standing.LOCAL, Standing.LEGACY_LOCAL):
+        return everything
+    name = principal.name
+
+    def own(snapshot: Snapshot) -> bool:
+        return snapshot.peer == name
+
+    return own

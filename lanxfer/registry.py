@@ -1,0 +1,241 @@
+"""What is under way on this device: one object, made once and passed along.
+
+A transfer is opened, moves through the states of ``lanxfer.transfers.State``
+and leaves by one door, ``Transfer.retire``, which may be knocked at twice and
+opens once.  Readers get frozen snapshots.  Whoever asks sees only what its
+``mine`` function says is its own; the rest does not exist for it.
+
+Nothing here waits or calls the network: cancelling and pausing call the plain
+functions that whoever moves the bytes has left on the transfer.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from attrs import Factory, define, evolve, field
+
+from lanxfer.errors import Cancelled, LanxferError, NotFound
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
+
+Mine: TypeAlias = Callable[[Snapshot], bool]
+Listener: TypeAlias = Callable[[Snapshot], None]
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two words about the progress of one transfer."""
+
+_NEXT = {
+    State.OFFERED: {State.ACCEPTED},
+    State.ACCEPTED: {State.MOVING, State.PAUSED, State.COMMITTING},
+    State.MOVING: {State.PAUSED, State.COMMITTING},
+    State.PAUSED: {State.MOVING},
+    State.COMMITTING: set(),
+}
+"""Where a transfer may go next; every state but the finished ones may also end."""
+
+
+def everything(snapshot: Snapshot) -> bool:
+    """What the device's own user sees."""
+    return True
+
+
+@define(eq=False)
+class Transfer:
+    """One file, folder, link or message on its way; made by ``Registry.open``.
+
+    ``on_cancel`` and ``on_pause`` belong to whoever moves the bytes.
+    ``literal`` is the request of an ae peer as it came, for those who poll.
+    """
+
+    registry: Registry
+    snapshot: Snapshot
+    literal: Mapping[str, Any] = MappingProxyType({})
+    on_cancel: Callable[[LanxferError], None] | None = None
+    on_pause: Callable[[bool], None] | None = None
+    _told: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.snapshot.id
+
+    @property
+    def state(self) -> State:
+        return self.snapshot.state
+
+    def enter(self, state: State) -> None:
+        """Move on; ignored where the transfer cannot go there any more."""
+        if state in _NEXT.get(self.state, ()):
+            self._change(state=state)
+
+    def again(self) -> None:
+        """It is tried once more, from the beginning of the conversation."""
+        if not self.state.finished:
+            self._change(state=State.OFFERED)
+
+    def progressed(self, done: int) -> None:
+        """``done`` bytes are safe on this side; told at most ten times a second."""
+        now = self.registry.clock()
+        if now - self._told >= PROGRESS_INTERVAL:
+            self._told = now
+            self._change(done=done)
+        else:
+            self.snapshot = evolve(self.snapshot, done=done)
+
+    def cancel(self, error: LanxferError) -> None:
+        """Ask whoever moves the bytes to give up; the transfer is finished when they say so."""
+        if self.state.finished:
+            return
+        if self.on_cancel is None:
+            self.retire(State.CANCELLED, error=error)
+        else:
+            self.on_cancel(error)
+
+    def pause(self, paused: bool) -> None:
+        """Hold the bytes back, or let them go on."""
+        if paused and self.state in (State.ACCEPTED, State.MOVING):
+            self.enter(State.PAUSED)
+        elif not paused and self.state is State.PAUSED:
+            self.enter(State.MOVING)
+        else:
+            return
+        if self.on_pause is not None:
+            self.on_pause(paused)
+
+    def retire(
+        self,
+        outcome: State,
+        *,
+        stored: Stored | None = None,
+        error: LanxferError | None = None,
+    ) -> None:
+        """The one way out; whoever comes second changes nothing."""
+        if self.state.finished:
+            return
+        changes: dict[str, Any] = {"state": outcome}
+        if stored is not None:
+            changes.update(stored=stored.path, digest=stored.digest, done=stored.size)
+        if error is not None:
+            changes.update(code=error.code, reason=error.reason)
+        self.on_cancel = self.on_pause = None
+        self.registry._leave(self)
+        self._change(**changes)
+
+    def _change(self, **changes: Any) -> None:
+        self.snapshot = evolve(self.snapshot, changed=self.registry.clock(), **changes)
+        self.registry._tell(self.snapshot)
+
+
+@define(eq=False)
+class Registry:
+    """Every transfer of this device that is pending, moving or lately finished.
+
+    ``clock`` gives seconds since the epoch, ``new_id`` an id nobody used.
+    ``on_listener_error`` is told when a listener raises; the others still hear.
+    """
+
+    clock: Callable[[], float]
+    new_id: Callable[[], str]
+    on_listener_error: Callable[[Exception], None]
+    finished_max: int = 1000
+    _open: dict[str, Transfer] = Factory(dict)
+    _finished: OrderedDict[str, Snapshot] = Factory(OrderedDict)
+    _listeners: list[Listener] = field(factory=list)
+
+    def open(
+        self,
+        direction: Direction,
+        kind: Kind,
+        peer: str,
+        path: str,
+        size: int,
+        *,
+        request: str = "",
+        group: str = "",
+        secure: bool = True,
+        literal: Mapping[str, Any] | None = None,
+    ) -> Transfer:
+        """A new transfer, offered; ``request`` is the id an ae peer gave it."""
+        now = self.clock()
+        snapshot = Snapshot(
+            id=self.new_id(),
+            direction=direction,
+            kind=kind,
+            peer=peer,
+            path=path,
+            size=size,
+            state=State.OFFERED,
+            request=request,
+            started=now,
+            changed=now,
+            secure=secure,
+            group=group,
+        )
+        transfer = Transfer(self, snapshot, MappingProxyType(dict(literal or {})))
+        self._open[snapshot.id] = transfer
+        self._tell(snapshot)
+        return transfer
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def pending(self, mine: Mine = everything) -> list[Snapshot]:
+        """What is not finished yet, oldest first."""
+        return [each.snapshot for each in self._open.values() if mine(each.snapshot)]
+
+    def finished(self, mine: Mine = everything) -> list[Snapshot]:
+        """What finished since the start, newest first; the journal knows more."""
+        return [each for each in reversed(self._finished.values()) if mine(each)]
+
+    def find(self, id: str, mine: Mine = everything) -> Transfer:
+        """The open transfer of that id, or of that ae request id; NotFound otherwise."""
+        found = self._open.get(id)
+        if found is None:
+            named = (each for each in self._open.values() if each.snapshot.request == id)
+            found = next(named, None) if id else None
+        if found is None or not mine(found.snapshot):
+            raise NotFound("There is no such transfer under way.")
+        return found
+
+    def cancel(self, id: str, mine: Mine = everything, reason: str = "") -> Snapshot:
+        """Cancel by id; done twice, or after the end, it changes nothing.
+
+        Raises NotFound for what the caller never could see.
+        """
+        over = self._finished.get(id)
+        if over is not None and mine(over):
+            return over
+        transfer = self.find(id, mine)
+        transfer.cancel(Cancelled(reason))
+        return transfer.snapshot
+
+    def cancel_all(self, error: LanxferError) -> None:
+        """Give up whatever is under way, as when the service stops."""
+        for each in list(self._open.values()):
+            each.cancel(error)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Hear of every change from now on; call what this returns to stop."""
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    def _leave(self, transfer: Transfer) -> None:
+        self._open.pop(transfer.id, None)
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        if snapshot.state.finished:
+            self._finished[snapshot.id] = snapshot
+            if len(self._finished) > self.finished_max:
+                self._finished.popitem(last=False)
+        for listener in list(self._listeners):
+            try:
+                listener(snapshot)
+            except Exception as error:
+                self.on_listener_error(error)

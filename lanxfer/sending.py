@@ -1,0 +1,171 @@
+"""One file, folder, link or message to one other device, over one connection.
+
+The receiver's answer is what counts: nothing here says that something arrived
+(docs/protocol.rst, "Received").
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.defer import CancelledError
+
+from lanxfer.calls import Answer, Exchange
+from lanxfer.disk import Disk
+from lanxfer.errors import BadHeader, Cancelled, DigestMismatch, LanxferError
+from lanxfer.protocol import LanxferProtocol
+from lanxfer.registry import Transfer
+from lanxfer.storage.sources import Entry, Source, open_source, read_small
+from lanxfer.transfers import Conflict, Kind, Receipt, State, Stored
+from lanxfer.wire import limits
+from lanxfer.wire.packets import Go
+
+
+@frozen
+class Loaded:
+    """An entry that is ready to go: a small file with its bytes, anything else without."""
+
+    entry: Entry
+    data: bytes | None = None
+    digest: str | None = None
+
+
+def single(path: str, name: str | None = None) -> Entry:
+    """The entry of one file that is sent by itself; blocks.  Raises what is wrong with it."""
+    with open_source(path) as source:
+        return Entry(
+            Kind.FILE,
+            name or os.path.basename(os.path.abspath(path)),
+            path,
+            source.size,
+            source.mtime_ns,
+            executable=source.executable,
+        )
+
+
+def load(entry: Entry) -> Loaded:
+    """Read a small file; blocks.  The entry then says what was really read."""
+    if entry.kind is not Kind.FILE or entry.error is not None or entry.skipped:
+        return Loaded(entry)
+    if entry.size > limits.INLINE_MAX:
+        return Loaded(entry)
+    whole = read_small(entry.local)
+    now = evolve(entry, size=whole.size, mtime_ns=whole.mtime_ns, executable=whole.executable)
+    return Loaded(now, whole.data, whole.digest)
+
+
+def _request(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str, Any]:
+    entry = loaded.entry
+    args: dict[str, Any] = {"path": entry.path, "size": entry.size}
+    if entry.kind is not Kind.FILE:
+        args.update(kind=entry.kind.value, size=0)
+    if entry.target is not None:
+        args["target"] = entry.target
+    if entry.mtime_ns is not None and entry.kind is Kind.FILE:
+        args["mtime_ns"] = entry.mtime_ns
+    if loaded.digest is not None:
+        args["blake3"] = loaded.digest
+    if entry.executable:
+        args["executable"] = True
+    if conflict is not None:
+        args["conflict"] = conflict.value
+    if group:
+        args["group"] = group
+    return args
+
+
+async def send(
+    connection: LanxferProtocol,
+    disk: Disk,
+    loaded: Loaded,
+    transfer: Transfer,
+    conflict: Conflict | None = None,
+) -> Receipt:
+    """Send it and wait for the receiver's word.
+
+    Raises what the receiver refused it with, what is wrong with the source, or
+    Lost.  When the awaiting Deferred is cancelled the receiver is told.  The
+    transfer is left open: whoever made it decides whether to try again.
+    """
+    args = _request(loaded, conflict, transfer.snapshot.group)
+    entry = loaded.entry
+    if entry.kind is Kind.FILE and loaded.data is None and entry.size:
+        return await _stream(connection, disk, entry.local, args, transfer)
+    exchange = connection.ask("recv_file", args, loaded.data or b"")
+    transfer.on_cancel = exchange.cancel
+    transfer.enter(State.ACCEPTED)
+    transfer.enter(State.COMMITTING)
+    answer = await exchange.answered()
+    return _receipt(answer, loaded.digest or "", entry.size, 0)
+
+
+async def send_message(connection: LanxferProtocol, text: str, transfer: Transfer) -> Receipt:
+    """Send a text of at most 64 KiB; fires when the receiver has kept it."""
+    data = text.encode("utf-8")
+    exchange = connection.ask("recv_message", {}, data)
+    transfer.on_cancel = exchange.cancel
+    answer = await exchange.answered()
+    return _receipt(answer, "", len(data), 0)
+
+
+async def _stream(
+    connection: LanxferProtocol,
+    disk: Disk,
+    local: str,
+    args: dict[str, Any],
+    transfer: Transfer,
+) -> Receipt:
+    source: Source = await disk.run(open_source, local)
+    handed_over = False
+    try:
+        args.update(size=source.size, mtime_ns=source.mtime_ns)
+        exchange = connection.ask("recv_file", args)
+        transfer.on_cancel = exchange.cancel
+        transfer.on_pause = exchange.pause
+        go = await exchange.going()
+        transfer.enter(State.ACCEPTED)
+        offset = await _prove(disk, exchange, source, go)
+        transfer.enter(State.MOVING)
+        transfer.progressed(offset)
+        handed_over = True
+        sending = exchange.send_body(disk, source, offset, transfer.progressed)
+        try:
+            digest = await sending
+        except LanxferError:
+            digest = ""  # the answer says why
+        except CancelledError:
+            exchange.cancel(Cancelled())
+            raise
+        transfer.enter(State.COMMITTING)
+        answer = await exchange.answered()
+    finally:
+        if not handed_over:
+            await disk.run(source.close)
+    return _receipt(answer, digest, source.size, offset)
+
+
+async def _prove(disk: Disk, exchange: Exchange, source: Source, go: Go) -> int:
+    """The offset from which on the receiver lacks our bytes."""
+    try:
+        return await disk.run(source.prove, go.have)
+    except LanxferError as error:
+        exchange.cancel(error)
+        raise
+
+
+def as_stored(receipt: Receipt) -> Stored:
+    """What the registry keeps of a receipt."""
+    return Stored(receipt.stored, receipt.size, receipt.digest, receipt.already)
+
+
+def _receipt(answer: Answer, digest: str, size: int, offset: int) -> Receipt:
+    """What the receiver said, compared with what was sent."""
+    args = answer.args
+    stored, said = args.get("stored", ""), args.get("blake3", "")
+    if not isinstance(stored, str) or not isinstance(said, str):
+        raise BadHeader("The answer of the other side makes no sense.")
+    if args.get("size", size) != size or (digest and said != digest):
+        raise DigestMismatch("The other side says that it stored something else than was sent.")
+    return Receipt(stored, size, said, args.get("already") is True, offset)

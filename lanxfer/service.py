@@ -1,0 +1,462 @@
+"""The service: everything together, under any Twisted application.
+
+::
+
+    service = TransferService(reactor, Settings(inbox="in"), on_message=show)
+    service.setServiceParent(application)
+
+It may be stopped and started again; each start opens the state folder and the
+inbox anew.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from attrs import Factory, field, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from lanxfer.admission import Admission, Legacy, networks, own_networks
+from lanxfer.client import Client, public
+from lanxfer.commands.dispatch import builtin
+from lanxfer.commands.polled import Polled
+from lanxfer.commands.table import Command
+from lanxfer.connecting import Dialer, find_target
+from lanxfer.disk import Disk
+from lanxfer.door import LanxferFactory, LocalFactory
+from lanxfer.errors import BadConfig, BadHeader, BadState, Stopping
+from lanxfer.identity import load_identity
+from lanxfer.journal import Journal
+from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slot, Taking
+from lanxfer.outgoing import Outgoing
+from lanxfer.peers import DEFAULT_PORT, Peers
+from lanxfer.registry import Registry
+from lanxfer.state import StateFolder, default_state
+from lanxfer.storage.local import LocalStore
+from lanxfer.tls import server_options
+from lanxfer.transfers import Conflict, Snapshot
+from lanxfer.version import VERSION
+from lanxfer.wire import limits
+
+__all__ = ["Incoming", "Message", "Settings", "Slot", "TransferService", "default_inbox"]
+
+
+def default_inbox() -> str:
+    """The user's own folder for downloads, and lanxfer's in it."""
+    from platformdirs import user_downloads_dir  # appdirs has no user folders
+
+    return os.path.join(user_downloads_dir(), "lanxfer")
+
+
+def _legacy(value: Legacy | str) -> Legacy:
+    try:
+        return Legacy(value)
+    except ValueError:
+        raise BadConfig('--legacy is "off", "receive" or "full".') from None
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What a service is started with (docs/protocol.rst, "Who speaks"; README.rst).
+
+    ``inbox`` is where files go, ``state`` where key, pins, history and control
+    socket are; both are made if missing.  ``port`` 0 takes a free one, None
+    none.  ``listen`` are endpoint strings besides it.  ``buf_len`` is the number
+    of bytes taken from a socket at a time, ``drain`` the seconds that transfers
+    under way get when the service stops.
+    """
+
+    inbox: str = field(factory=default_inbox, converter=os.fspath)
+    state: str = field(factory=default_state, converter=os.fspath)
+    device: str = field(factory=socket.gethostname)
+    bind: str = ""
+    port: int | None = DEFAULT_PORT
+    listen: tuple[str, ...] = ()
+    open: bool = False
+    legacy: Legacy = field(default=Legacy.OFF, converter=_legacy)
+    legacy_from: tuple[str, ...] = ()
+    legacy_folder: str = "from-ae"
+    plain_from: tuple[str, ...] = ()
+    tickets_plain: bool = False
+    conflict: Conflict | None = None
+    links: bool = False
+    dotfiles: bool = False
+    shares: tuple[str, ...] = ()
+    weak_storage: bool = False
+    reserve_bytes: int = limits.RESERVE_BYTES
+    reserve_share: float = limits.RESERVE_SHARE
+    buf_len: int = field(default=256 * limits.KIB)
+    drain: float = 5.0
+    control: bool = True
+
+    @buf_len.validator
+    def _check_buf_len(self, attribute: Any, value: int) -> None:
+        if not 1 * limits.KIB <= value <= 4 * limits.MIB:
+            raise BadConfig("--buf-len is a number of bytes from 1024 to 4194304.")
+
+
+@frozen
+class _Running:
+    """What exists from one start to the next stop."""
+
+    folder: StateFolder
+    store: LocalStore
+    journal: Journal
+    disk: Disk
+    node: ServiceNode
+    factory: LanxferFactory
+    dialer: Dialer
+    outgoing: Outgoing
+    registry: Registry
+    key: str
+    ports: list[IListeningPort] = Factory(list)
+
+
+class TransferService(Service):
+    """Receives files and messages, sends them on request, and answers for both.
+
+    ``on_offer`` is called with an ``Incoming`` before anything is taken; it may
+    return a Deferred; False, or a LanxferError it raises, refuses.  ``on_message``
+    is called with a ``Message``, which is answered when what it returns has
+    fired.  ``commands`` adds an application's own (their names have a dot).
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings | None = None,
+        *,
+        on_offer: OnOffer | None = None,
+        on_message: OnMessage | None = None,
+        commands: Mapping[str, Command] | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.settings = settings or Settings()
+        self._on_offer = on_offer
+        self._on_message = on_message
+        self._commands = dict(commands or {})
+        self._now: _Running | None = None
+        self._waiting: list[Deferred[list[str]]] = []
+        self._listening: list[str] | None = None
+        self._failed: Failure | None = None
+        self._subscribers: list[Callable[[Snapshot], None]] = []
+        wrong = [name for name in self._commands if "." not in name]
+        if wrong:
+            raise BadConfig(f"The name of a command of your own has a dot: {wrong[0]!r}.")
+
+    # Starting.
+
+    def startService(self) -> None:
+        """Open state and inbox and listen.
+
+        Raises BadState, BadConfig or WeakStorage; that a port is taken shows in
+        ``when_listening``.
+        """
+        self._failed = self._listening = None
+        running = self._open()
+        self._now = running
+        super().startService()
+        opening = public(self._listen(running))
+        opening.addCallbacks(self._opened, self._unopened)
+
+    def _open(self) -> _Running:
+        settings = self.settings
+        folder = StateFolder(settings.state)
+        folder.lock()
+        undo: list[Callable[[], object]] = [folder.unlock]
+        try:
+            identity = load_identity(folder)
+            peers = Peers(folder)
+            journal = Journal(folder.file("history.db"))
+            undo.append(journal.close)
+            store = LocalStore(
+                settings.inbox,
+                receipts=journal,
+                reserve_bytes=settings.reserve_bytes,
+                reserve_share=settings.reserve_share,
+                dotfiles=True,
+                weak=settings.weak_storage,
+            )
+            undo.append(store.close)
+            admission = self._admission(peers)
+            store.tidy(limits.PART_LIFETIME)
+            journal.prune()
+        except BaseException:
+            for each in reversed(undo):
+                each()
+            raise
+        disk = Disk(self.reactor)
+        disk.start()
+        registry = Registry(time.time, lambda: secrets.token_hex(4), self._complain)
+        for listener in self._subscribers:
+            registry.subscribe(listener)
+        outgoing = Outgoing(self.reactor, disk, journal, self._client, self.log)
+        node = ServiceNode(
+            device=settings.device,
+            registry=registry,
+            store=store,
+            journal=journal,
+            disk=disk,
+            clock=self.reactor,
+            taking=Taking(
+                links=settings.links,
+                dotfiles=settings.dotfiles,
+                conflict=settings.conflict,
+                legacy_folder=settings.legacy_folder,
+                shares=settings.shares,
+            ),
+            polled=Polled(time.time),
+            sender=outgoing.send,
+            about=self.status,
+            on_offer=self._on_offer,
+            on_message=self._on_message,
+        )
+        table = {**builtin(), **self._commands}
+        factory = LanxferFactory(
+            node, disk, table, admission, server_options(identity), self.reactor, settings.buf_len
+        )
+        dialer = Dialer(self.reactor, disk, peers, identity, settings.device, node, table)
+        return _Running(
+            folder,
+            store,
+            journal,
+            disk,
+            node,
+            factory,
+            dialer,
+            outgoing,
+            registry,
+            identity.key,
+        )
+
+    def _admission(self, peers: Peers) -> Admission:
+        settings = self.settings
+        legacy_from = networks(settings.legacy_from)
+        if settings.legacy is not Legacy.OFF and not legacy_from:
+            legacy_from = own_networks()
+        return Admission(
+            peers,
+            open=settings.open,
+            plain_from=networks(settings.plain_from),
+            legacy=settings.legacy,
+            legacy_from=legacy_from,
+            tickets_plain=settings.tickets_plain,
+        )
+
+    def _endpoints(self) -> list[IStreamServerEndpoint]:
+        settings = self.settings
+        texts = list(settings.listen)
+        if settings.port is not None:
+            bind = settings.bind.replace(":", r"\:")
+            texts.insert(0, f"tcp:{settings.port}" + (f":interface={bind}" if bind else ""))
+        try:
+            return [serverFromString(self.reactor, each) for each in texts]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadConfig(f"--listen does not name an endpoint: {error}.") from None
+
+    async def _listen(self, running: _Running) -> list[str]:
+        for endpoint in self._endpoints():
+            running.ports.append(await _listening(endpoint, running.factory))
+        if self.settings.control and hasattr(socket, "AF_UNIX"):
+            path = running.folder.socket_path
+            await running.disk.run(_remove_socket, path)
+            door = UNIXServerEndpoint(self.reactor, path, mode=0o600, wantPID=False)
+            running.ports.append(await _listening(door, LocalFactory(running.factory)))
+        await running.outgoing.begin()
+        return [_shown(port) for port in running.ports if hasattr(port.getHost(), "port")]
+
+    def _opened(self, addresses: list[str]) -> None:
+        self._listening = addresses
+        self.log.info("lanxfer listens on {addresses}", addresses=", ".join(addresses))
+        for line in self.warnings():
+            self.log.warn("{line}", line=line)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(addresses)
+
+    def _unopened(self, why: Failure) -> None:
+        self._failed = why
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.errback(why)
+        if not waiting:
+            self.log.error("lanxfer cannot listen: {reason}", reason=str(why.value))
+
+    def when_listening(self) -> Deferred[list[str]]:
+        """Fires with the addresses; fails with what kept the service from listening."""
+        told: Deferred[list[str]] = Deferred(lambda d: None)
+        if self._listening is not None:
+            told.callback(self._listening)
+        elif self._failed is not None:
+            told.errback(self._failed)
+        else:
+            self._waiting.append(told)
+        return told
+
+    def warnings(self) -> list[str]:
+        """What the owner should know about how this service was started."""
+        settings, found = self.settings, []
+        if settings.open:
+            found.append("OPEN: devices that are not known may offer files and messages.")
+        if settings.legacy is not Legacy.OFF:
+            found.append(
+                f"LEGACY {settings.legacy.value}: ae devices are let in, unauthenticated and in"
+                " plain text."
+            )
+        if settings.plain_from:
+            found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
+        if self._now is not None:
+            found.extend(self._now.store.weaknesses())
+        return found
+
+    # Stopping.
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, let transfers finish for ``drain`` seconds, then give them up.
+
+        Fires when all is closed; unfinished files are kept for a resume.
+        """
+        super().stopService()
+        running, self._now = self._now, None
+        self._listening = None
+        return public(self._stop(running))
+
+    async def _stop(self, running: _Running | None) -> None:
+        if running is None:
+            return
+        await gatherResults([_deferred(port.stopListening()) for port in running.ports])
+        running.outgoing.end()
+        leaving = [each.leave(self.settings.drain) for each in list(running.factory.connections)]
+        until = self.reactor.seconds() + self.settings.drain
+        while len(running.registry) and self.reactor.seconds() < until:
+            await deferLater(self.reactor, 0.05, lambda: None)
+        running.registry.cancel_all(Stopping())
+        if leaving:
+            for connection in list(running.factory.connections):
+                connection.leave(limits.ABORT_AFTER)
+            await gatherResults(leaving)
+        await running.outgoing.ended()
+        await running.node.recorded()
+        await running.disk.stopped()
+        running.store.close()
+        running.journal.close()
+        running.folder.unlock()
+
+    # What applications ask of it.
+
+    @property
+    def registry(self) -> Registry:
+        """The transfers of the running service."""
+        return self._running().registry
+
+    @property
+    def key(self) -> str:
+        """This device's own key id, as ``lanxfer key show`` prints it."""
+        return self._running().key
+
+    def subscribe(self, listener: Callable[[Snapshot], None]) -> None:
+        """Hear of every change of every transfer, over restarts too."""
+        self._subscribers.append(listener)
+        if self._now is not None:
+            self._now.registry.subscribe(listener)
+
+    def offer_slot(
+        self, path: str, size: int | None = None, expires: float = limits.TICKET_LIFETIME
+    ) -> Slot:
+        """Two unguessable ids that open one upload to ``path`` below the inbox, once.
+
+        ``size`` in bytes where it is known, ``expires`` in seconds.  BadName for
+        a path that cannot be.
+        """
+        return self._running().node.offer_slot(path, size, expires)
+
+    def send(self, args: Mapping[str, Any]) -> Deferred[Mapping[str, Any]]:
+        """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
+        running = self._running()
+        return public(running.outgoing.run(args))
+
+    def status(self) -> dict[str, Any]:
+        """About the running service, as plain values."""
+        running, settings = self._running(), self.settings
+        return {
+            "version": VERSION,
+            "device": settings.device,
+            "key": running.key,
+            "listening": self._listening or [],
+            "inbox": os.path.abspath(settings.inbox),
+            "state": os.path.abspath(settings.state),
+            "free": running.store.free(),
+            "pending": len(running.registry),
+            "connections": len(running.factory.connections),
+            "warnings": self.warnings(),
+        }
+
+    # Odds and ends.
+
+    def _running(self) -> _Running:
+        if self._now is None:
+            raise Stopping("The service is not running.")
+        return self._now
+
+    def _client(self, args: Mapping[str, Any]) -> Client:
+        running = self._running()
+        peer = args.get("peer")
+        if not isinstance(peer, str):
+            raise BadHeader('The request needs a text "peer".')
+        legacy, plain = args.get("legacy") is True, args.get("plain") is True
+        target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy)
+        return Client(
+            self.reactor,
+            target,
+            lambda: running.dialer.dial(target),
+            running.disk,
+            dialer=running.dialer,
+            registry=running.registry,
+        )
+
+    def _complain(self, error: Exception) -> None:
+        self.log.error("A listener failed: {error!r}", error=error)
+
+
+def _deferred(found: Any) -> Deferred[Any]:
+    if isinstance(found, Deferred):
+        return found
+    done: Deferred[Any] = Deferred()
+    done.callback(found)
+    return done
+
+
+async def _listening(endpoint: IStreamServerEndpoint, factory: Any) -> IListeningPort:
+    try:
+        port: IListeningPort = await _deferred(endpoint.listen(factory))
+    except CannotListenError as error:
+        cause = getattr(error.socketError, "strerror", None) or str(error.socketError)
+        where = f"{error.interface or 'every address'}, port {error.port}"
+        raise BadState(f"Cannot listen on {where}: {cause}.") from None
+    return port
+
+
+def _remove_socket(path: str) -> None:
+    """A socket that a crash left; the lock of the state folder says that nobody has it."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _shown(port: IListeningPort) -> str:
+    host: Any = port.getHost()
+    return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"

@@ -1,0 +1,302 @@
+"""The conversation of the native dialect (docs/protocol.rst).
+
+Every exchange is in one of three phases, and the tables below say which packet
+is right in which.  What is merely late (parts of a file that was refused a
+moment ago) is dropped and counted; what no peer that keeps to the protocol
+can say ends the connection.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import Factory, define
+
+from lanxfer.errors import (
+    BadHeader,
+    BadOffset,
+    LanxferError,
+    Overloaded,
+)
+from lanxfer.transfers import Kind
+from lanxfer.wire import limits
+from lanxfer.wire.native import format_packet, format_rows, parse_packet
+from lanxfer.wire.packets import (
+    Args,
+    Bye,
+    Cancel,
+    Do,
+    Drop,
+    End,
+    Event,
+    Failed,
+    Go,
+    Ok,
+    Packet,
+    Part,
+    Window,
+)
+
+
+class Phase(Enum):
+    """How far an exchange has come."""
+
+    ASKED = "asked"
+    GOING = "going"  # the receiver said go; parts may come
+    ENDED = "ended"  # the sender said end
+
+
+@define
+class _Exchange:
+    """One open exchange, ours or theirs; for files also where the bytes are."""
+
+    size: int = 0
+    streams: bool = False
+    phase: Phase = Phase.ASKED
+    starts: frozenset[int] = frozenset({0})
+    position: int | None = None
+    credit: int = 0
+
+    def go(self, go: Go) -> None:
+        self.phase = Phase.GOING
+        self.credit = go.window
+        self.starts = frozenset({0, *(offset for offset, _ in go.have)})
+
+    def misfit(self, part: Part) -> LanxferError | None:
+        """What is wrong with a part here, if anything is."""
+        right = (
+            part.offset in self.starts if self.position is None else (part.offset == self.position)
+        )
+        if not right or part.offset + part.body > self.size:
+            return BadOffset("A part of the file does not begin where the one before it ended.")
+        if part.body > self.credit:
+            return Overloaded("More was sent than the window allows.")
+        return None
+
+    def moved(self, part: Part) -> None:
+        self.position = part.offset + part.body
+        self.credit -= part.body
+
+
+def _exchange(do: Do) -> _Exchange:
+    """What a request opens; only a file that does not travel with its request streams."""
+    size = do.args.get("size", 0)
+    streams = (
+        do.name == "recv_file"
+        and do.body == 0
+        and type(size) is int
+        and size > 0
+        and do.args.get("kind", Kind.FILE.value) == Kind.FILE.value
+    )
+    return _Exchange(size=size if streams else 0, streams=streams)
+
+
+@define
+class NativeSession:
+    """See ``lanxfer.sessions.Session``.
+
+    ``known`` is set by the protocol once it knows who is on the other side;
+    until then headers are short.
+    """
+
+    known: bool = False
+    greeted: bool = False
+    finished: bool = False
+    half_close: bool = False
+    peer_asks: bool = True
+    we_ask: bool = True
+    _malformed: int = 0
+    _strays: int = 0
+    _last_theirs: int = 0
+    _last_ours: int = 0
+    _theirs: dict[int, _Exchange] = Factory(dict)
+    _ours: dict[int, _Exchange] = Factory(dict)
+
+    @property
+    def line_limit(self) -> int:
+        return limits.HEADER_KNOWN if self.known else limits.HEADER_STRANGER
+
+    @property
+    def quiet(self) -> bool:
+        """Both sides ask nothing more and all is answered."""
+        return not (self.peer_asks or self.we_ask or self._theirs or self._ours)
+
+    @property
+    def room(self) -> int:
+        """How many more requests may be opened now."""
+        return limits.OPEN_EXCHANGES - len(self._ours) if self.we_ask else 0
+
+    # Reading.
+
+    def receive(self, line: bytes) -> Packet | Drop | None:
+        try:
+            if not line:
+                raise BadHeader("The header line is empty.")
+            packet = parse_packet(line)
+        except LanxferError:
+            # Somebody typing gets another try, as long as nothing was begun
+            # whose body could be taken for headers.
+            self._malformed += 1
+            self.finished = self._last_theirs > 0 or self._malformed >= limits.MALFORMED_LINES
+            raise
+        try:
+            return self._accept(packet)
+        except LanxferError:
+            self.finished = True
+            raise
+
+    def _accept(self, packet: Packet) -> Packet | Drop | None:
+        match packet:
+            case Do():
+                return self._asked(packet)
+            case Part():
+                return self._part(packet)
+            case End():
+                return self._ended(packet)
+            case Cancel():
+                return packet if self._open_theirs(packet.id) else self._stray()
+            case Go():
+                return self._granted(packet)
+            case Window():
+                ours = self._ours.get(packet.id)
+                if ours is None or ours.phase is not Phase.GOING:
+                    return self._stray()
+                ours.credit = min(ours.credit + packet.bytes, limits.NUMBER_MAX)
+                return packet
+            case Event():
+                return packet if packet.id in self._ours else self._stray()
+            case Ok() | Failed():
+                return self._answered(packet)
+            case Bye():
+                if not packet.all and not self.peer_asks:
+                    return self._stray()
+                self.peer_asks = False
+                self.finished = packet.all
+                return packet
+
+    def _asked(self, do: Do) -> Packet | Drop:
+        if not self.peer_asks:
+            raise BadHeader("A request came after the bye.")
+        if do.id <= self._last_theirs:
+            raise BadHeader("The number of a request is not higher than the one before.")
+        if (do.name == "hello") is self.greeted:
+            raise BadHeader("A conversation begins with hello, and has only one.")
+        self._last_theirs = do.id
+        self.greeted = True
+        self._strays = 0
+        exchange = _exchange(do)
+        if len(self._theirs) >= limits.OPEN_EXCHANGES:
+            return Drop(do.id, Overloaded("Too many requests are open."), do.body)
+        self._theirs[do.id] = exchange
+        return do
+
+    def _open_theirs(self, id: int) -> _Exchange | None:
+        if id > self._last_theirs:
+            raise BadHeader("A packet belongs to a request that was never made.")
+        return self._theirs.get(id)
+
+    def _part(self, part: Part) -> Packet | Drop:
+        theirs = self._open_theirs(part.id)
+        if theirs is None:
+            self._stray()
+            return Drop(part.id, None, part.body)
+        if not theirs.streams or theirs.phase is not Phase.GOING:
+            raise BadHeader("A part came for something that takes none now.")
+        error = theirs.misfit(part)
+        if error is not None:
+            return Drop(part.id, error, part.body)
+        theirs.moved(part)
+        return part
+
+    def _ended(self, end: End) -> Packet | Drop | None:
+        theirs = self._open_theirs(end.id)
+        if theirs is None:
+            return self._stray()
+        if not theirs.streams or theirs.phase is not Phase.GOING:
+            raise BadHeader("An end came for something that is not under way.")
+        theirs.phase = Phase.ENDED
+        if theirs.position is None and end.size == theirs.size and end.size in theirs.starts:
+            theirs.position = end.size  # all of it was there already
+        return end
+
+    def _granted(self, go: Go) -> Packet | None:
+        ours = self._ours.get(go.id)
+        if ours is None or not ours.streams or ours.phase is not Phase.ASKED:
+            return self._stray()
+        offsets = [offset for offset, _ in go.have]
+        if offsets != sorted(set(offsets), reverse=True) or (offsets and offsets[0] > ours.size):
+            raise BadHeader('The entries of "have" are not falling, or beyond the file.')
+        ours.go(go)
+        return go
+
+    def _answered(self, answer: Ok | Failed) -> Packet | Drop | None:
+        if answer.id == 0:
+            return answer
+        ours = self._ours.get(answer.id)
+        if ours is None:
+            self._stray()
+            return Drop(answer.id, None, answer.body) if answer.body else None
+        if isinstance(answer, Ok) and ours.streams and ours.phase is not Phase.ENDED:
+            raise BadHeader("A file was acknowledged before it was sent.")
+        del self._ours[answer.id]
+        return answer
+
+    def _stray(self) -> Packet | None:
+        """Let a packet that belongs to nothing pass, a bounded number of times."""
+        self._strays += 1
+        if self._strays > limits.STRAY_PACKETS:
+            raise BadHeader("Too many packets belonged to nothing.")
+        return None
+
+    # Writing.
+
+    def ask(self, name: str, args: Args, body: int = 0) -> Do:
+        return Do(self._last_ours + 1, name, args, body)
+
+    def send(self, packet: Packet) -> bytes:
+        match packet:
+            case Do():
+                if not self.we_ask or packet.id <= self._last_ours:
+                    raise ValueError("this side asks nothing more")
+                self._last_ours = packet.id
+                self._ours[packet.id] = _exchange(packet)
+            case Ok() if packet.rows is not None:
+                del self._theirs[packet.id]
+                body = format_rows(packet.rows)
+                args = {**packet.args, "rows": len(packet.rows)}
+                return format_packet(Ok(packet.id, args, len(body))) + body
+            case Ok() | Failed():
+                # A refused request may never have become an open one (Drop).
+                self._theirs.pop(packet.id, None)
+            case Go():
+                self._theirs[packet.id].go(packet)
+            case Window():
+                self._theirs[packet.id].credit += packet.bytes
+            case Part():
+                ours = self._ours[packet.id]
+                error = ours.misfit(packet)
+                if error is not None or ours.phase is not Phase.GOING:
+                    raise ValueError(f"part out of place: {error}")
+                ours.moved(packet)
+            case End():
+                self._ours[packet.id].phase = Phase.ENDED
+            case Bye():
+                self.we_ask = False
+            case Cancel() | Event():
+                pass
+        return format_packet(packet)
+
+    def credit(self, id: int) -> int:
+        """How many bytes of parts may still be sent for our exchange ``id``."""
+        ours = self._ours.get(id)
+        return ours.credit if ours is not None else 0
+
+    def implied(self) -> Packet | None:
+        return None
+
+    def lost(self) -> Failed | None:
+        return None
+
+    def complaint(self, error: Exception) -> bytes:
+        known = error if isinstance(error, LanxferError) else LanxferError()
+        return format_packet(Failed(0, known.code, known.reason, known.retry))

@@ -1,0 +1,150 @@
+"""The one door to disk: names, part files, commit (docs/protocol.rst, "Received").
+
+``names`` turns what a peer wrote into a ``SafePath``, the only kind of path a
+store accepts.  ``local`` keeps files below one folder, ``memory`` keeps them
+in a dictionary; both meet the interface below and pass the same tests.
+``sources`` reads what is to be sent.
+
+Everything here blocks and nothing here knows a reactor: floor 4 calls it from
+its disk threads.  A store may be used from several threads at once, a part
+from one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from attrs import frozen
+
+from lanxfer.errors import LanxferError
+from lanxfer.storage.names import SafePath
+from lanxfer.transfers import Conflict, Offer, Stored
+
+
+@frozen
+class Small:
+    """A whole file in memory, ready to be stored in one go.
+
+    ``key`` as for ``Store.open_part``; ``offer.digest`` must be set.
+    """
+
+    key: str
+    offer: Offer
+    path: SafePath
+    conflict: Conflict
+    data: bytes
+
+
+@frozen
+class Facts:
+    """What lies at a name: ``kind`` is "file", "folder", "link" or "other"."""
+
+    kind: str
+    size: int
+    mtime_ns: int
+
+
+class Receipts(Protocol):
+    """The durable memory of what was published, so that a lost answer makes no second copy."""
+
+    def recall(self, key: str) -> Stored | None:
+        """What was published under this key, if anything was."""
+
+    def remember(self, published: Mapping[str, Stored]) -> None:
+        """Keep these; durable when this returns."""
+
+
+class Part(Protocol):
+    """The receiving end of one file.
+
+    The order of calls: ``have`` (if wanted), ``begin``, any number of
+    ``write``, then ``publish``, ``keep`` or ``discard``; the last three close
+    it, and closing twice is fine.
+    """
+
+    position: int
+    """Bytes of the file that are in place; the next write goes here."""
+
+    held: int
+    """Bytes that were there when the part was opened, unproved."""
+
+    def have(self) -> tuple[tuple[int, str], ...]:
+        """(offset, BLAKE3 hex of all before it), largest offset first; reads what it digests.
+
+        At the end of what is held and, unless this very store saw it written,
+        16, 32, 64 ... MiB before it, for the end may be damaged.  Where the
+        finished file is there already (same name or remembered name, same size
+        and mtime), the first entry is (size, its digest).
+        """
+
+    def begin(self, offset: int, proved: bool = True) -> None:
+        """Start at ``offset``, forgetting what lies behind it.
+
+        Raises BadOffset unless it is 0, or one that ``have`` gave, or
+        (``proved`` False: the ae rule, nothing was compared) exactly ``held``.
+        """
+
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        """Append and digest; every 16 MiB make it durable.
+
+        Never beyond the offered size (BadOffset).  After any other error
+        ``position`` says what is in place, and the part can be kept.
+        """
+
+    def publish(self, digest: str | None) -> Stored:
+        """Verify size and digest, make durable, give it its final name, say where.
+
+        Raises ShortBody (part kept), DigestMismatch (part discarded), Exists
+        (policy), DiskFull and the like (part kept), DiskFailed where a sync
+        failed (part discarded).  With ``digest`` None only the size is
+        compared.  The part is closed in every case.
+        """
+
+    def keep(self) -> None:
+        """Close; what is there may be resumed."""
+
+    def discard(self) -> None:
+        """Close and remove."""
+
+
+class Store(Protocol):
+    """A place where files are kept."""
+
+    def open_part(self, key: str, offer: Offer, path: SafePath, conflict: Conflict) -> Part:
+        """One writer a key (Busy); nothing is created before ``begin``.
+
+        ``key`` names the transfer: 32 lower-case hex digits, see ``names.part_key``.
+        Raises DiskFull where the rest of ``offer.size`` does not fit above the reserve,
+        Exists where the policy refuses already now.
+        """
+
+    def put_many(self, files: Sequence[Small]) -> list[Stored | LanxferError]:
+        """Store whole small files, each by itself, with one sync for all; in the order given."""
+
+    def make_folder(self, path: SafePath) -> Stored:
+        """Make a folder and those above it; one that is there is fine."""
+
+    def make_link(self, path: SafePath, target: str, conflict: Conflict) -> Stored:
+        """Make a relative symbolic link whose target stays inside; BadName if it does not.
+
+        Like a file it is not made twice, and the policy decides if the name is taken.
+        """
+
+    def look(self, path: SafePath) -> Facts | None:
+        """What is at that name, links not followed."""
+
+    def free(self) -> int:
+        """Bytes that may still be written, the reserve taken off."""
+
+    def forget(self, key: str) -> None:
+        """Remove the part of that key, if there is one and nobody writes it."""
+
+    def tidy(self, older_than: float) -> int:
+        """Finish what a crash left, remove parts untouched for so many seconds; how many."""
+
+    def weaknesses(self) -> tuple[str, ...]:
+        """Sentences about promises this place cannot keep; empty where all is well."""
+
+    def close(self) -> None:
+        """Let go of the place."""

@@ -1,0 +1,56 @@
+"""Digests of a file's beginnings, by which a resume is proved before it continues.
+
+The receiver lists a few offsets with the digest of everything before each,
+the sender looks for the largest at which its own file agrees.  Both sides
+keep the running digest of every offset, so that whoever goes on from there
+does not read the beginning a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from blake3 import blake3
+
+from lanxfer.wire import limits
+
+ReadAt: TypeAlias = Callable[[int, int], bytes]
+"""(offset, most bytes) to bytes; b"" where the file ends."""
+
+# Large enough to keep the digest busy, small enough for the allocator to reuse it.
+_UNIT = 256 * limits.KIB
+
+
+def ladder(held: int) -> tuple[int, ...]:
+    """The offsets to prove of ``held`` bytes: the end, and 16, 32, 64 ... MiB before it."""
+    offsets = [held] if held > 0 else []
+    step = limits.CHECKPOINT
+    while step < held:
+        offsets.append(held - step)
+        step *= 2
+    return tuple(offsets[: limits.HAVE_MAX])
+
+
+def running_digests(read_at: ReadAt, offsets: Iterable[int]) -> dict[int, blake3]:
+    """The running digest at each of these offsets, from one pass; copy one before updating it.
+
+    Offsets the bytes do not reach are missing from the answer.
+    """
+    found: dict[int, blake3] = {}
+    running, position = blake3(), 0
+    for offset in sorted(set(offsets)):
+        while position < offset:
+            data = read_at(position, min(_UNIT, offset - position))
+            if not data:
+                return found
+            running.update(data)
+            position += len(data)
+        found[offset] = running.copy()
+    return found
+
+
+def digest_of(read_at: ReadAt, size: int) -> str | None:
+    """The digest of the first ``size`` bytes, None if there are fewer."""
+    whole = running_digests(read_at, [size]).get(size)
+    return whole.hexdigest() if whole else None

@@ -1,0 +1,82 @@
+"""What every store refuses, and how it tells a file that is there from the one offered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import count
+
+from blake3 import blake3
+
+from lanxfer.errors import BadName, BadOffset, DigestMismatch, Exists, ShortBody
+from lanxfer.storage import Facts, Small
+from lanxfer.storage.names import SafePath, quoted, renamed, series_name
+from lanxfer.transfers import Conflict, Offer
+
+_KEY = re.compile(r"[0-9a-f]{32}\Z")
+
+# Numbered names that are tried before giving up; each costs a look, and a peer can fill them.
+_NUMBERS = 10_000
+
+# What file systems keep without turning it into something else: 1970 to 2200.
+_MTIME_MAX = 230 * 366 * 24 * 3600 * 10**9
+
+
+def usable_mtime(mtime_ns: int | None) -> int | None:
+    """A time that may be given to a file; None for what is missing or odd."""
+    return mtime_ns if mtime_ns is not None and 0 <= mtime_ns <= _MTIME_MAX else None
+
+
+def refuse_key(key: str) -> None:
+    """BadName for what is no key of a transfer: keys become file names."""
+    if not _KEY.match(key):
+        raise BadName("That is not the key of a transfer.")
+
+
+def refuse_hidden(path: SafePath, dotfiles: bool) -> None:
+    """BadName for a hidden file where those are not taken."""
+    if path.hidden and not dotfiles:
+        raise BadName(f"Hidden files such as {quoted(str(path))} are not taken here.")
+
+
+def refuse_taken(facts: Facts | None, offer: Offer, conflict: Conflict) -> None:
+    """Exists where what lies at the name settles before the first byte that it cannot be had."""
+    if facts is None or conflict not in {Conflict.REFUSE, Conflict.OVERWRITE}:
+        return
+    if facts.kind != "file":
+        raise Exists(f"There is a {facts.kind} of that name, which is not replaced.")
+    if conflict is Conflict.REFUSE and facts.size != offer.size:
+        raise Exists()
+
+
+def refuse_small(small: Small, dotfiles: bool) -> None:
+    """Whatever is wrong with a small file in itself."""
+    refuse_hidden(small.path, dotfiles)
+    refuse_key(small.key)
+    size = small.offer.size
+    if len(small.data) < size:
+        raise ShortBody(have=len(small.data))
+    if len(small.data) > size:
+        raise BadOffset("More bytes came than were announced.", offset=size)
+    if blake3(small.data).hexdigest() != small.offer.digest:
+        raise DigestMismatch()
+
+
+def looks_like(facts: Facts | None, offer: Offer) -> bool:
+    """Whether that could be the file that is offered; only its digest proves it."""
+    mtime = usable_mtime(offer.mtime_ns)
+    return (
+        facts is not None
+        and facts.kind == "file"
+        and facts.size == offer.size
+        and (mtime is None or facts.mtime_ns == mtime)
+    )
+
+
+def numbered(name: str, conflict: Conflict) -> Iterator[str]:
+    """The names to try, in order, where a name is taken or not to be used; then Exists."""
+    make, first = (series_name, 1) if conflict is Conflict.SERIES else (renamed, 2)
+    for number in count(first):
+        if number >= _NUMBERS:
+            raise Exists("There are too many files of that name.")
+        yield make(name, number)

@@ -1,0 +1,198 @@
+"""Reading what is to be sent.
+
+A source is checked on its open handle, so that what was named cannot be
+exchanged between looking and opening; it is read up to the size it had then,
+digested while it is read, and asked at the end whether it is still the same.
+What a folder contains is listed by ``walks``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from lanxfer.errors import Forbidden, SourceChanged, SourceUnreadable, TooLarge
+from lanxfer.storage.names import quoted
+from lanxfer.storage.prefixes import running_digests
+from lanxfer.storage.system import FILE_FLAGS, unreadable
+from lanxfer.storage.walks import Entry, walk
+from lanxfer.wire import limits
+
+__all__ = ["Entry", "Source", "Whole", "check_within", "open_source", "read_small", "walk"]
+
+_FLAGS = os.O_RDONLY | FILE_FLAGS | getattr(os, "O_BINARY", 0)
+
+
+class Source:
+    """One open file that is to be sent; from one thread at a time.
+
+    ``size`` and ``mtime_ns`` are those at opening, ``position`` is where the
+    next read begins.  Whoever opened it closes it.
+    """
+
+    def __init__(self, path: str, fd: int, found: os.stat_result) -> None:
+        self.path = path
+        self.size = found.st_size
+        self.mtime_ns = found.st_mtime_ns
+        self.executable = bool(found.st_mode & stat.S_IXUSR)
+        self.position = 0
+        self._fd = fd
+        # The digest of all before the position; None after a jump, until it is asked for.
+        self._running: blake3 | None = blake3()
+
+    def read(self, n: int) -> bytes:
+        """The next ``n`` bytes, fewer only before the end at ``size``, b"" there.
+
+        Raises SourceChanged where the file ends before that.
+        """
+        wanted = min(n, self.size - self.position)
+        if wanted <= 0:
+            return b""
+        data = self._read_at(self.position, wanted)
+        while len(data) < wanted:
+            more = self._read_at(self.position + len(data), wanted - len(data))
+            if not more:
+                raise SourceChanged()
+            data += more
+        self.position += wanted
+        if self._running is not None:
+            self._running.update(data)
+        return data
+
+    def seek(self, offset: int) -> None:
+        """Go to an offset, at most ``size``; the digest will still be that of all before it."""
+        if not 0 <= offset <= self.size:
+            raise ValueError(f"{offset} is not within the file")
+        if offset != self.position:
+            self._running = None if offset else blake3()
+            self.position = offset
+
+    def digests(self, offsets: Iterable[int]) -> dict[int, str]:
+        """The digest of all before each of these offsets, in one pass; none beyond the end."""
+        found = self._prefixes(offsets)
+        return {offset: running.hexdigest() for offset, running in found.items()}
+
+    def prove(self, have: Sequence[tuple[int, str]]) -> int:
+        """Go to the largest offset at which the other side has what is here; 0 if there is none.
+
+        ``have`` as in ``Part.have``.  The running digest goes on from there,
+        so nothing is read twice.
+        """
+        found = self._prefixes(offset for offset, _ in have)
+        agreed = [at for at, digest in have if at in found and found[at].hexdigest() == digest]
+        self.position = max(agreed, default=0)
+        self._running = found[self.position] if agreed else blake3()
+        return self.position
+
+    def _prefixes(self, offsets: Iterable[int]) -> dict[int, blake3]:
+        wanted = {offset for offset in offsets if 0 <= offset <= self.size}
+        found = running_digests(self._read_at, wanted)
+        if len(found) < len(wanted):
+            raise SourceChanged()
+        return found
+
+    def digest(self) -> str:
+        """The digest of everything before the position, as it was read."""
+        if self._running is None:
+            self._running = self._prefixes([self.position])[self.position]
+        return self._running.hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChanged if the open file has another size or mtime than at first.
+
+        The handle is asked and not the name: a name that now means another
+        file does not make this one wrong.
+        """
+        try:
+            found = os.fstat(self._fd)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if (found.st_size, found.st_mtime_ns) != (self.size, self.mtime_ns):
+            raise SourceChanged()
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        if self._fd < 0:
+            raise SourceUnreadable("The file was closed.")
+        try:
+            if hasattr(os, "pread"):
+                return os.pread(self._fd, size, offset)
+            os.lseek(self._fd, offset, os.SEEK_SET)  # Windows
+            return os.read(self._fd, size)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Whole(NamedTuple):
+    """A small file, read."""
+
+    data: bytes
+    size: int
+    mtime_ns: int
+    digest: str
+    executable: bool
+
+
+def open_source(path: str) -> Source:
+    """Open a regular file for sending; SourceUnreadable says what else it is."""
+    try:
+        # Where the system has no flag for it, the question comes before the opening.
+        if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        fd = os.open(path, _FLAGS)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            if stat.S_ISDIR(found.st_mode):
+                raise SourceUnreadable(f"{quoted(path)} is a folder.")
+            raise SourceUnreadable(f"{quoted(path)} is not a regular file.")
+        source = Source(path, fd, found)
+        if not found.st_size and source._read_at(0, 1):
+            # /proc and its like: content that is made on reading has no size to announce.
+            raise SourceUnreadable(f"{quoted(path)} has content but no size.")
+        return source
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def check_within(path: str, folders: Sequence[str]) -> None:
+    """Raise Forbidden unless ``path`` lies below one of ``folders``, where any is named."""
+    real = os.path.realpath(path)
+    tops = [os.path.realpath(each).rstrip(os.sep) for each in folders]
+    if tops and not any(real == top or real.startswith(top + os.sep) for top in tops):
+        raise Forbidden("That file is not below a shared folder.")
+
+
+def read_small(path: str, limit: int = limits.INLINE_MAX) -> Whole:
+    """Read a whole file of at most ``limit`` bytes (TooLarge)."""
+    with open_source(path) as source:
+        if source.size > limit:
+            raise TooLarge(f"{quoted(path)} has grown to {source.size} bytes.")
+        data = source.read(source.size)
+        source.check_unchanged()
+        return Whole(data, source.size, source.mtime_ns, source.digest(), source.executable)

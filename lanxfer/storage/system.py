@@ -1,0 +1,103 @@
+"""The few things the disk modules ask of the operating system, and how its errors are read.
+
+Importable everywhere; a store can be made only where folders can be reached
+through descriptors.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lanxfer.errors import DiskFailed, LanxferError, SourceUnreadable, from_os
+from lanxfer.storage.names import quoted
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_COMMON = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+FOLDER_FLAGS: int = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _COMMON
+FILE_FLAGS: int = _COMMON | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+"""Not blocking: a pipe may have taken the place of a file since it was looked at."""
+
+_FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
+
+
+class SyncFailed(Exception):
+    """A sync went wrong, so what was written since the last one may be there or not.
+
+    Asking again can succeed without the bytes being there: nobody may.
+    """
+
+    def __init__(self, error: LanxferError) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
+def sync(fd: int) -> None:
+    """Make a file or a folder durable; SyncFailed if that cannot be said."""
+    try:
+        if _FULL_SYNC is None:
+            os.fsync(fd)
+        else:  # macOS: fsync stops at the drive's own memory
+            fcntl.fcntl(fd, _FULL_SYNC)
+    except OSError as error:
+        raise SyncFailed(from_os(error)) from error
+
+
+def flock(fd: int) -> bool:
+    """Lock a file; BlockingIOError if somebody has it, False where there are no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def translated(error: OSError | SyncFailed | LanxferError) -> LanxferError:
+    """The typed form of whatever work on the disk can raise."""
+    if isinstance(error, LanxferError):
+        return error
+    if isinstance(error, SyncFailed):
+        return error.error
+    if isinstance(error, FileNotFoundError):
+        # What peers may name is looked for, and has its own answer; here it is the ground itself.
+        return DiskFailed("The receiving folder, or a part of it, is gone.")
+    return from_os(error)
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """Let only errors of the family out."""
+    try:
+        yield
+    except (OSError, SyncFailed) as error:
+        raise translated(error) from error
+
+
+def unreadable(path: str, error: OSError | ValueError) -> SourceUnreadable:
+    """Why something cannot be sent, as a sentence."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in {errno.ELOOP, errno.EMLINK}:
+        why = "is a symbolic link; name the file it points to"
+    elif number == errno.ENOENT:
+        return SourceUnreadable(f"There is no {quoted(path)}.")
+    elif number in {errno.EACCES, errno.EPERM}:
+        why = "may not be read by this user"
+    elif number in {errno.ENXIO, errno.ENODEV}:
+        why = "is not a regular file"
+    elif number is None:
+        why = "is not a valid name"
+    else:
+        assert isinstance(error, OSError)
+        why = f"cannot be read ({error.strerror or 'no reason given'})"
+    return SourceUnreadable(f"{quoted(path)} {why}.")

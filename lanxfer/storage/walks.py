@@ -1,0 +1,168 @@
+"""What there is to send below the files and folders that were named.
+
+Everything comes out, also what cannot be sent, with the reason: a sender that
+leaves something out has to say so.  Links are never followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+
+from attrs import evolve, frozen
+
+from lanxfer.errors import BadName, LanxferError, TooLarge
+from lanxfer.storage.names import quoted, shown
+from lanxfer.storage.system import FOLDER_FLAGS, unreadable
+from lanxfer.transfers import Kind
+
+ENTRIES_MAX = 100_000
+
+_OTHERS = {
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+
+
+@frozen
+class Entry:
+    """One thing that was found.
+
+    ``path`` is the name for the wire, ``local`` where it is here.  With
+    ``error`` it cannot be sent; ``skipped`` says why it is not, and neither is
+    an entry's fault that the others are sent.  ``target`` is where a link points.
+    """
+
+    kind: Kind
+    path: str
+    local: str
+    size: int = 0
+    mtime_ns: int | None = None
+    target: str | None = None
+    executable: bool = False
+    error: LanxferError | None = None
+    skipped: str = ""
+
+
+def walk(
+    paths: Sequence[str], *, links: bool = False, entries_max: int = ENTRIES_MAX
+) -> Iterator[Entry]:
+    """Every file, folder and link below ``paths``, lazily; a folder before what is in it, sorted.
+
+    Wire paths begin with the base name of what was named.  ``links`` gives
+    symbolic links as such, else they are skipped, or are an error where one
+    was named itself.  Raises TooLarge at more than ``entries_max`` entries.
+    """
+    taken: set[str] = set()
+    count = 0
+    for argument in paths:
+        # A stack of our own: how deep folders go is not for the interpreter to limit.
+        pending = [_named(argument, links, taken)]
+        while pending:
+            entry = pending.pop()
+            count += 1
+            below: list[Entry] = []
+            if entry.kind is Kind.FOLDER and entry.error is None:
+                try:
+                    below = _below(entry, links, entries_max - count - len(pending))
+                except (OSError, ValueError) as error:
+                    entry = evolve(entry, error=unreadable(entry.local, error))
+            if count + len(pending) + len(below) > entries_max:
+                raise TooLarge(
+                    f"More than {entries_max} files and folders cannot be sent in one go."
+                )
+            yield entry
+            pending += reversed(below)
+
+
+def _named(argument: str, links: bool, taken: set[str]) -> Entry:
+    """The entry of something that was named; ``taken`` are the names there are at that level."""
+    local = argument
+    if argument and os.path.basename(argument) in {"", os.curdir, os.pardir}:
+        # A folder that was named by where it lies; a slash at the end follows a link.
+        local = os.path.realpath(argument)
+    name = os.path.basename(local)
+    try:
+        entry = _entry("", name, local, os.lstat(local), links)
+    except (OSError, ValueError) as error:
+        return Entry(Kind.FILE, shown(name), local, error=unreadable(argument, error))
+    if not name:
+        return evolve(entry, error=BadName(f"{quoted(local)} has no name; name what is in it."))
+    if entry.skipped:
+        # What is passed by in a folder was asked for here.
+        number = errno.ELOOP if entry.kind is Kind.LINK else errno.ENXIO
+        return evolve(entry, skipped="", error=unreadable(argument, OSError(number, "")))
+    if name in taken:
+        return evolve(entry, error=BadName(f"Two things are named {quoted(name)}."))
+    taken.add(name)
+    return entry
+
+
+def _below(folder: Entry, links: bool, room: int) -> list[Entry]:
+    """What is in a folder, sorted by name; where there is more than ``room``, not all of it."""
+    fd: int | None = None
+    if os.scandir in os.supports_fd:
+        # The open folder, not its path: a link may have taken its place by now.
+        fd = os.open(folder.local, FOLDER_FLAGS)
+    try:
+        found: list[Entry] = []
+        with os.scandir(folder.local if fd is None else fd) as children:
+            for child in children:
+                local = os.path.join(folder.local, child.name)
+                try:
+                    facts = child.stat(follow_symlinks=False)
+                    entry = _entry(f"{folder.path}/", child.name, local, facts, links, fd)
+                except OSError as error:
+                    path = f"{folder.path}/{shown(child.name)}"
+                    entry = Entry(Kind.FILE, path, local, error=unreadable(local, error))
+                found.append(entry)
+                if len(found) > room:
+                    break
+    finally:
+        if fd is not None:
+            os.close(fd)
+    return sorted(found, key=lambda entry: entry.path)
+
+
+def _entry(
+    above: str,
+    name: str,
+    local: str,
+    facts: os.stat_result,
+    links: bool,
+    fd: int | None = None,
+) -> Entry:
+    """What lies at a name; ``above`` is the wire path before it, ``fd`` the open folder."""
+    path = above + name
+    kind = stat.S_IFMT(facts.st_mode)
+    if not _is_text(name):
+        error = BadName(f"The name {quoted(name)} is not UTF-8; rename it first.")
+        return Entry(Kind.FILE, above + shown(name), local, error=error)
+    if kind == stat.S_IFDIR:
+        return Entry(Kind.FOLDER, path, local, mtime_ns=facts.st_mtime_ns)
+    if kind == stat.S_IFREG:
+        executable = bool(facts.st_mode & stat.S_IXUSR)
+        return Entry(
+            Kind.FILE, path, local, facts.st_size, facts.st_mtime_ns, executable=executable
+        )
+    if kind != stat.S_IFLNK:
+        return Entry(Kind.FILE, path, local, skipped=_OTHERS.get(kind, "not a file"))
+    if not links:
+        return Entry(Kind.LINK, path, local, skipped="symbolic link")
+    target = os.readlink(local) if fd is None else os.readlink(name, dir_fd=fd)
+    if not _is_text(target):
+        error = BadName(f"The link {quoted(name)} points to a name that is not UTF-8.")
+        return Entry(Kind.LINK, path, local, error=error)
+    return Entry(Kind.LINK, path, local, mtime_ns=facts.st_mtime_ns, target=target)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

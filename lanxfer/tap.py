@@ -1,0 +1,111 @@
+"""The options of ``twistd lanxfer``, and the service they make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import fields
+from twisted.application.service import IService
+from twisted.python import usage
+
+from lanxfer.errors import LanxferError
+from lanxfer.peers import DEFAULT_PORT
+from lanxfer.service import Settings, TransferService
+from lanxfer.transfers import Conflict
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("that is no number")
+    return int(text)
+
+
+class Options(usage.Options):
+    """What ``twistd lanxfer --help`` shows; README.rst explains it."""
+
+    synopsis = "[options]"
+    longdesc = "Receive files and text messages from other devices, and send them."
+
+    optParameters = [  # noqa: RUF012 - the way twisted.python.usage wants it
+        ["port", "p", DEFAULT_PORT, "TCP port to listen on; 0 takes a free one.", _number],
+        ["bind", "b", "", "Address to listen on (default: all)."],
+        ["buf-len", "l", 262144, "Bytes taken from a socket at a time.", _number],
+        ["inbox", "i", None, "Folder for what arrives (default: lanxfer in your downloads)."],
+        ["state", "s", None, "Folder with key, known peers, history and control socket."],
+        ["device", "d", None, "The name this device shows (default: the host name)."],
+        ["legacy", None, "off", "ae devices: off, receive or full. They prove nothing."],
+        ["conflict", None, None, "When a name is taken: rename, skip, overwrite or refuse."],
+        ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
+    ]
+    optFlags = [  # noqa: RUF012
+        ["open", None, "Let devices that are not known offer files and messages."],
+        ["links", None, "Take symbolic links that stay inside the transfer."],
+        ["dotfiles", None, "Take files whose names begin with a dot."],
+        ["weak-storage", None, "Serve a folder that cannot keep every promise."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["legacy-from"] = []
+        self["plain-from"] = []
+        self["share"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Another endpoint to listen on, such as tcp:36970 or systemd:domain=INET:index=0."""
+        self["listen"].append(endpoint)
+
+    def opt_legacy_from(self, network: str) -> None:
+        """A network ae devices are let in from (default: those this machine is on)."""
+        self["legacy-from"].append(network)
+
+    def opt_plain_from(self, network: str) -> None:
+        """A network from which plain text is let in, unauthenticated."""
+        self["plain-from"].append(network)
+
+    def opt_share(self, folder: str) -> None:
+        """With --legacy full: ae controllers here may send files below this folder only."""
+        self["share"].append(folder)
+
+    def postOptions(self) -> None:
+        try:
+            settings_from(self)
+        except LanxferError as error:
+            raise usage.UsageError(str(error)) from None
+
+
+def settings_from(options: Any) -> Settings:
+    """Settings for parsed options; BadConfig or usage.UsageError where they make no sense."""
+    if options["tickets"] not in ("tls", "plain"):
+        raise usage.UsageError('--tickets is "tls" or "plain".')
+    conflict = options["conflict"]
+    if conflict is not None and conflict not in [each.value for each in Conflict]:
+        raise usage.UsageError("--conflict is rename, skip, overwrite or refuse.")
+    found: dict[str, Any] = {
+        "port": options["port"],
+        "bind": options["bind"],
+        "buf_len": options["buf-len"],
+        "inbox": options["inbox"],
+        "state": options["state"],
+        "device": options["device"],
+        "legacy": options["legacy"],
+        "conflict": None if conflict is None else Conflict(conflict),
+        "tickets_plain": options["tickets"] == "plain",
+        "open": bool(options["open"]),
+        "links": bool(options["links"]),
+        "dotfiles": bool(options["dotfiles"]),
+        "weak_storage": bool(options["weak-storage"]),
+        "listen": tuple(options["listen"]),
+        "legacy_from": tuple(options["legacy-from"]),
+        "plain_from": tuple(options["plain-from"]),
+        "shares": tuple(options["share"]),
+    }
+    assert found.keys() <= {each.name for each in fields(Settings)}
+    return Settings(**{key: value for key, value in found.items() if value is not None})
+
+
+def makeService(options: Options) -> IService:
+    """What twistd runs."""
+    from twisted.internet import reactor
+
+    return TransferService(reactor, settings_from(options))

@@ -1,0 +1,164 @@
+"""Frozen values: what is offered, what became of it, what a reader may see.
+
+No behaviour that needs a disk, a clock or a socket lives here.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import field, frozen
+
+
+class State(Enum):
+    """Where a transfer is; the same words in the registry, the log, the wire and the docs."""
+
+    OFFERED = "offered"
+    ACCEPTED = "accepted"
+    MOVING = "moving"
+    PAUSED = "paused"
+    COMMITTING = "committing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more happens to a transfer in this state."""
+        return self in _FINISHED
+
+
+_FINISHED = {State.DONE, State.FAILED, State.CANCELLED, State.INTERRUPTED}
+
+
+class Direction(Enum):
+    """Which way the bytes go, seen from this device."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class Kind(Enum):
+    """What a transfer carries."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    MESSAGE = "message"
+
+
+class Conflict(Enum):
+    """What happens when the name is taken by something with other content.
+
+    A file that is there already with the same content is never stored twice,
+    whatever is chosen here.
+    """
+
+    RENAME = "rename"  # stored as "name (2).ext"
+    SKIP = "skip"  # kept as it is if size and mtime agree, else renamed
+    OVERWRITE = "overwrite"
+    REFUSE = "refuse"
+    SERIES = "series"  # always a new numbered name, "name 01.ext"
+
+
+@frozen
+class Offer:
+    """What a sender says of one file, folder, link or message before its bytes.
+
+    ``path`` is as the peer wrote it, with ``/`` between components; only
+    ``lanxfer.storage.names`` turns it into something the disk accepts.
+    ``size`` in bytes (of a message: bytes of UTF-8).  ``mtime_ns`` is None
+    where the sender does not know it.  ``digest`` is BLAKE3 in lower-case hex,
+    None where it comes with the end of the body.
+    """
+
+    path: str
+    size: int
+    kind: Kind = Kind.FILE
+    mtime_ns: int | None = None
+    digest: str | None = None
+    executable: bool = False
+    conflict: Conflict | None = None
+    target: str | None = None  # of a link
+
+
+@frozen
+class Stored:
+    """The receiver's word that something is safely on its disk.
+
+    ``path`` is the final name below the inbox, with ``/``; ``already`` says
+    that the same content had been there before and nothing was written.
+    """
+
+    path: str
+    size: int
+    digest: str
+    already: bool = False
+
+
+@frozen
+class Receipt:
+    """What a sender may rely on: said by the receiver after its disk had it.
+
+    ``stored`` is the name there, ``size`` in bytes, ``digest`` BLAKE3 in hex
+    (empty where the dialect has none, as with ae peers), ``resumed_from`` the
+    offset this run began at.
+    """
+
+    stored: str
+    size: int
+    digest: str
+    already: bool = False
+    resumed_from: int = 0
+
+
+@frozen
+class Snapshot:
+    """One transfer as it was at one moment; safe to keep and to pass on.
+
+    ``done`` counts bytes that are safe on this side of it, ``peer`` is the
+    principal on the other end, ``started`` and ``changed`` are seconds since
+    the epoch.
+    """
+
+    id: str
+    direction: Direction
+    kind: Kind
+    peer: str
+    path: str
+    size: int
+    state: State
+    done: int = 0
+    stored: str = ""
+    digest: str = ""
+    code: str = ""
+    reason: str = ""
+    request: str = ""
+    started: float = 0.0
+    changed: float = 0.0
+    secure: bool = True
+    group: str = field(default="")
+
+
+def as_row(snapshot: Snapshot) -> dict[str, int | str | bool]:
+    """A snapshot as plain values, for packets, journals and ``--json``; times in milliseconds."""
+    return {
+        "id": snapshot.id,
+        "direction": snapshot.direction.value,
+        "kind": snapshot.kind.value,
+        "peer": snapshot.peer,
+        "path": snapshot.path,
+        "size": snapshot.size,
+        "state": snapshot.state.value,
+        "done": snapshot.done,
+        "stored": snapshot.stored,
+        "blake3": snapshot.digest,
+        "code": snapshot.code,
+        "reason": snapshot.reason,
+        "request": snapshot.request,
+        "started_ms": int(snapshot.started * 1000),
+        "changed_ms": int(snapshot.changed * 1000),
+        "secure": snapshot.secure,
+        "group": snapshot.group,
+    }

@@ -1,0 +1,72 @@
+"""How much of anything a peer may send (docs/protocol.rst, "Limits").
+
+Numbers a peer could use against us are here, in one place; those an operator
+may want to change are in ``lanxfer.service.Settings`` and start from these.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Lines, in bytes without the line end.
+HEADER_STRANGER = 4 * KIB
+HEADER_KNOWN = 64 * KIB
+HEADER_LITERAL = 8 * KIB
+HEADER_TICKET = 128
+MALFORMED_LINES = 3
+
+# Numbers on the wire: 0 or [1-9][0-9]{0,18}, below 2**63.
+NUMBER_DIGITS = 19
+NUMBER_MAX = 2**63 - 1
+DEPTH = 8
+
+# Packets.
+OPEN_EXCHANGES = 256
+PART_MAX = 16 * MIB
+INLINE_MAX = 256 * KIB
+"""The largest file that travels with its request."""
+ANSWER_BODY_MAX = 4 * MIB
+MESSAGE_MAX = 64 * KIB
+HAVE_MAX = 64
+STRAY_PACKETS = 64
+"""Answers to nothing that are ignored before the connection is given up."""
+
+# Bytes in flight.
+WINDOW = 8 * MIB
+"""Credit a receiver grants one transfer."""
+UNWRITTEN_MAX = 16 * MIB
+"""Bytes of one connection that wait for the disk before reading pauses."""
+REPLIES_MAX = 64 * KIB
+UNIT = 512 * KIB
+"""Bytes handed to a disk thread at a time; at least 256 KiB, see bench/."""
+CHECKPOINT = 16 * MIB
+"""Bytes a power cut may cost a transfer."""
+
+# Seconds.
+HEADER_TIMEOUT = 10.0
+HANDSHAKE_TIMEOUT = 10.0
+BODY_IDLE_TIMEOUT = 60.0
+REPLIES_TIMEOUT = 30.0
+ABORT_AFTER = 1.0
+ACK_DELAY = 0.05
+OFFER_LIFETIME = 300.0
+TICKET_LIFETIME = 3600.0
+
+# Names, in bytes of UTF-8.
+COMPONENT_MAX = 255
+PATH_MAX = 2048
+DEPTH_MAX = 32
+
+# Connections.
+STRANGERS_MAX = 128
+STRANGERS_PER_SOURCE = 16
+CONNECTIONS_PER_PEER = 32
+RECEIVES_MAX = 64
+
+# Storage.
+BATCH_FILES = 64
+PART_LIFETIME = 7 * 24 * 3600.0
+RESERVE_SHARE = 0.05
+RESERVE_BYTES = 1024 * MIB
+HISTORY_MAX = 10_000

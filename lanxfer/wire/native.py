@@ -1,0 +1,310 @@
+"""The native dialect: one JSON object a line (docs/protocol.rst, "Packets").
+
+``parse_packet`` is total: for any bytes it gives a packet or raises BadHeader,
+in time linear in the line.  Numbers are integers; a number is checked as text
+before Python makes an int of it, because Python accepts more than the grammar.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Never
+
+from lanxfer.errors import BadHeader, UnknownCommand
+from lanxfer.wire import limits
+from lanxfer.wire.packets import (
+    Args,
+    Bye,
+    Cancel,
+    Do,
+    End,
+    Event,
+    Failed,
+    Go,
+    Ok,
+    Packet,
+    Part,
+    Window,
+)
+
+_PRINTABLE = re.compile(rb"[\x20-\x7e]*")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
+_COMMAND = re.compile(r"[a-z][a-z0-9_]{0,31}(?:\.[a-z][a-z0-9_]{0,31}){0,3}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_CODE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+def _integer(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise BadHeader("A number in the header is longer than 19 digits.")
+    return int(text)
+
+
+def _no_float(text: str) -> Never:
+    raise BadHeader("A number in the header is not a plain decimal integer.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise BadHeader("A field of the header is given twice.")
+    return found
+
+
+# An own decoder object: json.loads with hooks builds one a call.
+_decode = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_integer,
+    parse_float=_no_float,
+    parse_constant=_no_float,
+).decode
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
+
+
+def _check(value: object, depth: int) -> None:
+    """Refuse what JSON allows and a packet does not; the depth bounds the recursion."""
+    if depth > limits.DEPTH:
+        raise BadHeader("The header is nested too deeply.")
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+            raise BadHeader("The header contains half a character (a lone surrogate).")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            _check(key, depth)
+            _check(each, depth + 1)
+    elif isinstance(value, list):
+        for each in value:
+            _check(each, depth + 1)
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """One strict JSON object: unique keys, integers only, eight levels, no half characters."""
+    try:
+        found = _decode(text)
+    except (ValueError, RecursionError):
+        raise BadHeader("The header is not one JSON object.") from None
+    if not isinstance(found, dict):
+        raise BadHeader("The header is not one JSON object.")
+    _check(found, 0)
+    return found
+
+
+class Fields:
+    """Typed access to the fields of a header; every refusal names the field, never its value."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self._left = dict(found)
+
+    def take_number(self, name: str, *, most: int = limits.NUMBER_MAX, least: int = 0) -> int:
+        value = self._left.pop(name, None)
+        if type(value) is not int or not least <= value <= most:
+            raise BadHeader(f'The header needs a number "{name}" from {least} to {most}.')
+        return value
+
+    def maybe_number(self, name: str, *, most: int = limits.NUMBER_MAX) -> int | None:
+        return None if self._left.get(name) is None else self.take_number(name, most=most)
+
+    def take_text(self, name: str, *, most: int = limits.HEADER_KNOWN) -> str:
+        value = self._left.pop(name, None)
+        if not isinstance(value, str) or len(value) > most:
+            raise BadHeader(f'The header needs a text "{name}" of at most {most} characters.')
+        return value
+
+    def maybe_text(self, name: str, *, most: int = limits.HEADER_KNOWN) -> str | None:
+        return None if self._left.get(name) is None else self.take_text(name, most=most)
+
+    def take_flag(self, name: str) -> bool:
+        value = self._left.pop(name, False)
+        if not isinstance(value, bool):
+            raise BadHeader(f'"{name}" in the header is true or false.')
+        return value
+
+    def maybe_digest(self, name: str) -> str | None:
+        value = self.maybe_text(name, most=64)
+        if value is not None and not _DIGEST.fullmatch(value):
+            raise BadHeader(f'"{name}" in the header is not a BLAKE3 digest in lower-case hex.')
+        return value
+
+    def take_list(self, name: str, *, most: int) -> list[Any]:
+        value = self._left.pop(name, [])
+        if not isinstance(value, list) or len(value) > most:
+            raise BadHeader(f'"{name}" in the header is a list of at most {most} entries.')
+        return value
+
+    def rest(self) -> Args:
+        return self._left
+
+
+def _id(fields: Fields, verb: str, least: int = 1) -> int:
+    return fields.take_number(verb, least=least)
+
+
+def _body(fields: Fields, most: int) -> int:
+    return fields.maybe_number("body", most=most) or 0
+
+
+def _parse_do(fields: Fields) -> Packet:
+    id = _id(fields, "do")
+    name = fields.take_text("name", most=128)
+    if not _COMMAND.fullmatch(name):
+        raise BadHeader('"name" in the header is not the name of a command.')
+    body = _body(fields, limits.ANSWER_BODY_MAX)
+    return Do(id, name, fields.rest(), body)
+
+
+def _parse_ok(fields: Fields) -> Packet:
+    id = _id(fields, "ok")
+    body = _body(fields, limits.ANSWER_BODY_MAX)
+    return Ok(id, fields.rest(), body)
+
+
+def _parse_error(fields: Fields) -> Packet:
+    id = _id(fields, "error", least=0)
+    code = fields.take_text("code", most=32)
+    if not _CODE.fullmatch(code):
+        raise BadHeader('"code" in the header is not an error code.')
+    reason = fields.maybe_text("reason", most=1024) or ""
+    retry = fields.take_flag("retry")
+    return Failed(id, code, reason, retry, fields.rest())
+
+
+def _parse_go(fields: Fields) -> Packet:
+    id = _id(fields, "go")
+    window = fields.take_number("window")
+    have = []
+    for each in fields.take_list("have", most=limits.HAVE_MAX):
+        match each:
+            case [int(offset), str(digest)] if (
+                type(offset) is int and offset >= 0 and _DIGEST.fullmatch(digest)
+            ):
+                have.append((offset, digest))
+            case _:
+                raise BadHeader('An entry of "have" is not an offset and a digest.')
+    return Go(id, window, tuple(have), fields.rest())
+
+
+def _parse_window(fields: Fields) -> Packet:
+    return Window(_id(fields, "window"), fields.take_number("bytes", least=1))
+
+
+def _parse_part(fields: Fields) -> Packet:
+    id = _id(fields, "part")
+    offset = fields.take_number("offset")
+    return Part(id, offset, fields.take_number("body", least=1, most=limits.PART_MAX))
+
+
+def _parse_end(fields: Fields) -> Packet:
+    id = _id(fields, "end")
+    size = fields.take_number("size")
+    digest = fields.maybe_digest("blake3")
+    if digest is None:
+        raise BadHeader('The header needs a digest "blake3".')
+    return End(id, size, digest)
+
+
+def _parse_cancel(fields: Fields) -> Packet:
+    id = _id(fields, "cancel")
+    code = fields.maybe_text("code", most=32) or "cancelled"
+    if not _CODE.fullmatch(code):
+        raise BadHeader('"code" in the header is not an error code.')
+    return Cancel(id, fields.maybe_text("reason", most=1024) or "", code)
+
+
+def _parse_event(fields: Fields) -> Packet:
+    return Event(_id(fields, "event"), fields.rest())
+
+
+def _parse_bye(fields: Fields) -> Packet:
+    match fields.take_text("bye", most=8):
+        case "requests":
+            return Bye(all=False)
+        case "all":
+            return Bye(all=True)
+        case _:
+            raise BadHeader('"bye" in the header is "requests" or "all".')
+
+
+_PARSERS: dict[str, Callable[[Fields], Packet]] = {
+    "do": _parse_do,
+    "ok": _parse_ok,
+    "error": _parse_error,
+    "go": _parse_go,
+    "window": _parse_window,
+    "part": _parse_part,
+    "end": _parse_end,
+    "cancel": _parse_cancel,
+    "event": _parse_event,
+    "bye": _parse_bye,
+}
+_WITH_BODY = {"do", "ok", "part"}
+_FIELDS = {("go", "window")}  # verbs that are a field's name as well
+
+
+def parse_packet(line: bytes) -> Packet:
+    """What a header line (without its line end) says.
+
+    Raises BadHeader for whatever is not in the grammar, UnknownCommand where
+    the first key is no verb.
+    """
+    if not _PRINTABLE.fullmatch(line):
+        raise BadHeader("The header contains a byte that is not printable ASCII.")
+    found = parse_object(line.decode("ascii"))
+    verb = next(iter(found), "")
+    parser = _PARSERS.get(verb)
+    if parser is None:
+        raise UnknownCommand("The first key of the header is not a verb.")
+    if verb not in _WITH_BODY and "body" in found:
+        raise BadHeader(f'A "{verb}" has no body.')
+    if any(other in found for other in _PARSERS if other != verb and (verb, other) not in _FIELDS):
+        raise BadHeader("The header has two verbs.")
+    return parser(Fields(found))
+
+
+def format_packet(packet: Packet) -> bytes:
+    """The header line of a packet, line end included; never more than one line."""
+    head: dict[str, Any]
+    match packet:
+        case Do():
+            head = {"do": packet.id, "name": packet.name, **packet.args}
+        case Ok():
+            head = {"ok": packet.id, **packet.args}
+        case Failed():
+            head = {
+                "error": packet.id,
+                "code": packet.code,
+                "reason": packet.reason,
+                "retry": packet.retry,
+                **packet.args,
+            }
+        case Go():
+            have = [list(each) for each in packet.have]
+            head = {"go": packet.id, "window": packet.window, "have": have, **packet.args}
+        case Window():
+            head = {"window": packet.id, "bytes": packet.bytes}
+        case Part():
+            head = {"part": packet.id, "offset": packet.offset}
+        case End():
+            head = {"end": packet.id, "size": packet.size, "blake3": packet.digest}
+        case Cancel():
+            head = {"cancel": packet.id, "code": packet.code, "reason": packet.reason}
+        case Event():
+            head = {"event": packet.id, **packet.args}
+        case Bye():
+            head = {"bye": "all" if packet.all else "requests"}
+    if packet.body:
+        head["body"] = packet.body
+    return _encode(head).encode("ascii") + b"\n"
+
+
+def format_rows(rows: Iterable[Args]) -> bytes:
+    """The body of an answer that is a list: one JSON object a line."""
+    return b"".join(_encode(dict(row)).encode("ascii") + b"\n" for row in rows)
+
+
+def parse_rows(body: bytes) -> list[dict[str, Any]]:
+    """The rows of such a body; BadHeader if one of them is no JSON object."""
+    if not body.isascii():
+        raise BadHeader("The rows of an answer are not ASCII.")
+    return [parse_object(line) for line in body.decode("ascii").split("\n") if line]

@@ -1,0 +1,146 @@
+"""The packets of every dialect, as values.
+
+A packet is one header line and ``body`` raw bytes after it.  Which dialect
+wrote the line does not show here: the literal and the ticket dialect are read
+into, and written from, the same values (docs/protocol.rst, "Packets").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+
+from lanxfer.errors import LanxferError
+
+Args: TypeAlias = Mapping[str, Any]
+
+
+def _freeze(args: Args) -> Args:
+    return MappingProxyType(dict(args))
+
+
+@frozen
+class Do:
+    """A request: ``name`` is to be done with ``args``."""
+
+    id: int
+    name: str
+    args: Args = field(factory=dict, converter=_freeze)
+    body: int = 0
+
+
+@frozen
+class Ok:
+    """The one good answer to a request; nothing follows it.
+
+    ``rows`` is for answers that are lists.  The native dialect writes them as
+    the body, so that of a packet being sent ``body`` and ``rows`` exclude one
+    another; of a packet received only ``body`` is known.
+    """
+
+    id: int
+    args: Args = field(factory=dict, converter=_freeze)
+    body: int = 0
+    rows: tuple[Args, ...] | None = None
+
+
+@frozen
+class Failed:
+    """The one bad answer: a code of ``lanxfer.errors`` and a reason for people."""
+
+    id: int
+    code: str
+    reason: str = ""
+    retry: bool = False
+    args: Args = field(factory=dict, converter=_freeze)
+    body: int = 0
+
+
+@frozen
+class Go:
+    """The receiver of a file takes it.
+
+    ``window`` is the credit in bytes; ``have`` what it holds already, as
+    (offset, BLAKE3 of everything before that offset), largest first.  In the
+    literal dialect there is one entry, without a digest.
+    """
+
+    id: int
+    window: int
+    have: tuple[tuple[int, str], ...] = ()
+    args: Args = field(factory=dict, converter=_freeze)
+    body: int = 0
+
+
+@frozen
+class Window:
+    """More credit, in bytes."""
+
+    id: int
+    bytes: int
+    body: int = 0
+
+
+@frozen
+class Part:
+    """``body`` bytes of the file that begin at ``offset``."""
+
+    id: int
+    offset: int
+    body: int
+
+
+@frozen
+class End:
+    """All parts were sent; ``digest`` is None in dialects that have none."""
+
+    id: int
+    size: int
+    digest: str | None
+    body: int = 0
+
+
+@frozen
+class Cancel:
+    """The asker gives the exchange up; the answer is still to come."""
+
+    id: int
+    reason: str = ""
+    code: str = "cancelled"
+    body: int = 0
+
+
+@frozen
+class Event:
+    """Something to tell before the answer."""
+
+    id: int
+    args: Args = field(factory=dict, converter=_freeze)
+    body: int = 0
+
+
+@frozen
+class Bye:
+    """No more requests from this side; with ``all``, nothing more whatever."""
+
+    all: bool
+    body: int = 0
+
+
+@frozen
+class Drop:
+    """Not on any wire: what a session makes of a packet that came too late or too wrong.
+
+    The ``body`` bytes behind it are to be read and dropped; where there is an
+    ``error`` it is the end of exchange ``id``.
+    """
+
+    id: int
+    error: LanxferError | None
+    body: int
+
+
+Packet: TypeAlias = Do | Ok | Failed | Go | Window | Part | End | Cancel | Event | Bye

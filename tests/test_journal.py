@@ -1,0 +1,616 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from lanxfer import journal as journal_module
+from lanxfer.errors import BadState, DiskFailed, DiskFull, Overloaded
+from lanxfer.journal import Journal, MemoryJournal
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
+
+DAY = 24 * 3600.0
+
+FILM = Stored("films/film.mkv", 2**40, "ab" * 32)
+NOTE = Stored("n\u00f6te \udcff.txt", 0, "", already=True)  # a name that is not UTF-8
+
+DONE = Snapshot(
+    id="a1",
+    direction=Direction.IN,
+    kind=Kind.FILE,
+    peer="peer:AAAA",
+    path="n\u00f6te \udcff.txt",
+    size=2**62,
+    state=State.DONE,
+    done=2**62,
+    stored="n\u00f6te \udcff.txt",
+    digest="ab" * 32,
+    code="disk-full",
+    reason="No space\n\x1b[31m",
+    request="{'a': 1}",
+    started=1700000000.123456,
+    changed=1700000001.25,
+    secure=False,
+    group="g",
+)
+
+
+class Time:
+    """A time of day that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Time:
+    return Time()
+
+
+@pytest.fixture(params=["file", "memory"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path, clock: Time) -> Iterator[Journal]:
+    if request.param == "file":
+        made = Journal(str(tmp_path / "journal.db"), clock)
+    else:
+        made = MemoryJournal(clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "journal.db")
+
+
+def ids(found: list[Snapshot]) -> list[str]:
+    return [each.id for each in found]
+
+
+class ReceiptsTests:
+    def test_recall(self, journal: Journal) -> None:
+        """What was published is known by its key, exactly as it was."""
+        assert journal.recall("k1") is None
+        journal.remember({"k1": FILM, "k2": NOTE})
+        journal.remember({})
+        assert journal.recall("k1") == FILM
+        assert journal.recall("k2") == NOTE
+        assert journal.recall("k") is None
+
+    def test_again(self, journal: Journal) -> None:
+        """The latest word counts."""
+        journal.remember({"k": FILM})
+        journal.remember({"k": NOTE})
+        assert journal.recall("k") == NOTE
+
+    # covers: C12
+    def test_a_jump_of_the_clock(self, journal: Journal, clock: Time) -> None:
+        """A year forward or back costs none of the newest receipts."""
+        journal.remember({"k": FILM})
+        for jump in (400 * DAY, -800 * DAY):
+            clock.now += jump
+            assert journal.prune() == 0
+            assert journal.recall("k") == FILM
+
+    def test_age(self, journal: Journal, clock: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Receipts beyond the newest go after 90 days, not before."""
+        monkeypatch.setattr(journal_module, "RECEIPTS_KEPT", 2)
+        journal.remember({"old1": FILM, "old2": FILM})
+        clock.now += 50 * DAY
+        journal.remember({"new1": FILM, "new2": FILM, "new3": FILM})
+        assert journal.prune() == 0
+        clock.now += 41 * DAY
+        assert journal.prune() == 2
+        assert journal.recall("old1") is journal.recall("old2") is None
+        assert journal.recall("new1") == FILM
+
+    def test_number(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        """There is an end to how many are kept, the latest said last to go."""
+        monkeypatch.setattr(journal_module, "RECEIPTS_MAX", 3)
+        journal.remember({f"k{number}": FILM for number in range(5)})
+        journal.remember({"k0": FILM})
+        assert journal.prune() == 2
+        assert [n for n in range(5) if journal.recall(f"k{n}")] == [0, 3, 4]
+
+
+class HistoryTests:
+    def test_round_trip(self, journal: Journal) -> None:
+        """A snapshot comes back exactly as it was, whatever a peer's name has in it."""
+        failed = evolve(DONE, id="a2", state=State.FAILED, direction=Direction.OUT, kind=Kind.LINK)
+        journal.record([DONE, failed])
+        journal.record([])
+        assert journal.history() == [failed, DONE]
+
+    def test_later_word(self, journal: Journal) -> None:
+        """A later snapshot takes the place of the earlier and does not move."""
+        journal.record([DONE, evolve(DONE, id="a2")])
+        journal.record([evolve(DONE, state=State.CANCELLED, peer="peer:B")])
+        assert ids(journal.history()) == ["a2", "a1"]
+        assert journal.history()[1].state is State.CANCELLED
+        assert ids(journal.history(peer="peer:B")) == ["a1"]
+
+    # covers: L09
+    def test_pages(self, journal: Journal) -> None:
+        """Page after page shows each once, newest first, while others are added."""
+        journal.record([evolve(DONE, id=f"{number:02}") for number in range(25)])
+        first = journal.history(10)
+        journal.record([evolve(DONE, id="new"), evolve(DONE, id="07")])
+        second = journal.history(10, before=first[-1].id)
+        third = journal.history(10, before=second[-1].id)
+        seen = ids(first + second + third)
+        assert seen == [f"{number:02}" for number in reversed(range(25))]
+        assert journal.history(10, before=third[-1].id) == []
+        assert journal.history(before="never was") == []
+        assert ids(journal.history(1, before="")) == ["new"]
+
+    # covers: L02
+    def test_one_peer(self, journal: Journal) -> None:
+        """With a peer, only that principal's own are shown, pages included."""
+        for number in range(20):
+            journal.record([evolve(DONE, id=f"{number:02}", peer=f"peer:{number % 2}")])
+        page = journal.history(4, peer="peer:1")
+        assert ids(page) == ["19", "17", "15", "13"]
+        assert ids(journal.history(2, before="13", peer="peer:1")) == ["11", "09"]
+        assert journal.history(peer="peer:") == []
+
+    def test_limits(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A page has an end, and a negative one is empty."""
+        monkeypatch.setattr(journal_module, "PAGE_MAX", 3)
+        journal.record([evolve(DONE, id=str(number)) for number in range(5)])
+        assert len(journal.history(10**30)) == 3
+        assert journal.history(0) == journal.history(-1) == []
+
+    # covers: R13
+    def test_prune(self, journal: Journal) -> None:
+        """The oldest go first; what is pruned and comes again is new."""
+        journal.record([evolve(DONE, id=str(number)) for number in range(10)])
+        assert journal.prune(keep=4) == 6
+        assert journal.prune(keep=4) == 0
+        assert ids(journal.history()) == ["9", "8", "7", "6"]
+        assert journal.history(before="5") == []
+        journal.record([evolve(DONE, id="0")])
+        assert ids(journal.history(2)) == ["0", "9"]
+        assert journal.prune(keep=0) == 5
+
+    def test_hostile_columns(self, journal: Journal) -> None:
+        """Ids and peers with quotes, NULs or half characters are values like others."""
+        odd = evolve(DONE, id="'; DROP TABLE history; --\0\udc80", peer="\ud800'")
+        journal.record([odd])
+        assert journal.history(peer="\ud800'") == [odd]
+        assert journal.history(before=odd.id) == []
+
+
+class QueueTests:
+    def test_order(self, journal: Journal) -> None:
+        """Jobs wait in the order they came, and go by their id."""
+        journal.enqueue("b", {"paths": ["/x", "\udcff"], "peer": "nas"})
+        journal.enqueue("a", {"n": 1, "deep": {"x": [None, True, 1.5]}})
+        assert journal.queued() == [
+            ("b", {"paths": ["/x", "\udcff"], "peer": "nas"}),
+            ("a", {"n": 1, "deep": {"x": [None, True, 1.5]}}),
+        ]
+        journal.dequeue("b")
+        journal.dequeue("b")
+        assert [id for id, _ in journal.queued()] == ["a"]
+
+    def test_change(self, journal: Journal) -> None:
+        """The same id again changes the job and keeps its place."""
+        journal.enqueue("a", {"try": 1})
+        journal.enqueue("b", {})
+        journal.enqueue("a", {"try": 2})
+        assert journal.queued() == [("a", {"try": 2}), ("b", {})]
+
+    def test_not_json(self, journal: Journal) -> None:
+        """A job that is no JSON changes nothing."""
+        with pytest.raises(TypeError):
+            journal.enqueue("a", {"path": Path("/x")})
+        assert journal.queued() == []
+
+
+class ClosingTests:
+    def test_closed(self, journal: Journal) -> None:
+        """After closing, which may be done twice, everything is a sentence."""
+        journal.close()
+        journal.close()
+        questions: list[Callable[[], object]] = [
+            lambda: journal.recall("k"),
+            lambda: journal.remember({"k": FILM}),
+            lambda: journal.record([DONE]),
+            journal.history,
+            journal.prune,
+            lambda: journal.enqueue("a", {}),
+            lambda: journal.dequeue("a"),
+            journal.queued,
+        ]
+        for ask in questions:
+            with pytest.raises(BadState, match="closed"):
+                ask()
+
+    def test_threads(self, journal: Journal) -> None:
+        """Several threads write and read at once and lose nothing."""
+
+        def work(name: str) -> None:
+            for number in range(20):
+                journal.remember({f"{name}{number}": FILM})
+                journal.record([evolve(DONE, id=f"{name}{number}")])
+                assert journal.recall(f"{name}{number}") == FILM
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert len(journal.history()) == 80
+
+
+class FileTests:
+    def test_survives(self, path: str) -> None:
+        """The next start knows everything."""
+        first = Journal(path)
+        first.remember({"k": FILM})
+        first.record([DONE])
+        first.enqueue("q", {"x": 1})
+        first.close()
+        assert os.listdir(os.path.dirname(path)) == ["journal.db"]
+        second = Journal(path)
+        assert second.recall("k") == FILM
+        assert second.history() == [DONE]
+        assert second.queued() == [("q", {"x": 1})]
+        second.close()
+
+    # covers: A11
+    @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX systems")
+    def test_private(self, path: str) -> None:
+        """The file and those SQLite puts beside it are for this user alone."""
+        journal = Journal(path)
+        journal.record([DONE])
+        found = os.listdir(os.path.dirname(path))
+        assert len(found) == 3
+        for name in found:
+            mode = os.stat(os.path.join(os.path.dirname(path), name)).st_mode
+            assert stat.S_IMODE(mode) == 0o600
+        journal.close()
+
+    def test_durable_settings(self, path: str) -> None:
+        """Every transaction is synced before it is said to be done."""
+        journal = Journal(path)
+        with journal._reading() as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert database.execute("PRAGMA synchronous").fetchone()[0] >= 2
+        journal.close()
+
+    # covers: K09, K03
+    @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
+    def test_killed(self, path: str) -> None:
+        """What was remembered before a kill is there after it."""
+        program = (
+            "import sys\n"
+            "from lanxfer.journal import Journal\n"
+            "from lanxfer.transfers import Stored\n"
+            "journal = Journal(sys.argv[1])\n"
+            "for number in range(10**6):\n"
+            "    journal.remember({str(number): Stored('x', number, 'd')})\n"
+            "    print(number, flush=True)\n"
+        )
+        other = subprocess.Popen(
+            [sys.executable, "-c", program, path],
+            stdout=subprocess.PIPE,
+            cwd=Path(journal_module.__file__).parent.parent,
+        )
+        assert other.stdout is not None
+        for _ in range(50):
+            last = int(other.stdout.readline())
+        other.send_signal(signal.SIGKILL)
+        other.communicate()
+        journal = Journal(path)
+        for number in range(last + 1):
+            assert journal.recall(str(number)) == Stored("x", number, "d")
+        journal.close()
+
+    def test_two_processes(self, path: str) -> None:
+        """A command may read and write beside the service."""
+        service, command = Journal(path), Journal(path)
+        service.remember({"k": FILM})
+        assert command.recall("k") == FILM
+        command.enqueue("q", {})
+        assert service.queued() == [("q", {})]
+        service.close()
+        command.close()
+
+    def test_made_by_two_at_once(self, path: str) -> None:
+        """Two that make the same journal at once both have it."""
+        made: list[Journal] = []
+        barrier = threading.Barrier(4)
+
+        def make() -> None:
+            barrier.wait()
+            made.append(Journal(path))
+
+        threads = [threading.Thread(target=make) for _ in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert len(made) == 4
+        made[0].remember({"k": FILM})
+        for journal in made:
+            assert journal.recall("k") == FILM
+            journal.close()
+
+    # covers: R13, F23
+    def test_many(self, path: str) -> None:
+        """A hundred thousand records open, answer and shrink fast."""
+        journal = Journal(path)
+        with journal._writing() as database:
+            database.executemany(
+                "INSERT INTO history (id, peer, data, crc) VALUES (?, ?, ?, ?)",
+                (
+                    journal_module._sealed(
+                        str(number), "peer:A", {"id": str(number), "path": "x" * 100}
+                    )
+                    for number in range(100_000)
+                ),
+            )
+        journal.record([DONE])
+        journal.remember({"k": FILM})
+        journal.close()
+        begin = time.monotonic()
+        journal = Journal(path)
+        assert journal.recall("k") == FILM
+        assert journal.history(1, peer="peer:AAAA") == [DONE]
+        assert journal.history(1) == [DONE]
+        assert time.monotonic() - begin < 1.0
+        assert journal.prune() == 90_001
+        journal.close()
+
+
+class DamageTests:
+    # covers: K07
+    @pytest.mark.parametrize("content", [b"hello", b"SQLite format 3\0", b"\0" * 8192])
+    def test_no_database(self, path: str, content: bytes) -> None:
+        """Another kind of file is refused and stays as it is."""
+        Path(path).write_bytes(content)
+        with pytest.raises(BadState, match="damaged"):
+            Journal(path)
+        assert Path(path).read_bytes() == content
+
+    # covers: K07
+    def test_foreign_database(self, path: str) -> None:
+        """A database of another program is refused and stays as it is."""
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute("CREATE TABLE history (id)")
+        before = Path(path).read_bytes()
+        with pytest.raises(BadState):
+            Journal(path)
+        assert Path(path).read_bytes() == before
+
+    # covers: K07, K12
+    def test_newer(self, path: str) -> None:
+        """A journal of a newer version is refused and stays as it is."""
+        Journal(path).close()
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute(f"PRAGMA user_version = {journal_module.VERSION + 1}")
+        before = Path(path).read_bytes()
+        with pytest.raises(BadState, match="newer"):
+            Journal(path)
+        assert Path(path).read_bytes() == before
+
+    # covers: K07
+    def test_empty(self, path: str) -> None:
+        """An empty file is a new journal."""
+        Path(path).touch()
+        journal = Journal(path)
+        assert journal.recall("k") is None
+        journal.close()
+
+    # covers: K06
+    @pytest.mark.parametrize("kind", ["cut", "flip"])
+    @pytest.mark.parametrize("name", ["journal.db", "journal.db-wal"])
+    def test_sweep(self, tmp_path: Path, kind: str, name: str) -> None:
+        """Cut or flipped anywhere, it answers with what was written, less, or BadState."""
+        whole, copy = tmp_path / "whole", tmp_path / "copy"
+        self.fill(whole, crash=name.endswith("-wal"))
+        good = (whole / name).read_bytes()
+        refused = 0
+        for place, at in enumerate(range(1, len(good), 512)):
+            shutil.copytree(whole, copy)
+            data = bytearray(good)
+            if kind == "cut":
+                del data[at:]
+            else:
+                for offset in (at + place % 97, at + place * 31 % 512):
+                    data[min(offset, len(good) - 1)] ^= 1 << place % 8
+            (copy / name).write_bytes(data)
+            try:
+                self.check(str(copy / "journal.db"))
+            except BadState:
+                refused += 1
+                assert (copy / name).read_bytes() == data
+            assert (copy / "journal.db").exists()
+            shutil.rmtree(copy)
+        # A damaged log ends, for SQLite, where the damage begins: that is what a power cut looks
+        # like, so it cannot be told from one.
+        assert refused == 0 if name.endswith("-wal") else refused > 0.25 * len(good) / 512
+
+    def fill(self, folder: Path, crash: bool) -> None:
+        """A journal at rest, or one with half of its rows in the log, as a crash leaves it."""
+        living = folder.parent / "living"
+        living.mkdir()
+        journal = Journal(str(living / "journal.db"))
+        for half in (range(15), range(15, 30)):
+            journal.record([evolve(DONE, id=str(number), size=number) for number in half])
+            with journal._reading() as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            journal.remember({f"k{number}": Stored("x", number, "d") for number in half})
+        journal.enqueue("q", {"x": 1})
+        if not crash:
+            journal.close()
+        shutil.copytree(living, folder)
+        journal.close()
+
+    def check(self, path: str) -> None:
+        journal = Journal(path)
+        try:
+            for each in journal.history():
+                assert each == evolve(DONE, id=each.id, size=int(each.id))
+            for number in range(30):
+                assert journal.recall(f"k{number}") in (None, Stored("x", number, "d"))
+            assert journal.queued() in ([], [("q", {"x": 1})])
+        finally:
+            journal.close()
+
+    # covers: K06
+    @pytest.mark.parametrize(
+        "change", ["data = replace(data, 'film', 'filn')", "at = at + 1", "crc = 0"]
+    )
+    def test_changed_value(self, path: str, change: str) -> None:
+        """A changed value that SQLite cannot notice is noticed."""
+        journal = Journal(path)
+        journal.remember({"k": FILM, "other": NOTE})
+        with journal._writing() as database:
+            database.execute(f"UPDATE receipts SET {change} WHERE key = 'k'")
+        with pytest.raises(BadState, match="damaged"):
+            journal.recall("k")
+        assert journal.recall("other") == NOTE
+        journal.close()
+
+    # covers: K06
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "peer = 'peer:B'",
+            "data = x'00'",
+            "data = CAST(x'ff' AS TEXT)",
+            "id = 'z'",
+            "data = 5",
+        ],
+    )
+    def test_changed_history(self, path: str, change: str) -> None:
+        """So it is in the history, in every column."""
+        journal = Journal(path)
+        journal.record([DONE])
+        with journal._writing() as database:
+            database.execute(f"UPDATE history SET {change}")
+        with pytest.raises(BadState, match="damaged"):
+            journal.history()
+        journal.close()
+
+    def test_unknown_fields(self, path: str) -> None:
+        """A field that this version does not know is left out; an unknown word is not guessed."""
+        journal = Journal(path)
+        row = journal_module._flat_snapshot(DONE)
+        for extra, sense in (({"colour": "red"}, True), ({"state": "dreaming"}, False)):
+            with journal._writing() as database:
+                database.execute(
+                    "INSERT OR REPLACE INTO history (id, peer, data, crc) VALUES (?, ?, ?, ?)",
+                    journal_module._sealed(DONE.id, DONE.peer, {**row, **extra}),
+                )
+            if sense:
+                assert journal.history() == [DONE]
+            else:
+                with pytest.raises(BadState):
+                    journal.history()
+        journal.close()
+
+
+class DiskTests:
+    # covers: R14
+    def test_folder_missing(self, tmp_path: Path) -> None:
+        """Where the file cannot be made, the sentence has the reason."""
+        with pytest.raises(BadState, match="No such file"):
+            Journal(str(tmp_path / "missing" / "journal.db"))
+
+    # covers: K07
+    def test_a_folder_in_its_place(self, path: str) -> None:
+        """A folder of that name is no journal."""
+        os.mkdir(path)
+        with pytest.raises(BadState, match="cannot be written"):
+            Journal(path)
+
+    # covers: K07
+    def test_held(self, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A journal that another process keeps to itself is a sentence, not an endless wait."""
+        monkeypatch.setattr(journal_module, "BUSY_WAIT", 0.05)
+        journal = Journal(path)
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(BadState, match="nother process"):
+                journal.remember({"k": FILM})
+            with pytest.raises(BadState, match="nother process"):
+                Journal(path)
+            other.execute("ROLLBACK")
+        journal.remember({"k": FILM})
+        assert journal.recall("k") == FILM
+        journal.close()
+
+    # covers: R01
+    def test_full(self, path: str) -> None:
+        """A full disk is disk-full, nothing is half kept, and afterwards it goes on."""
+        journal = Journal(path)
+        journal.remember({"k": FILM})
+        with journal._reading() as database:
+            pages = database.execute("PRAGMA page_count").fetchone()[0]
+            database.execute(f"PRAGMA max_page_count = {pages}")
+        many = {f"n{number}": FILM for number in range(1000)}
+        with pytest.raises(DiskFull):
+            journal.remember(many)
+        with pytest.raises(DiskFull):
+            journal.record([evolve(DONE, id=str(number)) for number in range(1000)])
+        assert journal.recall("k") == FILM
+        assert journal.recall("n0") is None
+        assert journal.history() == []
+        with journal._reading() as database:
+            database.execute("PRAGMA max_page_count = 1000000")
+        journal.remember(many)
+        assert journal.recall("n999") == FILM
+        journal.close()
+
+    # covers: R05
+    @pytest.mark.parametrize(
+        ("code", "expected"),
+        [
+            (sqlite3.SQLITE_IOERR_FSYNC, DiskFailed),
+            (sqlite3.SQLITE_IOERR_WRITE, DiskFailed),
+            (sqlite3.SQLITE_FULL, DiskFull),
+            (sqlite3.SQLITE_BUSY_SNAPSHOT, BadState),
+            (sqlite3.SQLITE_READONLY_DBMOVED, BadState),
+            (sqlite3.SQLITE_CORRUPT_INDEX, BadState),
+        ],
+    )
+    def test_typed(self, path: str, code: int, expected: type[Exception]) -> None:
+        """Every complaint of SQLite has a type, its extended kinds included."""
+        journal = Journal(path)
+        error = sqlite3.OperationalError("words")
+        error.sqlite_errorcode = code
+        with pytest.raises(expected) as caught, journal._writing():
+            raise error
+        assert type(caught.value) is expected
+        with pytest.raises(Overloaded), journal._writing():
+            raise MemoryError
+        journal.remember({"k": FILM})
+        journal.close()
+
+    def test_descriptors(self, path: str) -> None:
+        """A journal that was refused, or closed, leaves no file open."""
+        if not os.path.isdir("/proc/self/fd"):
+            pytest.skip("no /proc here")
+        Path(path).write_bytes(b"hello")
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(BadState):
+            Journal(path)
+        Journal(path + "2").close()
+        assert len(os.listdir("/proc/self/fd")) == before
