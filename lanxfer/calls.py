@@ -53,8 +53,8 @@ def settled(running: Deferred[Any]) -> Deferred[None]:
 class IncomingCall:
     """One request being answered; see ``lanxfer.commands.table.Call``.
 
-    ``on_moved`` is called whenever the bytes that wait for the disk become
-    fewer or more, so that the connection can stop and go on reading.
+    ``on_moved`` is told by how much the bytes that wait for the disk became more
+    or fewer, so that the connection can stop and go on reading.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class IncomingCall:
         outbox: Outbox,
         disk: Disk,
         clock: IReactorTime,
-        on_moved: Callable[[], None],
+        on_moved: Callable[[int], None],
     ) -> None:
         self.id = do.id
         self.name = do.name
@@ -136,7 +136,6 @@ class IncomingCall:
         self._have = frozenset(offset for offset, _ in have)
         chosen = self.shield(self._offset)
         self._outbox.say(Go(self.id, limits.WINDOW, tuple(have), args))
-        self._on_moved()
         return await chosen
 
     async def pour(self, part: Part, transfer: Transfer) -> str | None:
@@ -165,7 +164,9 @@ class IncomingCall:
     def received(self, data: bytes) -> None:
         """Bytes of a part."""
         assert self.writer is not None
+        before = self.writer.waiting
         self.writer.received(data)
+        self._on_moved(self.writer.waiting - before)
         if self.principal.standing is Standing.TICKET:
             self._crc = crc32(data, self._crc)
 
@@ -204,7 +205,8 @@ class IncomingCall:
         if self._owed >= limits.WINDOW // 4 and self.hungry and self._error is None:
             self._outbox.say(Window(self.id, self._owed))
             self._owed = 0
-        self._on_moved()
+        if size:
+            self._on_moved(-size)
 
 
 @frozen

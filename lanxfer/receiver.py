@@ -53,6 +53,11 @@ class PacketReceiver(LineReceiver):
         self._expected = size
         self.setRawMode()
 
+    def forget_body(self) -> None:
+        """The rest of the body announced last will never come."""
+        self._expected = 0
+        self.setLineMode()
+
     def dataReceived(self, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data

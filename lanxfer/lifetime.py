@@ -1,0 +1,308 @@
+"""How a connection begins and ends, and stays within bounds, whatever is said on it.
+
+Every end is an end: after an error that closes, nothing more is read, the last
+word is written, and a second later the connection is cut if it still stands
+(docs/protocol.rst, "Errors").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IReactorTime,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from lanxfer.errors import LanxferError, Lost, TimedOut, from_wire
+from lanxfer.outbox import Outbox
+from lanxfer.policy import Principal, Standing
+from lanxfer.receiver import PacketReceiver
+from lanxfer.sessions import Session
+from lanxfer.wire import limits
+from lanxfer.wire.packets import Bye
+
+_CLOSED = Failure(ConnectionDone())
+
+
+@implementer(IHandshakeListener, IHalfCloseableProtocol)
+class Lifetime(PacketReceiver):
+    """One connection from its first moment to its last.
+
+    ``identify`` names the principal on the other end; it is called once, when
+    that can be known (after the TLS handshake, where the connection is
+    ``secure``), and raises the refusal.
+    """
+
+    transport: Any  # TCP, UNIX or TLS; Twisted has no one interface for what they share
+
+    def __init__(
+        self,
+        session: Session,
+        clock: IReactorTime,
+        identify: Callable[[Any], Principal],
+        secure: bool,
+        why_lost: Callable[[Failure], LanxferError],
+    ) -> None:
+        self.session = session
+        self.principal: Principal | None = None
+        self.lost_because: LanxferError | None = None
+        self.gone = False
+        self._clock = clock
+        self._identify = identify
+        self._secure = secure
+        self._why_lost = why_lost
+        self._outbox: Outbox | None = None
+        self._weight = 0
+        self._heard = 0.0
+        self._held = False
+        self._leaving = False
+        self._idle: IDelayedCall | None = None
+        self._stuck: IDelayedCall | None = None
+        self._begun: Deferred[None] | None = None
+        self._goners: list[Callable[[], object]] = []
+
+    # What the conversation on top says of itself.
+
+    @property
+    def busy(self) -> bool:
+        """Something is under way that would suffer if the connection closed now."""
+        raise NotImplementedError
+
+    @property
+    def hungry(self) -> bool:
+        """Bytes ought to be coming."""
+        raise NotImplementedError
+
+    def begun(self) -> None:
+        """The other side is known; ``principal`` says who it is."""
+        raise NotImplementedError
+
+    def abandon(self, error: LanxferError) -> None:
+        """End all that is under way with ``error``."""
+        raise NotImplementedError
+
+    def starve(self) -> None:
+        """Nothing more will come; what is complete may be answered still."""
+        raise NotImplementedError
+
+    def said(self) -> None:
+        """A packet was written."""
+        raise NotImplementedError
+
+    # Beginning.
+
+    def connectionMade(self) -> None:
+        if not self._secure:
+            self._begin()
+
+    def handshakeCompleted(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._heard = self._clock.seconds()
+        try:
+            self.principal = self._identify(self.transport)
+        except LanxferError as error:
+            self.fail(error)
+            return
+        if self.principal.standing is not Standing.STRANGER and hasattr(self.session, "known"):
+            self.session.known = True
+        self._outbox = Outbox(self.transport, self.session, self._backlog, self.said)
+        self.begun()
+        self._tell_begun()
+
+    def when_begun(self, timeout: float) -> Deferred[None]:
+        """Fires when the other side is known, or the connection over; ``timeout`` in seconds."""
+        begun: Deferred[None] = Deferred()
+        if self.principal is not None or self.deaf:
+            begun.callback(None)
+            return begun
+        self._begun = begun
+        late = self._clock.callLater(timeout, self.abort, TimedOut())
+        begun.addCallback(lambda _: late.cancel() if late.active() else None)
+        return begun
+
+    def _tell_begun(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.callback(None)
+
+    # Keeping within bounds.
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = self._clock.seconds()
+        super().dataReceived(data)
+
+    def weigh(self, change: int = 0) -> None:
+        """So many bytes more, or fewer, wait for the disk: stop reading at too many (J16)."""
+        self._weight += change
+        if self._weight > limits.UNWRITTEN_MAX and not self.paused:
+            self.pauseProducing()
+        elif self.paused and self._weight <= limits.UNWRITTEN_MAX // 2 and self._may_read():
+            # Not at once: this may be a call from within the reading of a chunk.
+            self._clock.callLater(0, self._resume)
+
+    def hold(self) -> None:
+        """Read nothing until it is known what the bytes that come next belong to.
+
+        In the literal and the ticket dialect a body has no header of its own,
+        and may be here before anybody decided to take it.
+        """
+        self._held = True
+        if not self.paused:
+            self.pauseProducing()
+
+    def release(self) -> None:
+        """Read on after ``hold``."""
+        if self._held:
+            self._held = False
+            self.weigh()
+
+    def _may_read(self) -> bool:
+        return not (self.deaf or self._held) and self._stuck is None
+
+    def _resume(self) -> None:
+        if self.paused and self._may_read():
+            self._heard = self._clock.seconds()
+            self.resumeProducing()
+
+    def _backlog(self, much: bool) -> None:
+        """The other side asks and does not read: stop listening, then give up (catalogue B06)."""
+        if much and self._stuck is None:
+            self._stuck = self._clock.callLater(limits.REPLIES_TIMEOUT, self.abort, TimedOut())
+            if not self.paused:
+                self.pauseProducing()
+        elif not much and self._stuck is not None:
+            self._stop_timers()
+            self.watch()
+            self.weigh()
+
+    def watch(self) -> None:
+        """See to it that a body that stopped coming is noticed (catalogue B01)."""
+        if self._idle is None and not self.deaf:
+            self._idle = self._clock.callLater(limits.BODY_IDLE_TIMEOUT, self._look)
+
+    def _look(self) -> None:
+        self._idle = None
+        if not self.hungry:
+            return
+        silent = 0.0 if self.paused else self._clock.seconds() - self._heard
+        if silent >= limits.BODY_IDLE_TIMEOUT:
+            self.fail(TimedOut())
+        else:
+            rest = limits.BODY_IDLE_TIMEOUT - silent
+            self._idle = self._clock.callLater(rest, self._look)
+
+    def _stop_timers(self) -> None:
+        timers = (self._idle, self._stuck)
+        self._idle = self._stuck = None
+        for each in timers:
+            if each is not None and each.active():
+                each.cancel()
+
+    # Ending.
+
+    def fail(self, error: LanxferError) -> None:
+        """Say what is wrong, end everything with it, and close."""
+        if self.deaf:
+            return
+        self.lost_because = self.lost_because or error
+        self.deaf = True
+        self.abandon(error)
+        last = self.session.complaint(error)
+        if self._outbox is not None:
+            self._outbox.write(last)
+        elif not self._secure:
+            self.transport.write(last)
+        self.hang_up()
+
+    def abort(self, error: LanxferError) -> None:
+        """Cut the connection; whoever waits on it hears ``error``."""
+        self.lost_because = self.lost_because or error
+        self.deaf = True
+        self.transport.abortConnection()
+
+    def hang_up(self) -> None:
+        """Close once what was written has left; cut a second later if need be."""
+        self.deaf = True
+        if self._outbox is not None:
+            self._outbox.close()
+        self.transport.loseConnection()
+        self._stop_timers()
+        self._idle = self._clock.callLater(limits.ABORT_AFTER, self.transport.abortConnection)
+
+    def leave(self, timeout: float) -> Deferred[None]:
+        """Ask nothing more, let what is under way finish, close; fires when closed.
+
+        After ``timeout`` seconds the connection is cut.
+        """
+        if not self.gone:
+            self._leaving = True
+            cutting = self._clock.callLater(timeout, self.abort, Lost())
+            self._goners.append(lambda: cutting.cancel() if cutting.active() else None)
+            self.maybe_leave()
+        return self.when_gone()
+
+    def when_gone(self) -> Deferred[None]:
+        """Fires when the connection is over, at once if it is; each caller has its own."""
+        fired: Deferred[None] = Deferred(lambda d: None)
+        if self.gone:
+            fired.callback(None)
+        else:
+            self._goners.append(lambda: fired.callback(None))
+        return fired
+
+    def maybe_leave(self) -> None:
+        """Close if there is nothing left to do and no reason to stay."""
+        if self.deaf or self.busy:
+            return
+        quiet = bool(getattr(self.session, "quiet", False))
+        if not (self._leaving or self.session.finished or quiet):
+            return
+        if not self.session.finished and self._outbox is not None:
+            self._outbox.say(Bye(all=True))
+        if not self.deaf:
+            self.hang_up()
+
+    def peer_left(self) -> None:
+        """The other side says nothing more, and may still listen (catalogue B05)."""
+        self._leaving = True
+        self._held = False
+        self.starve()
+        self.maybe_leave()
+
+    def readConnectionLost(self) -> None:
+        if self._outbox is None:
+            self.transport.loseConnection()
+        elif not self.deaf:
+            self.peer_left()
+
+    def writeConnectionLost(self) -> None:
+        """Our own half-close, which was meant (``Session.half_close``)."""
+
+    def why_gone(self) -> LanxferError:
+        """What the end of the stream means to our open request."""
+        unsaid = self.session.lost()
+        return Lost() if unsaid is None else from_wire(unsaid.code, unsaid.reason)
+
+    def connectionLost(self, reason: Failure = _CLOSED) -> None:
+        self.deaf = self.gone = True
+        self._stop_timers()
+        if self.lost_because is None:
+            said = self.why_gone()
+            self.lost_because = self._why_lost(reason) if type(said) is Lost else said
+        if self._outbox is not None:
+            self._outbox.close()
+        self.abandon(self.lost_because)
+        self._tell_begun()
+        goners, self._goners = self._goners, []
+        for tell in goners:
+            tell()
