@@ -8,20 +8,34 @@ the receipt says which name the device chose.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError
+from attrs import field, frozen
+from twisted.internet.defer import CancelledError, Deferred
 
 from lanxfer.calls import Answer, Exchange
 from lanxfer.connecting import Dialer, Target
 from lanxfer.disk import Disk
-from lanxfer.errors import Cancelled, Exists, Forbidden, LanxferError
+from lanxfer.errors import Cancelled, Exists, Forbidden, LanxferError, TimedOut, Unconfirmed
 from lanxfer.registry import Transfer
+from lanxfer.storage.names import quoted
 from lanxfer.storage.sources import Entry, Source, open_source
 from lanxfer.transfers import Kind, Receipt, State
 
+T = TypeVar("T")
+
 ANSWER_TIMEOUT = 10.0
 """Seconds an ae device gets for its accept line; its own clients give it 2.7."""
+FINAL_TIMEOUT = 120.0
+"""Seconds it gets for its last word, when it has had every byte."""
+
+
+@frozen
+class AeReceipt(Receipt):
+    """A receipt with the line it was read from, for controllers that expect that line."""
+
+    literal: Mapping[str, Any] = field(factory=dict, eq=False)
 
 
 async def send_file(
@@ -29,7 +43,8 @@ async def send_file(
 ) -> Receipt:
     """Send one file; Forbidden for what that dialect cannot carry (folders, links, no bytes)."""
     if entry.kind is not Kind.FILE or not entry.size:
-        raise Forbidden("An ae device takes files that are not empty, and messages.")
+        why = "is empty" if entry.kind is Kind.FILE else f"is a {entry.kind.value}"
+        raise Forbidden(f"{quoted(entry.path)} {why}; an ae device takes only files with content.")
     args = {"path": entry.path, "size": entry.size, "request": transfer.id}
     try:
         return await _attempt(dialer, target, entry, transfer, args, series)
@@ -51,16 +66,12 @@ async def _attempt(
 ) -> Receipt:
     if series:
         args = {**args, "conflict": "series"}
-    source: Source = await dialer.disk.run(open_source, entry.local)
+    source: Source = await dialer.disk.run(open_source, entry.local, undo=Source.close)
     handed_over = False
     try:
-        connection = await dialer.dial_legacy(target)
-        exchange = connection.ask("recv_file", args)
-        transfer.on_cancel = exchange.cancel
-        transfer.on_pause = exchange.pause
-        going = exchange.going()
-        going.addTimeout(ANSWER_TIMEOUT, dialer.reactor)
-        go = await going
+        exchange = await _asked(dialer, target, transfer, "recv_file", args)
+        late = TimedOut("The ae device did not answer: timed out.")
+        go = await _within(ANSWER_TIMEOUT, dialer, exchange, exchange.going(), late)
         transfer.enter(State.ACCEPTED)
         offset = go.have[0][0] if go.have else 0
         await dialer.disk.run(source.seek, offset)
@@ -69,11 +80,38 @@ async def _attempt(
         handed_over = True
         await _body(dialer.disk, exchange, source, offset, transfer)
         transfer.enter(State.COMMITTING)
-        answer = await exchange.answered()
+        late_word = Unconfirmed("The ae device had all, and did not say what became of it.")
+        answer = await _within(FINAL_TIMEOUT, dialer, exchange, exchange.answered(), late_word)
     finally:
         if not handed_over:
             await dialer.disk.run(source.close)
-    return Receipt(_stored(answer, go.args, entry), entry.size, "", resumed_from=offset)
+    stored = _stored(answer, go.args, entry)
+    return AeReceipt(stored, entry.size, "", False, offset, answer.args.get("literal", {}))
+
+
+async def _asked(
+    dialer: Dialer, target: Target, transfer: Transfer, name: str, args: dict[str, Any]
+) -> Exchange:
+    connection = await dialer.dial_legacy(target)
+    if transfer.state.finished:  # given up while nobody could be told
+        connection.abort(Cancelled())
+        raise Cancelled()
+    exchange = connection.ask(name, args)
+    transfer.on_cancel = exchange.cancel
+    transfer.on_pause = exchange.pause
+    return exchange
+
+
+async def _within(
+    seconds: float, dialer: Dialer, exchange: Exchange, waiting: Deferred[T], late: LanxferError
+) -> T:
+    """What ``waiting`` fires with; after ``seconds`` the exchange is given up with ``late``."""
+    timer = dialer.reactor.callLater(seconds, exchange.cancel, late)
+    try:
+        return await waiting
+    finally:
+        if timer.active():
+            timer.cancel()
 
 
 async def _body(
@@ -95,10 +133,10 @@ def _stored(answer: Answer, accepted: Any, entry: Entry) -> str:
 
 async def send_message(dialer: Dialer, target: Target, text: str, transfer: Transfer) -> Receipt:
     """Send one text; fires when the device has answered."""
-    connection = await dialer.dial_legacy(target)
-    exchange = connection.ask("recv_message", {"text": text, "request": transfer.id})
-    transfer.on_cancel = exchange.cancel
-    waiting = exchange.answered()
-    waiting.addTimeout(ANSWER_TIMEOUT, dialer.reactor)
-    await waiting
-    return Receipt("", len(text.encode("utf-8")), "")
+    args = {"text": text, "request": transfer.id}
+    exchange = await _asked(dialer, target, transfer, "recv_message", args)
+    # It may have been shown all the same, so this is nothing to be tried again.
+    late = Unconfirmed("The ae device did not say that it has the message: timed out.")
+    answer = await _within(ANSWER_TIMEOUT, dialer, exchange, exchange.answered(), late)
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return AeReceipt("", size, "", literal=answer.args.get("literal", {}))

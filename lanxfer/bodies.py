@@ -186,7 +186,7 @@ class BodyWriter:
         is idle then.
         """
         self._part = part
-        self._drained = Deferred(lambda d: None)
+        self._drained = Deferred()
         self._write()
         return self._drained
 

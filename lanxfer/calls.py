@@ -37,9 +37,25 @@ def as_deferred(waiting: Awaitable[T]) -> Deferred[T]:
     return Deferred.fromCoroutine(cast("Coroutine[Deferred[Any], Any, T]", waiting))
 
 
+def own_cancel(inner: Deferred[T]) -> Deferred[T]:
+    """Fires as ``inner`` does, but cancelled it always fails with CancelledError.
+
+    Endpoints turn a cancellation into errors of their own, and a caller who
+    tries again after errors would never learn that it was to stop.
+    """
+    outer: Deferred[T] = Deferred(lambda d: inner.cancel())
+
+    def pass_on(result: Any) -> None:
+        if not outer.called:
+            outer.callback(result)
+
+    inner.addBoth(pass_on)
+    return outer
+
+
 def settled(running: Deferred[Any]) -> Deferred[None]:
     """Fires when ``running`` has, however that went, and leaves its result alone."""
-    told: Deferred[None] = Deferred(lambda d: None)
+    told: Deferred[None] = Deferred()
 
     def tell(result: Any) -> Any:
         if not told.called:

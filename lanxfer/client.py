@@ -93,7 +93,8 @@ def new_registry() -> Registry:
 class Client:
     """One other device, or the service of this one; made by ``connect`` and ``local``.
 
-    ``registry`` holds what this client sends, and tells its subscribers.
+    ``registry`` holds what this client sends, and tells its subscribers;
+    ``request`` is the id an ae controller gave to that.
     """
 
     def __init__(
@@ -106,15 +107,17 @@ class Client:
         dialer: Dialer | None = None,
         registry: Registry | None = None,
         patience: float = PATIENCE,
+        request: str = "",
         on_close: Callable[[], object] = lambda: None,
     ) -> None:
-        self.registry = registry or new_registry()
+        self.registry = new_registry() if registry is None else registry
         self._reactor = reactor
         self._target = target
         self._dial = dial
         self._dialer = dialer
         self._disk = disk
         self._patience = patience
+        self._request = request
         self._on_close = on_close
         self._connection: LanxferProtocol | None = None
         self._dialing: list[Deferred[LanxferProtocol]] | None = None
@@ -189,14 +192,18 @@ class Client:
         return public(run())
 
     def close(self, timeout: float = 10.0) -> Deferred[None]:
-        """Let what is under way finish, for at most ``timeout`` seconds, and close."""
+        """Let what is under way finish, for at most ``timeout`` seconds, and close.
+
+        Closing twice is fine.
+        """
 
         async def run() -> None:
-            self._closed = True
+            closed, self._closed = self._closed, True
             connection = self._connection
             if connection is not None:
                 await connection.leave(timeout)
-            self._on_close()
+            if not closed:
+                self._on_close()
 
         return public(run())
 
@@ -213,7 +220,7 @@ class Client:
         if self._closed:
             raise Lost("This client was closed.")
         if self._dialing is not None:
-            waiting: Deferred[LanxferProtocol] = Deferred(lambda d: None)
+            waiting: Deferred[LanxferProtocol] = Deferred()
             self._dialing.append(waiting)
             return await waiting
         self._dialing = []
@@ -240,6 +247,7 @@ class Client:
             self.peer,
             entry.path,
             entry.size,
+            request=self._request,
             group=group,
             secure=secure,
         )

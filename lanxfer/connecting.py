@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from lanxfer.calls import as_deferred
+from lanxfer.calls import own_cancel
 from lanxfer.commands.control import VERSION
 from lanxfer.commands.table import Node, Table
 from lanxfer.disk import Disk
@@ -37,7 +37,6 @@ from lanxfer.peers import Peers, format_address, parse_address
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions import Session
-from lanxfer.sessions.literal import LiteralSession
 from lanxfer.sessions.native import NativeSession
 from lanxfer.tls import client_options, describe_tls_failure, peer_key
 from lanxfer.wire import limits
@@ -104,7 +103,11 @@ class Dialer:
             except Unreachable as unreachable:
                 error = unreachable
                 continue
-            return await self._greet(connection, target, address)
+            try:
+                return await self._greet(connection, target, address)
+            except BaseException:
+                connection.abort(Lost())
+                raise
         raise error
 
     async def _open(self, target: Target, address: str) -> LanxferProtocol:
@@ -133,6 +136,8 @@ class Dialer:
             who = Principal(Standing.STRANGER, f"legacy:{host}", target.name, secure=False)
 
             def make(host: str = host, port: int = port, who: Principal = who) -> LanxferProtocol:
+                from lanxfer.sessions.literal import LiteralSession  # only where it is asked for
+
                 session = LiteralSession(server=False, remote_ip=host, port=port)
                 return self.make(session, lambda wire: _introduce(session, wire, who), False)
 
@@ -186,7 +191,7 @@ class Dialer:
         return connection
 
 
-def _introduce(session: LiteralSession, transport: Any, who: Principal) -> Principal:
+def _introduce(session: Any, transport: Any, who: Principal) -> Principal:
     """Tell an ae device our address and its own, as it expects."""
     session.local_ip = transport.getHost().host
     session.remote_ip = transport.getPeer().host
@@ -220,13 +225,17 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
             "No lanxfer service of yours runs here with this state folder;"
             ' start one with "lanxfer serve" or "twistd lanxfer".'
         ) from None
-    await greet(connection, device)
+    try:
+        await greet(connection, device)
+    except BaseException:
+        connection.abort(Lost())
+        raise
     return connection
 
 
 async def _connect(endpoint: IStreamClientEndpoint, factory: Any, where: str) -> LanxferProtocol:
     try:
-        made: Any = await as_deferred(endpoint.connect(factory))
+        made: Any = await own_cancel(endpoint.connect(factory))
     except (ConnectError, DNSLookupError, TimeoutError, UserError, OSError) as error:
         raise Unreachable(f"{_capital(where)} does not answer ({_cause(error)}).") from None
     connection: LanxferProtocol = getattr(made, "wrappedProtocol", made)

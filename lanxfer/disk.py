@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -33,11 +33,23 @@ def typed(error: BaseException) -> BaseException:
     return errors.from_os(error) if isinstance(error, OSError) else error
 
 
+class _Uninterrupted(Deferred[T]):
+    """A Deferred that takes note of being cancelled, and waits for its end all the same."""
+
+    cancelled = False
+
+    def cancel(self) -> None:
+        if self.called:
+            super().cancel()  # it waits for another one by now
+        self.cancelled = True
+
+
 class Disk:
     """A pool of threads; ``start`` and ``stop`` belong to the service's life.
 
-    Deferreds given out cannot be cancelled half-way: the thread would go on
-    with what the caller believes to be over.  They fire when the work is done.
+    What is given out cannot be cancelled half-way: the thread would go on with
+    what the caller believes to be over.  A cancelled Deferred fails with
+    CancelledError as well, but only when the work is done.
     """
 
     def __init__(self, reactor: IReactorFromThreads, workers: int = WORKERS) -> None:
@@ -60,24 +72,42 @@ class Disk:
             await self._idle
         self._pool.stop()
 
-    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Call ``function(*args)`` in a thread; OSErrors come back typed."""
-        done: Deferred[T] = Deferred(lambda d: None)
+    def run(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        undo: Callable[[T], object] | None = None,
+    ) -> Deferred[T]:
+        """Call ``function(*args)`` in a thread; OSErrors come back typed.
+
+        ``undo`` gets the result where nobody waits for it any more.
+        """
+        done = _Uninterrupted[T]()
         deliver = self._reactor.callFromThread
 
         def came(success: bool, result: Any) -> None:
-            if success:
-                deliver(self._came, done.callback, result)
-            else:
-                deliver(self._came, done.errback, Failure(typed(result.value)))
+            deliver(self._came, done, success, result, undo)
 
         self._under_way += 1
         self._pool.callInThreadWithCallback(came, function, *args)
         return done
 
-    def _came(self, fire: Callable[[Any], None], result: Any) -> None:
+    def _came(
+        self,
+        done: _Uninterrupted[Any],
+        success: bool,
+        result: Any,
+        undo: Callable[[Any], object] | None,
+    ) -> None:
         self._under_way -= 1
-        fire(result)
+        if done.cancelled:
+            if success and undo is not None:
+                undo(result)
+            done.errback(CancelledError())
+        elif success:
+            done.callback(result)
+        else:
+            done.errback(Failure(typed(result.value)))
         idle = self._idle
         if not self._under_way and idle is not None and not idle.called:
             idle.callback(None)
@@ -95,7 +125,7 @@ class SmallFiles:
 
     def put(self, small: Small) -> Deferred[Stored]:
         """Fires with where it is once it is durable; fails with a LanxferError."""
-        done: Deferred[Stored] = Deferred(lambda d: None)
+        done: Deferred[Stored] = Deferred()
         self._queue.append((small, done))
         self.waiting_bytes += len(small.data)
         if not self._busy:

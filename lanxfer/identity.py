@@ -2,7 +2,7 @@
 
 A device is its public key: the certificate is only the envelope that TLS
 wants around it, so its dates and names mean nothing and it may be made anew
-from the key at any time (docs/protocol.rst, "Identity").  A key is named by
+from the key at any time (docs/protocol.rst, "Who speaks").  A key is named by
 the SHA-256 of its SubjectPublicKeyInfo, in base32.
 """
 

@@ -201,7 +201,7 @@ class Journal:
         with self._reading() as database:
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise _Damaged
-            database.execute("PRAGMA journal_mode = WAL").fetchone()
+            _use_log(database)
             # As FULL, and where a file system cannot have a WAL, durable all the same.
             database.execute("PRAGMA synchronous = EXTRA")
 
@@ -238,7 +238,7 @@ class Journal:
 
     def _typed(self, error: Exception) -> LanxferError:
         shown = shlex.quote(self._path)
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        code = _code(error)
         if code == sqlite3.SQLITE_FULL:
             return DiskFull("There is no space left for the journal on this device.")
         if isinstance(error, MemoryError):
@@ -271,6 +271,24 @@ def _make_private(path: str) -> None:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         sync_folder(os.path.dirname(os.path.abspath(path)))
+
+
+def _use_log(database: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log, waiting ourselves: for this SQLite does not."""
+    deadline = time.monotonic() + BUSY_WAIT
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.01)
+
+
+def _code(error: Exception) -> int:
+    """The primary code of SQLite's, 0 where there is none."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _number(database: sqlite3.Connection, query: str) -> int:

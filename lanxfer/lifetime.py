@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lanxfer.errors import LanxferError, Lost, TimedOut, from_wire
+from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.policy import Principal, Standing
 from lanxfer.receiver import PacketReceiver
@@ -121,7 +121,7 @@ class Lifetime(PacketReceiver):
 
     def when_begun(self, timeout: float) -> Deferred[None]:
         """Fires when the other side is known, or the connection over; ``timeout`` in seconds."""
-        begun: Deferred[None] = Deferred()
+        begun: Deferred[None] = Deferred(lambda d: self.abort(Cancelled()))
         if self.principal is not None or self.deaf:
             begun.callback(None)
             return begun
@@ -132,7 +132,7 @@ class Lifetime(PacketReceiver):
 
     def _tell_begun(self) -> None:
         begun, self._begun = self._begun, None
-        if begun is not None:
+        if begun is not None and not begun.called:
             begun.callback(None)
 
     # Keeping within bounds.
@@ -253,7 +253,7 @@ class Lifetime(PacketReceiver):
 
     def when_gone(self) -> Deferred[None]:
         """Fires when the connection is over, at once if it is; each caller has its own."""
-        fired: Deferred[None] = Deferred(lambda d: None)
+        fired: Deferred[None] = Deferred()
         if self.gone:
             fired.callback(None)
         else:

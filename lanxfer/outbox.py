@@ -92,8 +92,11 @@ class Outbox:
 
     def queue(self, turn: Turn) -> None:
         """``turn`` may be asked for a chunk when it is its turn."""
-        self._turns.append(turn)
-        self._pump()
+        if self._open:
+            self._turns.append(turn)
+            self._pump()
+        else:
+            turn.lost()
 
     def _pump(self) -> None:
         if self._pumping:
@@ -165,7 +168,8 @@ class Turn:
     def _enqueue(self) -> None:
         if self._producer is None or self._queued or self._asked:
             return
-        if self._paused or not self._credit:
+        # Without credit the sender is still asked once: it may have nothing left but its end.
+        if self._paused or (self._chunk and not self._credit):
             return
         self._queued = True
         self._outbox.queue(self)
@@ -173,7 +177,7 @@ class Turn:
     def go(self) -> None:
         """It is this file's turn: write what is here, or have some read."""
         self._queued = False
-        if self._producer is None:
+        if self._producer is None or self._paused:
             return
         if self._chunk:
             self._send()
@@ -207,7 +211,7 @@ class Turn:
         self._producer = None
 
     def write(self, data: bytes) -> None:
+        # Not written here: the others may be before it, and the transport may be full by now.
         self._asked = False
         self._chunk = data
-        if self._credit and not self._paused:
-            self._send()
+        self._enqueue()

@@ -16,10 +16,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from lanxfer.ae import AeReceipt
 from lanxfer.calls import settled
 from lanxfer.client import Client
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, Cancelled, LanxferError, Unfinished
+from lanxfer.errors import BadHeader, LanxferError, Unfinished
 from lanxfer.journal import Journal
 from lanxfer.transfers import Conflict, Receipt
 
@@ -76,10 +77,10 @@ class Outgoing:
         client = self._client(job)
         try:
             if "text" in job:
-                return _said(await client.send_message(job["text"]))
+                return _said(await client.send_message(job["text"]), job)
             conflict = Conflict.SERIES if job.get("series") else None
             if not await self._disk.run(os.path.isdir, job["path"]):
-                return _said(await client.send_file(job["path"], conflict=conflict))
+                return _said(await client.send_file(job["path"], conflict=conflict), job)
             sent = await client.send_paths([job["path"]])
             if sent.failed:
                 path, error = sent.failed[0]
@@ -102,7 +103,7 @@ class Outgoing:
                     await self.run(job)
                     break
                 except LanxferError as error:
-                    if isinstance(error, Cancelled) and self._ending:
+                    if self._ending:
                         return
                     if not error.retry:
                         self._log.error("{id} was given up: {why}", id=id, why=error.reason)
@@ -117,7 +118,7 @@ class Outgoing:
 
 def _job(args: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the arguments that says what to send; BadHeader if it does not."""
-    kept = ("path", "text", "peer", "legacy", "plain", "series")
+    kept = ("path", "text", "peer", "legacy", "plain", "series", "request")
     job = {key: args[key] for key in kept if key in args}
     texts = [isinstance(job.get(key), str) for key in ("path", "text")]
     if not isinstance(job.get("peer"), str) or texts.count(True) != 1:
@@ -125,10 +126,13 @@ def _job(args: Mapping[str, Any]) -> dict[str, Any]:
     return job
 
 
-def _said(receipt: Receipt) -> dict[str, Any]:
-    return {
+def _said(receipt: Receipt, job: Mapping[str, Any]) -> dict[str, Any]:
+    said = {
         "stored": receipt.stored,
         "size": receipt.size,
         "blake3": receipt.digest,
         "already": receipt.already,
     }
+    if "request" in job and isinstance(receipt, AeReceipt):
+        said["literal"] = receipt.literal  # an ae controller gets its receiver's own answer
+    return said

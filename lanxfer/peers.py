@@ -2,7 +2,7 @@
 
 The name is only a label; the key is the peer.  A damaged file lets nobody in
 and is never written over, and a name never changes its key by itself
-(docs/protocol.rst, "Identity").
+(docs/protocol.rst, "Who speaks").
 
 Asking costs one ``stat``; what changes the file blocks and belongs in a disk thread.
 """
@@ -220,21 +220,24 @@ class Peers:
                 )
             if version != VERSION or document.pop("check") != _check(document):
                 raise ValueError("not what was written")
-            for row in document["peers"]:
+            by_name: dict[str, Peer] = {}
+            by_key: dict[str, Peer] = {}
+            rows: list[dict[str, Any]] = document["peers"]
+            for row in rows:
                 peer = _from_row(row)
-                if peer.name in self._by_name or peer.key in self._by_key:
+                if peer.name in by_name or peer.key in by_key:
                     raise ValueError("twice")
-                self._by_name[peer.name] = peer
+                by_name[peer.name] = peer
                 if peer.key:
-                    self._by_key[peer.key] = peer
-                self._extra_by_name[peer.name] = row
-            self._extra = document
+                    by_key[peer.key] = peer
         except _UNEXPECTED as error:
-            self._by_name, self._by_key = {}, {}
             raise BadState(
                 f"{self._shown()}, the list of known peers, is damaged, so nobody is let in. Put"
                 " it back from a backup; or move it away and pair again."
             ) from error
+        self._by_name, self._by_key = by_name, by_key
+        self._extra = document
+        self._extra_by_name = dict(zip(by_name, rows, strict=True))
 
     def _shown(self) -> str:
         return shlex.quote(self._state.file(FILE))

@@ -301,7 +301,9 @@ class LanxferProtocol(Lifetime):
 
     @property
     def busy(self) -> bool:
-        return bool(self._calls or self._exchanges or self.expected)
+        # After the last word of a session nobody wants the rest of a body any more.
+        wanted = self.expected and not self.session.finished
+        return bool(self._calls or self._exchanges or wanted)
 
     @property
     def hungry(self) -> bool:

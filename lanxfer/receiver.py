@@ -55,6 +55,8 @@ class PacketReceiver(LineReceiver):
 
     def forget_body(self) -> None:
         """The rest of the body announced last will never come."""
+        if self._expected:
+            self._buffer = b""  # what waits unread belongs to it, and is no header
         self._expected = 0
         self.setLineMode()
 
@@ -67,11 +69,17 @@ class PacketReceiver(LineReceiver):
             return
         self._busyReceiving = True
         try:
-            self._walk(data)
+            rest = self._walk(data)
+            # What a nested call brought comes after what was left of this one.
+            while self._buffer and not (self.paused or self.deaf):
+                data, self._buffer = rest + self._buffer, b""
+                rest = self._walk(data)
         finally:
             self._busyReceiving = False
+        self._buffer = b"" if self.deaf else rest + self._buffer
 
-    def _walk(self, data: bytes) -> None:
+    def _walk(self, data: bytes) -> bytes:
+        """Read on in ``data``; what is left of it."""
         at, end = 0, len(data)
         while at < end and not (self.paused or self.deaf):
             if self._expected:
@@ -99,6 +107,4 @@ class PacketReceiver(LineReceiver):
                 self.lineLengthExceeded(line)
             else:
                 self.lineReceived(line)
-        # Nothing can have been put into the buffer meanwhile but by a nested
-        # call, which comes after what is left here.
-        self._buffer = b"" if self.deaf else data[at:] + self._buffer
+        return data[at:]

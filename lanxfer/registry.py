@@ -31,7 +31,7 @@ _NEXT = {
     State.OFFERED: {State.ACCEPTED},
     State.ACCEPTED: {State.MOVING, State.PAUSED, State.COMMITTING},
     State.MOVING: {State.PAUSED, State.COMMITTING},
-    State.PAUSED: {State.MOVING},
+    State.PAUSED: {State.COMMITTING},  # and on, but only by ``pause``
     State.COMMITTING: set(),
 }
 """Where a transfer may go next; every state but the finished ones may also end."""
@@ -77,6 +77,8 @@ class Transfer:
 
     def progressed(self, done: int) -> None:
         """``done`` bytes are safe on this side; told at most ten times a second."""
+        if self.state.finished:
+            return
         now = self.registry.clock()
         if now - self._told >= PROGRESS_INTERVAL:
             self._told = now
@@ -98,7 +100,7 @@ class Transfer:
         if paused and self.state in (State.ACCEPTED, State.MOVING):
             self.enter(State.PAUSED)
         elif not paused and self.state is State.PAUSED:
-            self.enter(State.MOVING)
+            self._change(state=State.MOVING)
         else:
             return
         if self.on_pause is not None:
@@ -192,12 +194,13 @@ class Registry:
     def find(self, id: str, mine: Mine = everything) -> Transfer:
         """The open transfer of that id, or of that ae request id; NotFound otherwise."""
         found = self._open.get(id)
-        if found is None:
-            named = (each for each in self._open.values() if each.snapshot.request == id)
-            found = next(named, None) if id else None
-        if found is None or not mine(found.snapshot):
-            raise NotFound("There is no such transfer under way.")
-        return found
+        if found is not None and mine(found.snapshot):
+            return found
+        # Ids of requests are the peers' own choice: two of them may have chosen the same.
+        for each in self._open.values():
+            if id and each.snapshot.request == id and mine(each.snapshot):
+                return each
+        raise NotFound("There is no such transfer under way.")
 
     def cancel(self, id: str, mine: Mine = everything, reason: str = "") -> Snapshot:
         """Cancel by id; done twice, or after the end, it changes nothing.

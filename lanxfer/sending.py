@@ -117,7 +117,7 @@ async def _stream(
     args: dict[str, Any],
     transfer: Transfer,
 ) -> Receipt:
-    source: Source = await disk.run(open_source, local)
+    source: Source = await disk.run(open_source, local, undo=Source.close)
     handed_over = False
     try:
         args.update(size=source.size, mtime_ns=source.mtime_ns)

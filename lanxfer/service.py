@@ -30,7 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
-from lanxfer.client import Client, public
+from lanxfer.client import PATIENCE, Client, public
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Command
@@ -299,7 +299,7 @@ class TransferService(Service):
 
     def when_listening(self) -> Deferred[list[str]]:
         """Fires with the addresses; fails with what kept the service from listening."""
-        told: Deferred[list[str]] = Deferred(lambda d: None)
+        told: Deferred[list[str]] = Deferred()
         if self._listening is not None:
             told.callback(self._listening)
         elif self._failed is not None:
@@ -419,6 +419,9 @@ class TransferService(Service):
         if not isinstance(peer, str):
             raise BadHeader('The request needs a text "peer".')
         legacy, plain = args.get("legacy") is True, args.get("plain") is True
+        # An ae controller waits for its answer, and tries again by itself.
+        request = args.get("request")
+        patience = PATIENCE if request is None else 0.0
         target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy)
         return Client(
             self.reactor,
@@ -427,6 +430,8 @@ class TransferService(Service):
             running.disk,
             dialer=running.dialer,
             registry=running.registry,
+            patience=patience,
+            request=request or "",
         )
 
     def _complain(self, error: Exception) -> None:

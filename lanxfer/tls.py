@@ -5,7 +5,7 @@ counts is that the other side holds the private key (the handshake proves
 that, whatever the verify callback says) and which key it is (the caller
 compares ``peer_key`` with its pin in ``handshakeCompleted``, before it looks
 at a single byte).  So dates, names and issuers mean nothing here, and nothing
-is resumed: every connection proves the key anew (docs/protocol.rst, "Identity").
+is resumed: every connection proves the key anew (docs/protocol.rst, "Who speaks").
 
 A TLS 1.3 client completes its handshake before the server has looked at its
 certificate.  It may send at once, but only the server's first answer tells it

@@ -161,6 +161,13 @@ class KeepingTests:
         with pytest.raises(NotFound):
             peers.forget("nas")
 
+    def test_nothing_new(self, folder: StateFolder, peers: Peers) -> None:
+        """To add what is known already writes nothing."""
+        peers.add(NAS)
+        before = os.stat(folder.file("peers.json")).st_ino
+        assert peers.add(NAS) == NAS
+        assert os.stat(folder.file("peers.json")).st_ino == before
+
     def test_remember_address(self, folder: StateFolder, peers: Peers) -> None:
         """The address that worked goes in front; nothing is written where it is there already."""
         peers.add(NAS)
@@ -283,6 +290,14 @@ class RefreshTests:
         folder.write("peers.json", good)
         assert peers.by_key(NAS.key) == NAS
 
+    # covers: K07
+    def test_removed_while_running(self, folder: StateFolder, peers: Peers) -> None:
+        """Without its file, nobody is known any more."""
+        peers.add(NAS)
+        os.unlink(folder.file("peers.json"))
+        assert peers.all() == ()
+        assert peers.by_key(NAS.key) is None
+
     def test_failed_write(
         self, folder: StateFolder, peers: Peers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -362,7 +377,7 @@ class FileFormatTests:
         document = content(folder)
         document["version"] = 2
         folder.write("peers.json", json.dumps(document).encode())
-        with pytest.raises(BadState, match="newer"):
+        with pytest.raises(BadState, match="newer lanxfer"):
             peers.all()
 
     @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from lanxfer.errors import (
 from lanxfer.storage import Small, Store
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.memory import MemoryStore
-from lanxfer.storage.names import SafePath, part_key, safe_path
+from lanxfer.storage.names import part_key, safe_path
 from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
 
@@ -230,6 +230,13 @@ class PublishTests:
         assert place.names() == set()
         assert place.store.tidy(-1) == 0
 
+    def test_begun_without_a_byte(self, place: Place) -> None:
+        """A part that was begun and got no byte leaves nothing behind either."""
+        part = place.open("a", 5)
+        part.begin(0)
+        part.keep()
+        assert place.store.tidy(-1) == 0
+
     def test_in_pieces(self, place: Place) -> None:
         """Pieces of any size and kind add up."""
         data = bytes(range(256)) * 40
@@ -429,6 +436,8 @@ class ResumeTests:
         offsets = [offset for offset, _ in part.have()]
         assert offsets == [size - 5, size - 5 - 16 * MIB]
         assert part.have()[1] == (offsets[1], digest(data[: offsets[1]]))
+        with pytest.raises(BadOffset):
+            part.begin(offsets[1], proved=False)
         part.begin(offsets[1])
         part.keep()
         part = place.open("a", size)
@@ -523,6 +532,16 @@ class ConflictTests:
         assert place.read("d/a.txt") == b"one"
         assert place.read("d/a (2).txt") == b"two"
 
+    # covers: P06
+    def test_longest_name(self, place: Place, put: Callable[..., Stored]) -> None:
+        """A name of 255 bytes is stored, and renamed if it must be."""
+        name = "\u00e9" * 125 + ".html"
+        assert put(name, b"one").path == name
+        second = put(name, b"two").path
+        assert second.endswith("\u00e9 (2).html")
+        assert len(second.encode()) <= 255
+        assert place.read(second) == b"two"
+
     # covers: K08
     def test_same_content_is_not_stored_twice(
         self, place: Place, put: Callable[..., Stored]
@@ -580,6 +599,13 @@ class ConflictTests:
         part.begin(7)
         assert part.publish(digest(b"content")).already
         assert place.receipts.kept[place.key("a", 7, who="peer:y")].already
+
+    def test_another_time(self, place: Place) -> None:
+        """A file of the same size from another time is not read to be offered."""
+        place.put("a", b"content")
+        part = place.open("a", 7, mtime=MTIME + 1)
+        assert part.have() == ()
+        part.keep()
 
     def test_looks_the_same_and_is_not(self, place: Place) -> None:
         """A file that only looks the same is not taken for the other."""
@@ -806,6 +832,12 @@ class ReceiptTests:
         assert place.names() == {"a"}
         assert place.store.tidy(-1) == 0
 
+    def test_no_memory_for_many(self, place: Place) -> None:
+        """Each file of a batch gets the answer that there is no memory."""
+        place.receipts.error = DiskFull("the journal")
+        answers = place.store.put_many([place.small("a", b"x"), place.small("b", b"y")])
+        assert [type(each) for each in answers] == [DiskFull, DiskFull]
+
     def test_one_receipt_a_batch(self, place: Place) -> None:
         """Small files share the memory's sync."""
         if isinstance(place.store, MemoryStore):
@@ -990,8 +1022,3 @@ class TogetherTests:
             assert disk.names() == memory.names()
             assert all(disk.read(name) == memory.read(name) for name in disk.names())
             disk.store.close()
-
-
-def test_paths_are_safe_paths_only() -> None:
-    """The interface takes no other kind of path."""
-    assert Small.__annotations__["path"] in ("SafePath", SafePath)

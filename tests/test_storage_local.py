@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -323,6 +324,22 @@ class WeakTests:
         store = LocalStore(str(root))
         assert "case" in store.weaknesses()[0]
         store.close()
+
+    def test_other_systems(self, root: Path) -> None:
+        """Where there are no locks by file the modules can be imported, and a store is refused."""
+        program = (
+            "import sys; sys.modules['fcntl'] = None\n"
+            "from lanxfer.errors import WeakStorage\n"
+            "from lanxfer.storage import memory, sources\n"
+            "from lanxfer.storage.local import LocalStore\n"
+            "try: LocalStore(sys.argv[1])\n"
+            "except WeakStorage as error: print(error)\n"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program, str(root)], capture_output=True, text=True, check=True
+        )
+        assert "operating system" in ran.stdout
+        assert not root.exists()
 
     def test_no_folder_descriptors(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A system that cannot do it safely is told so."""
@@ -950,6 +967,29 @@ class FaultTests:
         answers = place.store.put_many([place.small(f"f{n}", b"x") for n in range(3)])
         assert [type(each) for each in answers] == [Stored, DiskFull, Stored]
         assert place.names() == {"f0", "f2"}
+
+    def test_sent_again(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Small files that are there already are not written first to be found out later."""
+        place.put_small("d/a", b"abcde")
+        fail(monkeypatch, "write", errno.ENOSPC)
+        assert place.put_small("d/a", b"abcde", who="peer:b", mtime=None).already
+
+    def test_clearing_up_fails(
+        self,
+        root: Path,
+        place: Place,
+        put: Callable[..., Stored],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A file that is safe is acknowledged, also if its part cannot be cleared away."""
+        with monkeypatch.context() as patch:
+            fail(patch, "unlink", errno.EIO)
+            assert put("a", b"abcde").path == "a"
+        assert len(staged(root)) == 1
+        assert put("a", b"other", mtime=None).path == "a (2)"
+        assert place.store.tidy(3600) == 1
+        assert staged(root) == set()
+        assert place.read("a") == b"abcde"
 
     # covers: R04
     def test_no_descriptors_left(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from lanxfer.commands import control, receiving
 from lanxfer.commands.table import Call, Node, Reply, Table, commands
-from lanxfer.errors import LanxferError
-from lanxfer.transfers import Snapshot
+from lanxfer.errors import Internal, LanxferError
+from lanxfer.policy import Standing
+from lanxfer.transfers import Direction, Snapshot
 
 __all__ = ["builtin", "run"]
+
+_AE = (Standing.LEGACY, Standing.LEGACY_LOCAL)
 
 
 def builtin() -> Table:
@@ -20,22 +23,33 @@ async def run(call: Call, node: Node, table: Table) -> Reply:
     """Run the command; requests of ae peers are also put on the list those poll."""
     command = table[call.name]
     literal = call.args.get("literal")
-    if literal is None or call.name == "pending_requests":
+    if call.principal.standing not in _AE or literal is None or call.name == "pending_requests":
         return await command(call, node)
-    entry = node.polled.add({**literal}, call.principal.name)
+    entry = node.polled.add(literal, call.principal.name)
+    text = literal.get("message")
+    size = None if text is None else len(text)  # a message is counted in characters
+    sends = call.name in ("send_file", "send_message")
+    if sends:
+        node.polled.update(entry, total_bytes=size, transferred_bytes=0)
 
     def follow(snapshot: Snapshot) -> None:
-        if snapshot.peer == call.principal.name and snapshot.request == call.args["request"]:
-            node.polled.update(entry, transferred_bytes=snapshot.done)
+        ours = snapshot.direction is Direction.OUT if sends else _came_from(call, snapshot)
+        if ours and snapshot.request == call.args["request"] and text is None:
+            total = snapshot.size if sends else None
+            node.polled.update(entry, total_bytes=total, transferred_bytes=snapshot.done)
 
     unsubscribe = node.registry.subscribe(follow)
     try:
         reply = await command(call, node)
-    except LanxferError as error:
-        node.polled.update(entry, error=error.reason)
+    except BaseException as error:
+        known = error if isinstance(error, LanxferError) else Internal()
+        node.polled.update(entry, error=known.reason)
         raise
     finally:
         unsubscribe()
-    text = literal.get("message")
-    node.polled.update(entry, transferred_bytes=None if text is None else len(text), completed=True)
+    node.polled.update(entry, transferred_bytes=size, completed=True)
     return reply
+
+
+def _came_from(call: Call, snapshot: Snapshot) -> bool:
+    return snapshot.direction is Direction.IN and snapshot.peer == call.principal.name

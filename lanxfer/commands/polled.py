@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 from attrs import Factory, define
 
-from lanxfer.sessions.literal import request_id
 from lanxfer.transfers import Direction, Kind, Snapshot, State
 
 Row: TypeAlias = dict[str, Any]
@@ -57,6 +56,8 @@ class Polled:
         ``completed`` and ``error`` are ours to set: what the request says of them
         is left out, else the entry of a running transfer would go with the next poll.
         """
+        from lanxfer.sessions.literal import request_id  # only where that dialect is spoken
+
         row = {key: value for key, value in request.items() if key not in ("completed", "error")}
         if not row.get("rt_id"):
             row["rt_id"] = request_id({**row, "rt_id": ""})
@@ -72,12 +73,15 @@ class Polled:
         entry: Entry,
         *,
         transferred_bytes: int | None = None,
+        total_bytes: int | None = None,
         error: str | None = None,
         completed: bool = False,
     ) -> None:
         """Change what the next poll shows; harmless for an entry that is gone already."""
         if transferred_bytes is not None:
             entry.row["transferred_bytes"] = transferred_bytes
+        if total_bytes is not None:
+            entry.row["total_bytes"] = total_bytes
         if completed:
             entry.row["completed"] = True
         if error is not None:

@@ -8,19 +8,22 @@ can say ends the connection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 from attrs import Factory, define
 
 from lanxfer.errors import (
     BadHeader,
+    BadName,
     BadOffset,
     LanxferError,
     Overloaded,
+    TooLarge,
 )
 from lanxfer.transfers import Kind
 from lanxfer.wire import limits
-from lanxfer.wire.native import format_packet, format_rows, parse_packet
+from lanxfer.wire.native import format_packet, format_rows, is_whole, parse_packet
 from lanxfer.wire.packets import (
     Args,
     Bye,
@@ -73,9 +76,18 @@ class _Exchange:
             return Overloaded("More was sent than the window allows.")
         return None
 
+    @property
+    def late(self) -> int:
+        """Bytes of parts that may be on their way when the answer goes out."""
+        return self.credit if self.phase is Phase.GOING else 0
+
     def moved(self, part: Part) -> None:
         self.position = part.offset + part.body
         self.credit -= part.body
+
+
+_BODY_MAX = {"recv_file": limits.INLINE_MAX, "recv_message": limits.MESSAGE_MAX}
+"""Where less may travel with a request than a header can announce."""
 
 
 def _exchange(do: Do) -> _Exchange:
@@ -86,7 +98,7 @@ def _exchange(do: Do) -> _Exchange:
         and do.body == 0
         and type(size) is int
         and size > 0
-        and do.args.get("kind", Kind.FILE.value) == Kind.FILE.value
+        and (do.args.get("kind") or Kind.FILE.value) == Kind.FILE.value
     )
     return _Exchange(size=size if streams else 0, streams=streams)
 
@@ -107,10 +119,13 @@ class NativeSession:
     we_ask: bool = True
     _malformed: int = 0
     _strays: int = 0
+    _late_bytes: int = 0
+    _late_packets: int = 0
     _last_theirs: int = 0
     _last_ours: int = 0
     _theirs: dict[int, _Exchange] = Factory(dict)
     _ours: dict[int, _Exchange] = Factory(dict)
+    _refused: set[int] = Factory(set)
 
     @property
     def line_limit(self) -> int:
@@ -129,15 +144,18 @@ class NativeSession:
     # Reading.
 
     def receive(self, line: bytes) -> Packet | Drop | None:
+        if self.finished:
+            raise BadHeader("Something came after the end.")
         try:
             if not line:
                 raise BadHeader("The header line is empty.")
             packet = parse_packet(line)
         except LanxferError:
             # Somebody typing gets another try, as long as nothing was begun
-            # whose body could be taken for headers.
+            # whose body could be taken for headers (catalogue H10).
             self._malformed += 1
-            self.finished = self._last_theirs > 0 or self._malformed >= limits.MALFORMED_LINES
+            begun = line.startswith(b"{") or self._last_theirs > 0 or self._last_ours > 0
+            self.finished = begun or self._malformed >= limits.MALFORMED_LINES
             raise
         try:
             return self._accept(packet)
@@ -154,12 +172,13 @@ class NativeSession:
             case End():
                 return self._ended(packet)
             case Cancel():
-                return packet if self._open_theirs(packet.id) else self._stray()
+                return packet if self._open_theirs(packet.id) else self._late()
             case Go():
                 return self._granted(packet)
             case Window():
+                # One that crosses our end is in order.
                 ours = self._ours.get(packet.id)
-                if ours is None or ours.phase is not Phase.GOING:
+                if ours is None or ours.phase is Phase.ASKED:
                     return self._stray()
                 ours.credit = min(ours.credit + packet.bytes, limits.NUMBER_MAX)
                 return packet
@@ -185,8 +204,14 @@ class NativeSession:
         self.greeted = True
         self._strays = 0
         exchange = _exchange(do)
+        error: LanxferError | None = None
         if len(self._theirs) >= limits.OPEN_EXCHANGES:
-            return Drop(do.id, Overloaded("Too many requests are open."), do.body)
+            error = Overloaded("Too many requests are open.")
+        elif do.body > _BODY_MAX.get(do.name, do.body):
+            error = TooLarge(f"At most {_BODY_MAX[do.name]} bytes travel with such a request.")
+        if error is not None:
+            self._refused.add(do.id)
+            return Drop(do.id, error, do.body)
         self._theirs[do.id] = exchange
         return do
 
@@ -198,7 +223,10 @@ class NativeSession:
     def _part(self, part: Part) -> Packet | Drop:
         theirs = self._open_theirs(part.id)
         if theirs is None:
-            self._stray()
+            if part.body > self._late_bytes:
+                self._stray()
+            else:
+                self._late_bytes -= part.body
             return Drop(part.id, None, part.body)
         if not theirs.streams or theirs.phase is not Phase.GOING:
             raise BadHeader("A part came for something that takes none now.")
@@ -211,12 +239,12 @@ class NativeSession:
     def _ended(self, end: End) -> Packet | Drop | None:
         theirs = self._open_theirs(end.id)
         if theirs is None:
-            return self._stray()
+            return self._late()
         if not theirs.streams or theirs.phase is not Phase.GOING:
             raise BadHeader("An end came for something that is not under way.")
+        if end.size != theirs.size:
+            raise BadHeader("A file ended with another size than it was announced with.")
         theirs.phase = Phase.ENDED
-        if theirs.position is None and end.size == theirs.size and end.size in theirs.starts:
-            theirs.position = end.size  # all of it was there already
         return end
 
     def _granted(self, go: Go) -> Packet | None:
@@ -241,6 +269,13 @@ class NativeSession:
         del self._ours[answer.id]
         return answer
 
+    def _late(self) -> Packet | None:
+        """Let a packet pass that may have crossed our answer: one end, one cancel a request."""
+        if not self._late_packets:
+            return self._stray()
+        self._late_packets -= 1
+        return None
+
     def _stray(self) -> Packet | None:
         """Let a packet that belongs to nothing pass, a bounded number of times."""
         self._strays += 1
@@ -255,36 +290,84 @@ class NativeSession:
 
     def send(self, packet: Packet) -> bytes:
         match packet:
+            case Ok() if packet.rows is not None:
+                line = self._list(packet, packet.rows)
+            case _:
+                # First, so that what cannot be said leaves nothing behind.
+                line = self._format(packet)
+        match packet:
             case Do():
+                if len(self._ours) >= limits.OPEN_EXCHANGES:
+                    raise Overloaded("Too many requests are open on this connection.")
                 if not self.we_ask or packet.id <= self._last_ours:
                     raise ValueError("this side asks nothing more")
                 self._last_ours = packet.id
                 self._ours[packet.id] = _exchange(packet)
-            case Ok() if packet.rows is not None:
-                del self._theirs[packet.id]
-                body = format_rows(packet.rows)
-                args = {**packet.args, "rows": len(packet.rows)}
-                return format_packet(Ok(packet.id, args, len(body))) + body
             case Ok() | Failed():
-                # A refused request may never have become an open one (Drop).
-                self._theirs.pop(packet.id, None)
+                self._answer(packet.id)
             case Go():
-                self._theirs[packet.id].go(packet)
+                theirs = self._open(self._theirs, packet.id, Phase.ASKED)
+                if not theirs.streams:
+                    raise ValueError("nothing streams there")
+                theirs.go(packet)
             case Window():
-                self._theirs[packet.id].credit += packet.bytes
+                self._open(self._theirs, packet.id, Phase.GOING).credit += packet.bytes
             case Part():
-                ours = self._ours[packet.id]
+                ours = self._open(self._ours, packet.id, Phase.GOING)
                 error = ours.misfit(packet)
-                if error is not None or ours.phase is not Phase.GOING:
+                if error is not None:
                     raise ValueError(f"part out of place: {error}")
                 ours.moved(packet)
             case End():
-                self._ours[packet.id].phase = Phase.ENDED
+                self._open(self._ours, packet.id, Phase.GOING).phase = Phase.ENDED
+            case Event():
+                self._open(self._theirs, packet.id)
+            case Cancel() if packet.id not in self._ours:
+                return b""  # answered just now
+            case Cancel():
+                pass
             case Bye():
                 self.we_ask = False
-            case Cancel() | Event():
-                pass
-        return format_packet(packet)
+        return line
+
+    def _format(self, packet: Packet) -> bytes:
+        if isinstance(packet, Do) and packet.body > limits.ANSWER_BODY_MAX:
+            raise TooLarge("More bytes than can travel with a request.")
+        try:
+            return format_packet(packet)
+        except ValueError:
+            path = packet.args.get("path") if isinstance(packet, Do) else None
+            if isinstance(path, str) and not is_whole(path):
+                raise BadName("The name is no text (a lone surrogate).") from None
+            raise
+
+    def _list(self, ok: Ok, rows: Sequence[Args]) -> bytes:
+        """An answer that is a list, with as many of its rows as one answer carries."""
+        lines, size = [], 0
+        for row in rows:
+            line = format_rows([row])
+            size += len(line)
+            if size > limits.ANSWER_BODY_MAX:
+                break
+            lines.append(line)
+        body = b"".join(lines)
+        return format_packet(Ok(ok.id, {**ok.args, "rows": len(lines)}, len(body))) + body
+
+    def _answer(self, id: int) -> None:
+        theirs = self._theirs.pop(id, None)
+        if theirs is None and id not in self._refused:
+            raise ValueError("one answer a request")
+        self._refused.discard(id)
+        self._late_packets += 2
+        self._late_bytes += theirs.late if theirs is not None else 0
+
+    def _open(
+        self, exchanges: dict[int, _Exchange], id: int, phase: Phase | None = None
+    ) -> _Exchange:
+        found = exchanges.get(id)
+        if found is None or phase not in (None, found.phase):
+            raise ValueError(f"not the time for that in exchange {id}")
+        return found
 
     def credit(self, id: int) -> int:
         """How many bytes of parts may still be sent for our exchange ``id``."""

@@ -3,7 +3,11 @@
 ``names`` turns what a peer wrote into a ``SafePath``, the only kind of path a
 store accepts.  ``local`` keeps files below one folder, ``memory`` keeps them
 in a dictionary; both meet the interface below and pass the same tests.
-``sources`` reads what is to be sent.
+``sources`` and ``walks`` read what is to be sent.
+
+Behind ``local``: ``tree`` is the folder and its names, ``staging`` the part
+files, ``publishing`` the way from one to the other, ``parts`` and ``batches``
+the two ways in.
 
 Everything here blocks and nothing here knows a reactor: floor 4 calls it from
 its disk threads.  A store may be used from several threads at once, a part

@@ -62,8 +62,7 @@ class Batch:
             for fd in self._written.values():
                 os.close(fd)
             for key in self._claimed:
-                with suppress(OSError):
-                    self._staging.remove(key)
+                self._publisher.clear(key)
                 self._staging.release(key)
         return [self._failed.get(n) or self._stored[n] for n in range(len(self._files))]
 

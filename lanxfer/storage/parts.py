@@ -229,7 +229,7 @@ class LocalPart:
             raise ShortBody("The file that was there is gone by now; send it again.")
         stored = Stored(str(finished.path), self._offer.size, found, already=True)
         self._publisher.remember({self._key: stored})
-        self._staging.remove(self._key)
+        self._publisher.clear(self._key)
         return stored
 
     def keep(self) -> None:

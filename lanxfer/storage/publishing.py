@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 
 from attrs import frozen
 
@@ -123,8 +124,13 @@ class Publisher:
         try:
             self.remember({key: stored})
         finally:
-            self.staging.remove(key)
+            self.clear(key)
         return stored
+
+    def clear(self, key: str) -> None:
+        """Take a part's name away once the file is safe; if that fails it is for ``tidy`` to do."""
+        with suppress(OSError):
+            self.staging.remove(key)
 
     def found_again(self, key: str, offer: Offer, path: SafePath, digest: str) -> Stored | None:
         """The same content under the name it was given last time, which may not be ``path``.

@@ -44,12 +44,23 @@ class SyncFailed(Exception):
 def sync(fd: int) -> None:
     """Make a file or a folder durable; SyncFailed if that cannot be said."""
     try:
-        if _FULL_SYNC is None:
+        if not _full_sync(fd):
             os.fsync(fd)
-        else:  # macOS: fsync stops at the drive's own memory
-            fcntl.fcntl(fd, _FULL_SYNC)
     except OSError as error:
         raise SyncFailed(from_os(error)) from error
+
+
+def _full_sync(fd: int) -> bool:
+    """On macOS fsync stops at the drive's own memory; False where there is nothing stronger."""
+    if _FULL_SYNC is None:
+        return False
+    try:
+        fcntl.fcntl(fd, _FULL_SYNC)
+    except OSError as error:
+        if error.errno in {errno.ENOTSUP, errno.EINVAL, errno.ENOTTY}:
+            return False
+        raise
+    return True
 
 
 def flock(fd: int) -> bool:

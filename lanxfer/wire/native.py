@@ -30,16 +30,26 @@ from lanxfer.wire.packets import (
 )
 
 _PRINTABLE = re.compile(rb"[\x20-\x7e]*")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _COMMAND = re.compile(r"[a-z][a-z0-9_]{0,31}(?:\.[a-z][a-z0-9_]{0,31}){0,3}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_HALF = re.compile("[\ud800-\udfff]")
+
+REASON_MAX = 1024
+"""Characters of a reason."""
+
+
+def is_whole(text: str) -> bool:
+    """Whether no character is only half there (a lone surrogate), so that it can be encoded."""
+    return text.isascii() or not _HALF.search(text)
 
 
 def _integer(text: str) -> int:
-    if not _NUMBER.fullmatch(text):
-        raise BadHeader("A number in the header is longer than 19 digits.")
-    return int(text)
+    found = int(text) if _NUMBER.fullmatch(text) else -1
+    if not 0 <= found <= limits.NUMBER_MAX:
+        raise BadHeader("A number in the header is negative, or too large.")
+    return found
 
 
 def _no_float(text: str) -> Never:
@@ -63,31 +73,32 @@ _decode = json.JSONDecoder(
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
 
-def _check(value: object, depth: int) -> None:
-    """Refuse what JSON allows and a packet does not; the depth bounds the recursion."""
-    if depth > limits.DEPTH:
-        raise BadHeader("The header is nested too deeply.")
+def _check(value: object, room: int) -> None:
+    """Refuse what JSON allows and a packet does not; ``room`` bounds the recursion."""
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+        if not is_whole(value):
             raise BadHeader("The header contains half a character (a lone surrogate).")
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            _check(key, depth)
-            _check(each, depth + 1)
-    elif isinstance(value, list):
+    elif isinstance(value, (dict, list)):
+        if not room:
+            raise BadHeader("The header is nested too deeply.")
         for each in value:
-            _check(each, depth + 1)
+            _check(each, room - 1)
+            if isinstance(value, dict):
+                _check(value[each], room - 1)
 
 
 def parse_object(text: str) -> dict[str, Any]:
     """One strict JSON object: unique keys, integers only, eight levels, no half characters."""
+    # JSON would allow blanks around it.
+    if not (text.startswith("{") and text.endswith("}")):
+        raise BadHeader("The header is not one JSON object.")
     try:
         found = _decode(text)
     except (ValueError, RecursionError):
         raise BadHeader("The header is not one JSON object.") from None
     if not isinstance(found, dict):
         raise BadHeader("The header is not one JSON object.")
-    _check(found, 0)
+    _check(found, limits.DEPTH)
     return found
 
 
@@ -165,7 +176,7 @@ def _parse_error(fields: Fields) -> Packet:
     code = fields.take_text("code", most=32)
     if not _CODE.fullmatch(code):
         raise BadHeader('"code" in the header is not an error code.')
-    reason = fields.maybe_text("reason", most=1024) or ""
+    reason = fields.maybe_text("reason", most=REASON_MAX) or ""
     retry = fields.take_flag("retry")
     return Failed(id, code, reason, retry, fields.rest())
 
@@ -209,7 +220,7 @@ def _parse_cancel(fields: Fields) -> Packet:
     code = fields.maybe_text("code", most=32) or "cancelled"
     if not _CODE.fullmatch(code):
         raise BadHeader('"code" in the header is not an error code.')
-    return Cancel(id, fields.maybe_text("reason", most=1024) or "", code)
+    return Cancel(id, fields.maybe_text("reason", most=REASON_MAX) or "", code)
 
 
 def _parse_event(fields: Fields) -> Packet:
@@ -262,25 +273,66 @@ def parse_packet(line: bytes) -> Packet:
     return parser(Fields(found))
 
 
+def _reason(text: str) -> str:
+    """A reason that the other side can read, whatever name it quotes."""
+    return _HALF.sub("\ufffd", text)[:REASON_MAX]
+
+
+def _fit(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(f"{text!r} is nothing that a packet can carry there")
+    return text
+
+
+def _sayable(value: object, room: int) -> bool:
+    """Whether ``parse_packet`` on the other side will take that value."""
+    if isinstance(value, str):
+        return is_whole(value)
+    if isinstance(value, int):
+        return 0 <= value <= limits.NUMBER_MAX
+    if isinstance(value, dict):
+        return room > 0 and all(
+            isinstance(key, str) and _sayable(key, 0) and _sayable(each, room - 1)
+            for key, each in value.items()
+        )
+    if isinstance(value, (list, tuple)):
+        return room > 0 and all(_sayable(each, room - 1) for each in value)
+    return value is None
+
+
+def _line(head: dict[str, Any]) -> bytes:
+    if not _sayable(head, limits.DEPTH):
+        raise ValueError("a packet has texts, numbers from 0 to 2**63 - 1, flags, lists and dicts")
+    return _encode(head).encode("ascii") + b"\n"
+
+
 def format_packet(packet: Packet) -> bytes:
-    """The header line of a packet, line end included; never more than one line."""
+    """The header line of a packet, line end included; never more than one line.
+
+    Whatever it gives, ``parse_packet`` reads.  Raises ValueError where that cannot
+    be: fields that are a packet's own, numbers and values that no line can carry.
+    """
     head: dict[str, Any]
+    args: Args = {}
     match packet:
         case Do():
-            head = {"do": packet.id, "name": packet.name, **packet.args}
+            args = packet.args
+            head = {"do": packet.id, "name": _fit(_COMMAND, packet.name)}
         case Ok():
-            head = {"ok": packet.id, **packet.args}
+            args = packet.args
+            head = {"ok": packet.id}
         case Failed():
+            args = packet.args
             head = {
                 "error": packet.id,
-                "code": packet.code,
-                "reason": packet.reason,
+                "code": _fit(_CODE, packet.code),
+                "reason": _reason(packet.reason),
                 "retry": packet.retry,
-                **packet.args,
             }
         case Go():
+            args = packet.args
             have = [list(each) for each in packet.have]
-            head = {"go": packet.id, "window": packet.window, "have": have, **packet.args}
+            head = {"go": packet.id, "window": packet.window, "have": have}
         case Window():
             head = {"window": packet.id, "bytes": packet.bytes}
         case Part():
@@ -288,19 +340,32 @@ def format_packet(packet: Packet) -> bytes:
         case End():
             head = {"end": packet.id, "size": packet.size, "blake3": packet.digest}
         case Cancel():
-            head = {"cancel": packet.id, "code": packet.code, "reason": packet.reason}
+            head = {
+                "cancel": packet.id,
+                "code": _fit(_CODE, packet.code),
+                "reason": _reason(packet.reason),
+            }
         case Event():
-            head = {"event": packet.id, **packet.args}
+            args = packet.args
+            head = {"event": packet.id}
         case Bye():
             head = {"bye": "all" if packet.all else "requests"}
+    if args:
+        taken = _PARSERS.keys() | head.keys() | {"body"}
+        if not taken.isdisjoint(args):
+            raise ValueError("a field of the packet's own is among its arguments")
+        head.update(args)
     if packet.body:
         head["body"] = packet.body
-    return _encode(head).encode("ascii") + b"\n"
+    line = _line(head)
+    if len(line) > limits.HEADER_KNOWN:
+        raise ValueError("more than one line can carry")
+    return line
 
 
 def format_rows(rows: Iterable[Args]) -> bytes:
-    """The body of an answer that is a list: one JSON object a line."""
-    return b"".join(_encode(dict(row)).encode("ascii") + b"\n" for row in rows)
+    """The body of an answer that is a list: one JSON object a line; ValueError as above."""
+    return b"".join(_line(dict(row)) for row in rows)
 
 
 def parse_rows(body: bytes) -> list[dict[str, Any]]:

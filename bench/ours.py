@@ -1,0 +1,149 @@
+"""The two sides of lanxfer that are measured: a service, and a client with one thing to do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.python.failure import Failure
+
+from bench.side import Control, run, say
+from lanxfer.client import Client, connect
+from lanxfer.registry import Registry
+from lanxfer.service import Settings, TransferService
+
+_reactor: Any = reactor
+
+_ARRIVE = 0.5
+"""Seconds that bytes already written get to reach the receiver's disk before a cut."""
+
+
+async def _file(client: Client, what: str) -> dict[str, Any]:
+    began = time.perf_counter()
+    receipt = await client.send_file(what)
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "digest": receipt.digest, "resumed_from": receipt.resumed_from}
+
+
+async def _half(client: Client, what: str) -> dict[str, Any]:
+    """Send half of a file and vanish, as a process that is killed does."""
+    gone: Deferred[None] = Deferred()
+
+    def follow(done: int, size: int) -> None:
+        if done * 2 >= size and not gone.called:
+            for each in client.registry.pending():
+                client.registry.find(each.id).pause(True)
+            gone.callback(None)
+            _reactor.callLater(_ARRIVE, os._exit, 0)
+
+    sending = client.send_file(what, on_progress=follow)
+    await gone
+    await sending
+    raise SystemExit("the file was sent as a whole")
+
+
+async def _tree(client: Client, what: str) -> dict[str, Any]:
+    began = time.perf_counter()
+    sent = await client.send_paths([what])
+    seconds = time.perf_counter() - began
+    if sent.failed or sent.skipped:
+        raise SystemExit(f"not sent: {[*sent.failed, *sent.skipped][:3]}")
+    return {"seconds": seconds, "files": sent.files}
+
+
+async def _ping(client: Client, what: str) -> dict[str, Any]:
+    taken = []
+    for _ in range(int(what)):
+        began = time.perf_counter()
+        await client.call("ping")
+        taken.append(time.perf_counter() - began)
+    return {"seconds": sum(taken), "each": taken}
+
+
+_VERBS: dict[str, Callable[[Client, str], Coroutine[Any, Any, dict[str, Any]]]] = {
+    "file": _file,
+    "half": _half,
+    "tree": _tree,
+    "ping": _ping,
+}
+
+
+async def _ask(options: argparse.Namespace) -> None:
+    registry = None
+    if options.verb == "half":
+        # Its clock runs by a second at each look, so that all progress is told.
+        ticks = count()
+        registry = Registry(lambda: float(next(ticks)), lambda: secrets.token_hex(4), _complain)
+    client = await connect(
+        _reactor,
+        options.address,
+        state=options.state,
+        plain=options.plain,
+        registry=registry,
+        patience=0.0,
+    )
+    found = await _VERBS[options.verb](client, options.what)
+    await client.close()
+    say(**found)
+
+
+def _complain(error: Exception) -> None:
+    print(repr(error), file=sys.stderr)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    service = TransferService(
+        _reactor,
+        Settings(
+            inbox=options.what,
+            state=options.state,
+            port=0,
+            bind="127.0.0.1",
+            plain_from=("127.0.0.0/8",) if options.plain else (),
+            reserve_bytes=0,
+            reserve_share=0.0,
+            control=False,
+        ),
+    )
+    service.startService()
+    _reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    listening = service.when_listening()
+    listening.addCallbacks(lambda addresses: say(listening=addresses[0]), _cannot)
+    Control(_reactor)
+    _reactor.run()
+
+
+def _cannot(why: Failure) -> None:
+    print(why.getErrorMessage(), file=sys.stderr)
+    _reactor.stop()
+
+
+def main() -> None:
+    """``bench.ours serve INBOX`` or ``bench.ours file|half|tree PATH | ping TIMES``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=("serve", *_VERBS))
+    parser.add_argument("what")
+    parser.add_argument("--address", default="")
+    parser.add_argument("--state", required=True)
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--profile")
+    options = parser.parse_args()
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    if options.verb == "serve":
+        run(lambda: _serve(options), options.profile)
+    else:
+        run(lambda: react(lambda _: Deferred.fromCoroutine(_ask(options)), ()), options.profile)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Two processes on loopback: one that serves, and one after the other that asks it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+
+from attrs import field, frozen
+
+from bench.place import Run
+from bench.processes import BenchFailed, Side
+from lanxfer.door import READ_SIZE
+from lanxfer.wire import limits
+
+
+class Speech(Enum):
+    """Who talks, and how."""
+
+    BARE = "bare Twisted"
+    PLAIN = "lanxfer plain"
+    TLS = "lanxfer TLS"
+
+
+@frozen
+class Sample:
+    """One run, in seconds and bytes.
+
+    ``seconds`` is the client's own watch, from connected to receipt; ``process``
+    the client from its start to its end, interpreter and imports included.
+    What the server used is counted from when it listens.
+    """
+
+    seconds: float
+    process: float
+    client_cpu: float
+    server_cpu: float
+    client_peak: int
+    server_peak: int
+    each: list[float] = field(factory=list)
+    digest: str = ""
+    resumed_from: int = 0
+
+
+class Pair:
+    """A server of its own for one run; ``profile`` is where its profiler writes, if it has one."""
+
+    def __init__(self, speech: Speech, run: Run, profile: Path | None = None) -> None:
+        self._speech = speech
+        self._run = run
+        args = ["serve", str(self.received if speech is Speech.BARE else run.inbox)]
+        self._server = self._side(args, run.server, profile)
+        self._address = ""
+
+    @property
+    def received(self) -> Path:
+        """Where the bare pair puts its one file."""
+        return self._run.inbox / "received.bin"
+
+    def _side(self, args: list[str], state: Path, profile: Path | None) -> Side:
+        if self._speech is Speech.BARE:
+            args += ["--unit", str(limits.UNIT), "--read-size", str(READ_SIZE)]
+        else:
+            args += ["--state", str(state)]
+            if self._speech is Speech.PLAIN:
+                args.append("--plain")
+        if profile is not None:
+            args += ["--profile", str(profile)]
+        module = "bench.bare" if self._speech is Speech.BARE else "bench.ours"
+        return Side(module, args, str(self._run.folder / f"{state.name}.log"))
+
+    def ask(self, verb: str, what: Path | int, profile: Path | None = None) -> Sample:
+        """Have a client do one thing, and see what it cost both."""
+        before = self._server.ask()
+        args = [verb, str(what), "--address", self._address]
+        with self._side(args, self._run.client, profile) as client:
+            ended = client.end()
+        after = self._server.ask()
+        said = ended.said
+        return Sample(
+            said.get("seconds", 0.0),
+            ended.seconds,
+            ended.cpu,
+            after["cpu"] - before["cpu"],
+            said.get("peak", 0),
+            after["peak"],
+            said.get("each", []),
+            said.get("digest", ""),
+            said.get("resumed_from", 0),
+        )
+
+    def __enter__(self) -> Pair:
+        self._server.__enter__()
+        try:
+            said = self._server.hear()
+            if said is None or "listening" not in said:
+                self._server.end()
+                raise BenchFailed("The server did not say where it listens.")
+            self._address = str(said["listening"])
+        except BaseException:
+            self._server.__exit__()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._server.end()
+        finally:
+            self._server.__exit__()

@@ -1,0 +1,126 @@
+"""Where a benchmark keeps its files, all of it removed afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+from blake3 import blake3
+
+from bench.processes import BenchFailed
+from lanxfer.identity import load_identity
+from lanxfer.peers import Peer, Peers
+from lanxfer.state import StateFolder
+
+MIB = 1024 * 1024
+SMALL = 4096
+"""Bytes of one of the many small files."""
+IN_FOLDER = 100
+"""Files in one folder of the tree."""
+
+_MEMORY = "/dev/shm"
+
+
+@frozen
+class Run:
+    """The folders of one run: nothing in them is left from another one."""
+
+    folder: Path
+
+    @property
+    def inbox(self) -> Path:
+        return self.folder / "inbox"
+
+    @property
+    def server(self) -> Path:
+        """The state folder of the service."""
+        return self.folder / "server"
+
+    @property
+    def client(self) -> Path:
+        """The state folder of the client, whose key the service knows."""
+        return self.folder / "client"
+
+
+class Place:
+    """A folder for what is sent and what is received; ``sources`` are made once, for all runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._states = folder / "states"
+        self._pair()
+
+    def _pair(self) -> None:
+        """Two devices that know each other's key."""
+        folders = [StateFolder(str(self._states / name)) for name in ("server", "client")]
+        keys = [load_identity(each).key for each in folders]
+        Peers(folders[0]).add(Peer("client", keys[1]))
+        Peers(folders[1]).add(Peer("server", keys[0]))
+
+    def large(self, mib: int) -> Path:
+        """One file of so many MiB, no two of them alike."""
+        path = self.folder / "large.bin"
+        free = shutil.disk_usage(self.folder).free
+        if free < 2.2 * mib * MIB:
+            raise BenchFailed(f"{self.folder} has room for {free // MIB} MiB; say --size or --dir.")
+        with open(path, "wb") as file:
+            for _ in range(mib):
+                file.write(os.urandom(MIB))
+        return path
+
+    def tree(self, files: int) -> Path:
+        """So many small files, some of them in each folder."""
+        top = self.folder / "tree"
+        for number in range(files):
+            folder = top / f"{number // IN_FOLDER:03}"
+            if number % IN_FOLDER == 0:
+                folder.mkdir(parents=True)
+            (folder / f"{number:06}.bin").write_bytes(os.urandom(SMALL))
+        return top
+
+    @contextmanager
+    def run(self) -> Iterator[Run]:
+        """Folders for one run; they are removed at its end."""
+        run = Run(Path(tempfile.mkdtemp(prefix="run-", dir=self.folder)))
+        try:
+            for name in ("server", "client"):
+                shutil.copytree(self._states / name, run.folder / name)
+            run.inbox.mkdir(mode=0o700)
+            yield run
+        finally:
+            shutil.rmtree(run.folder, ignore_errors=True)
+
+
+@contextmanager
+def place(parent: str | None) -> Iterator[Place]:
+    """A place below ``parent``; None is a file system in memory, where there is one."""
+    if parent is None and os.access(_MEMORY, os.W_OK | os.X_OK):
+        parent = _MEMORY
+    folder = tempfile.mkdtemp(prefix="lanxfer-bench-", dir=parent)
+    try:
+        yield Place(Path(folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def digest(path: Path) -> str:
+    """BLAKE3 of a file, in hex."""
+    running = blake3()
+    with open(path, "rb") as file:
+        while chunk := file.read(MIB):
+            running.update(chunk)
+    return running.hexdigest()
+
+
+def check_same(source: Path, received: Path) -> None:
+    """Compare a file, or all files of a tree, with what came of it."""
+    files = [each for each in source.rglob("*") if each.is_file()] if source.is_dir() else [source]
+    for each in files:
+        there = received / each.relative_to(source) if source.is_dir() else received
+        if not there.is_file() or digest(each) != digest(there):
+            raise BenchFailed(f"{there.name} did not arrive as it was sent.")

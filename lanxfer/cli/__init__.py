@@ -1,0 +1,1 @@
+"""What a person types; nothing here decides anything that the floors below could."""

@@ -1,0 +1,105 @@
+"""Asking the service on this machine: their options; ``lanxfer.cli.asking`` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lanxfer.cli.options import Choices, common
+
+if TYPE_CHECKING:
+    from lanxfer.cli.running import Run
+
+HISTORY_LINES = 50
+
+
+def _run(choices: Choices, work: Callable[[Run], Coroutine[Any, Any, int]], **how: Any) -> int:
+    from lanxfer.cli.running import run
+
+    return run(work, choices, **how)
+
+
+@click.command()
+@common
+@click.pass_obj
+def pending(choices: Choices) -> int:
+    """What is under way."""
+    from lanxfer.cli import asking
+
+    return _run(choices, asking.pending)
+
+
+@click.command()
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=HISTORY_LINES,
+    show_default=True,
+    metavar="N",
+    help="How much of it.",
+)
+@common
+@click.pass_obj
+def history(choices: Choices, limit: int) -> int:
+    """What is finished, newest first."""
+    from lanxfer.cli import asking
+
+    return _run(choices, lambda here: asking.history(here, limit))
+
+
+@click.command()
+@click.argument("id")
+@common
+@click.pass_obj
+def cancel(choices: Choices, id: str) -> int:
+    """Give up a transfer; "lanxfer pending" shows the ID."""
+    from lanxfer.cli import asking
+
+    return _run(choices, lambda here: asking.cancel(here, id))
+
+
+@click.command()
+@click.argument("id")
+@common
+@click.pass_obj
+def pause(choices: Choices, id: str) -> int:
+    """Hold a transfer back; it keeps its place and its bytes."""
+    from lanxfer.cli import asking
+
+    return _run(choices, lambda here: asking.pause(here, id))
+
+
+@click.command()
+@click.argument("id")
+@common
+@click.pass_obj
+def resume(choices: Choices, id: str) -> int:
+    """Let a paused transfer go on."""
+    from lanxfer.cli import asking
+
+    return _run(choices, lambda here: asking.resume(here, id))
+
+
+@click.command()
+@common
+@click.pass_obj
+def status(choices: Choices) -> int:
+    """About the service on this machine."""
+    from lanxfer.cli import asking
+
+    return _run(choices, asking.status)
+
+
+@click.command()
+@common
+@click.pass_obj
+def watch(choices: Choices) -> int:
+    """Show what happens, until Ctrl-C."""
+    from lanxfer.cli import watching
+
+    return _run(choices, watching.watch, ending="Ending")
+
+
+COMMANDS = (pending, history, cancel, pause, resume, status, watch)

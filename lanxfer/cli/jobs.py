@@ -1,0 +1,39 @@
+"""What ``lanxfer send`` and ``lanxfer message`` were asked for."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from lanxfer.transfers import Conflict
+
+STDIN = "-"
+
+
+@frozen
+class Over:
+    """How to get to the other side: in plain text, as an ae device, with how much patience."""
+
+    peer: str
+    plain: bool = False
+    legacy: bool = False
+    wait: float | None = None
+
+
+@frozen
+class Job:
+    """Files and folders, and where they go; ``name`` is for a single file."""
+
+    paths: tuple[str, ...]
+    over: Over
+    name: str | None = None
+    conflict: Conflict | None = None
+    links: bool = False
+
+    @property
+    def stdin(self) -> bool:
+        return STDIN in self.paths
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What was named, but for standard input."""
+        return tuple(each for each in self.paths if each != STDIN)

@@ -1,0 +1,198 @@
+"""``lanxfer peers``, ``peer add``, ``peer forget`` and ``key show``: who knows whom."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lanxfer.cli.options import Choices, common
+from lanxfer.cli.output import Output, columns
+from lanxfer.errors import BadConfig, Exit
+
+if TYPE_CHECKING:
+    from lanxfer.cli.running import Run
+    from lanxfer.peers import Peer, Peers
+
+LOUD = "TRUSTED UNSEEN: nobody compared this key. Compare it with what the other device shows."
+
+
+def _known(choices: Choices) -> Peers:
+    from lanxfer.peers import Peers
+    from lanxfer.state import StateFolder, default_state
+
+    return Peers(StateFolder(choices.state or default_state()))
+
+
+def _row(peer: Peer) -> dict[str, Any]:
+    return {
+        "name": peer.name,
+        "key": peer.key,
+        "addresses": list(peer.addresses),
+        "legacy": peer.legacy,
+    }
+
+
+@click.command()
+@common
+@click.pass_obj
+def peers(choices: Choices) -> int:
+    """List the devices that are known here."""
+    from lanxfer.identity import short_key
+    from lanxfer.storage.names import shown
+
+    out = Output(choices.json, choices.quiet)
+    lines = [("NAME", "KEY", "ADDRESSES")]
+    for peer in _known(choices).all():
+        out.row(_row(peer))
+        key = f"{short_key(peer.key)}-..." if peer.key else "none: ae, in plain text"
+        lines.append((shown(peer.name), key, ", ".join(peer.addresses)))
+    if len(lines) == 1:
+        out.say('Nobody is known here; see "lanxfer peer add --help".')
+        return int(Exit.OK)
+    for line in columns(lines):
+        out.line(line)
+    return int(Exit.OK)
+
+
+@click.group()
+@common
+def peer() -> None:
+    """Say which devices are known here."""
+
+
+@peer.command()
+@click.argument("name")
+@click.argument("where", metavar="KEY[@HOST[:PORT]]|HOST[:PORT]")
+@click.option("--tofu", is_flag=True, help="Fetch the key from HOST, and trust it unseen.")
+@click.option("--legacy", is_flag=True, help="HOST is an ae device, spoken to in plain text.")
+@click.option("--replace", is_flag=True, help="Let NAME stand for another key than before.")
+@common
+@click.pass_obj
+def add(choices: Choices, name: str, where: str, tofu: bool, legacy: bool, replace: bool) -> int:
+    """Know a device as NAME by its KEY, which "lanxfer key show" prints there.
+
+    With --tofu or --legacy the HOST is given instead of a key.
+    """
+    if tofu and legacy:
+        raise click.UsageError("An ae device has no key that could be fetched.")
+    from lanxfer.peers import Peer, parse_address, parse_name
+
+    parse_name(name)
+    if tofu:
+        parse_address(where)
+        from lanxfer.cli.running import run
+
+        return run(lambda here: _add_unseen(here, name, where, replace), choices)
+    if legacy:
+        parse_address(where)
+        found = Peer(name, "", (where,), legacy=True)
+    else:
+        key, _, address = where.partition("@")
+        found = Peer(name, key, (address,) if address else ())
+    return _keep(choices, found, replace)
+
+
+def _keep(choices: Choices, peer: Peer, replace: bool) -> int:
+    from lanxfer.identity import format_key
+
+    out = Output(choices.json, choices.quiet)
+    kept = _known(choices).add(peer, replace)
+    out.row(_row(kept))
+    whom = f"the key {format_key(kept.key)}" if kept.key else "no key: an ae device, in plain text"
+    out.done(f"{kept.name} is known by {whom}.")
+    return int(Exit.OK)
+
+
+async def _add_unseen(here: Run, name: str, where: str, replace: bool) -> int:
+    from lanxfer.cli.keys import key_of
+    from lanxfer.identity import load_identity
+    from lanxfer.peers import Peer, parse_address
+    from lanxfer.state import StateFolder, default_state
+
+    folder = StateFolder(here.choices.state or default_state())
+    identity = load_identity(folder)
+    host, port = parse_address(where)
+    key = await key_of(here.reactor, host, port, identity)
+    if key == identity.key:
+        raise BadConfig(f"{where} is this device itself.")
+    code = _keep(here.choices, Peer(name, key, (where,)), replace)
+    here.out.warn(LOUD)
+    return code
+
+
+@peer.command()
+@click.argument("name")
+@common
+@click.pass_obj
+def forget(choices: Choices, name: str) -> int:
+    """Know NAME no longer; a running service lets it in no more."""
+    out = Output(choices.json, choices.quiet)
+    gone = _known(choices).forget(name)
+    out.row(_row(gone))
+    out.done(f"{gone.name} is forgotten.")
+    return int(Exit.OK)
+
+
+@click.group()
+@common
+def key() -> None:
+    """This device's own key."""
+
+
+@key.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the service, if another.")
+@common
+@click.pass_obj
+def show(choices: Choices, port: int | None) -> int:
+    """Print this device's key, and what to type on the other one."""
+    from lanxfer.identity import format_key, load_identity
+    from lanxfer.peers import DEFAULT_PORT
+    from lanxfer.state import StateFolder, default_state
+
+    out = Output(choices.json, choices.quiet)
+    own = load_identity(StateFolder(choices.state or default_state())).key
+    commands = paste_lines(own, port or DEFAULT_PORT)
+    out.row({"key": own, "shown": format_key(own), "commands": commands})
+    out.line(format_key(own))
+    if commands:
+        out.done("\nOn the other device, one of these lets this one in:\n")
+    for line in commands:
+        out.done(f"  {line}")
+    return int(Exit.OK)
+
+
+def paste_lines(own: str, port: int) -> list[str]:
+    """The command for another device, for each address it may reach this one at."""
+    from lanxfer.identity import format_key
+    from lanxfer.peers import format_address, parse_name
+
+    try:
+        name = shlex.quote(parse_name(socket.gethostname()))
+    except BadConfig:
+        name = "NAME"
+    return [
+        f"lanxfer peer add {name} {format_key(own)}@{format_address(host, port)}"
+        for host in own_addresses()
+    ]
+
+
+def own_addresses() -> list[str]:
+    """Where others may reach this machine: no loopback, and nothing that needs a zone."""
+    from ipaddress import ip_address
+
+    import ifaddr
+
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for each in adapter.ips:
+            ip = each.ip if isinstance(each.ip, str) else each.ip[0]
+            number = ip_address(ip)
+            if not (number.is_loopback or number.is_link_local):
+                found.append(ip)
+    return sorted(dict.fromkeys(found), key=lambda ip: (":" in ip, ip))
+
+
+COMMANDS = (peers, peer, key)

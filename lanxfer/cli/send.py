@@ -1,0 +1,101 @@
+"""``lanxfer send`` and ``lanxfer message``: their options; ``lanxfer.cli.sending`` does it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from lanxfer.cli.jobs import STDIN, Job, Over
+from lanxfer.cli.options import Choices, common
+from lanxfer.transfers import Conflict
+
+POLICIES = [each.value for each in Conflict if each is not Conflict.SERIES]
+
+
+def _over(command: Any) -> Any:
+    """The options that say how to speak to the other side."""
+    legacy = click.option("--legacy-peer", is_flag=True, help="PEER is an ae device; plain text.")
+    plain = click.option("--plain", is_flag=True, help="Without TLS; PEER needs --plain-from.")
+    return plain(legacy(command))
+
+
+@click.command(short_help="Send files and folders to PEER.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("peer")
+@click.option("--name", help="Name for a single file, or for standard input.")
+@click.option("--conflict", type=click.Choice(POLICIES), help="What to do when a name is taken.")
+@click.option("--links", is_flag=True, help="Send symbolic links as such.")
+@click.option("--queue", is_flag=True, help="Let the service here send it when PEER is there.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Patience with an absent PEER."
+)
+@_over
+@common
+@click.pass_obj
+def send(
+    choices: Choices,
+    paths: tuple[str, ...],
+    peer: str,
+    name: str | None,
+    conflict: str | None,
+    links: bool,
+    queue: bool,
+    wait: float | None,
+    plain: bool,
+    legacy_peer: bool,
+) -> int:
+    """Send files and folders to PEER: a name, HOST[:PORT], or the beginning of a key.
+
+    A PATH of "-" is standard input.  What broke off goes on where it stopped
+    when the same is sent again.
+    """
+    policy = None if conflict is None else Conflict(conflict)
+    job = Job(paths, Over(peer, plain, legacy_peer, wait), name, policy, links)
+    _check(job, queue)
+    from lanxfer.cli import sending
+    from lanxfer.cli.running import run
+
+    work = sending.queue if queue else sending.send
+    return run(lambda here: work(here, job), choices)
+
+
+def _check(job: Job, queue: bool) -> None:
+    if job.paths.count(STDIN) > 1:
+        raise click.UsageError("Standard input can be sent only once.")
+    if "" in job.paths:
+        raise click.UsageError("An empty PATH names nothing.")
+    if job.name is not None and (not job.name or len(job.paths) > 1):
+        raise click.UsageError("--name is the name of one file.")
+    if job.name is not None and not job.stdin and os.path.isdir(job.paths[0]):
+        raise click.UsageError("--name is for files; a folder keeps its name.")
+    special = (job.stdin, job.name, job.conflict, job.links, job.over.wait is not None)
+    if queue and any(special):
+        raise click.UsageError("--queue takes files and folders as they are, and their PEER.")
+
+
+@click.command()
+@click.argument("text")
+@click.argument("peer")
+@_over
+@common
+@click.pass_obj
+def message(choices: Choices, text: str, peer: str, plain: bool, legacy_peer: bool) -> int:
+    """Send TEXT to PEER; a TEXT of "-" is standard input."""
+    from lanxfer.cli import sending
+    from lanxfer.cli.running import run
+    from lanxfer.cli.sources import read_text
+
+    if text == STDIN:
+        text = read_text()
+    elif not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError("The text is not UTF-8; send it as a file.") from None
+    over = Over(peer, plain, legacy_peer)
+    return run(lambda here: sending.message(here, text, over), choices)
+
+
+COMMANDS = (send, message)

@@ -1,0 +1,196 @@
+"""Sending from the command line: what ``lanxfer send`` and ``lanxfer message`` do."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from lanxfer.cli.jobs import Job, Over
+from lanxfer.cli.output import count
+from lanxfer.cli.progress import Tally, show_progress
+from lanxfer.cli.report import Report
+from lanxfer.cli.running import Run
+from lanxfer.cli.sources import Count, Spool
+from lanxfer.client import PATIENCE, Client, connect, local
+from lanxfer.errors import Cancelled, Exit, LanxferError
+from lanxfer.storage.names import shown
+from lanxfer.storage.sources import Entry
+from lanxfer.storage.system import unreadable
+from lanxfer.transfers import Kind, Receipt
+
+PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
+
+
+async def send(here: Run, job: Job) -> int:
+    """Send it all; the exit code."""
+    client = await _reach(here, job.over)
+    try:
+        return await _Sending(here, job, client).run()
+    finally:
+        await _leave(client)
+
+
+async def message(here: Run, text: str, over: Over) -> int:
+    """Send a text; the exit code."""
+    client = await _reach(here, over)
+    try:
+        receipt = await client.send_message(text)
+    finally:
+        await _leave(client)
+    here.out.row({"peer": over.peer, "size": receipt.size})
+    here.out.done(f"{shown(over.peer)} has the message.")
+    return int(Exit.OK)
+
+
+async def queue(here: Run, job: Job) -> int:
+    """Hand it to the service on this machine; the exit code."""
+    client = await local(here.reactor, state=here.choices.state)
+    first: LanxferError | None = None
+    queued = 0
+    try:
+        for path in job.files:
+            try:
+                id = await _enqueue(client, path, job.over)
+            except LanxferError as error:
+                if here.interrupted:
+                    raise
+                first = first or error
+                here.out.row({"path": path, "error": error.code, "reason": error.reason})
+                here.out.warn(f"{shown(path)}: {error.reason}")
+            else:
+                queued += 1
+                here.out.row({"path": path, "queued": id})
+                here.out.done(f"{shown(path)} waits for {shown(job.over.peer)} as {id}.")
+    finally:
+        await _leave(client)
+    if first is None:
+        return int(Exit.OK)
+    return int(Exit.PARTIAL if queued else first.exit)
+
+
+async def _enqueue(client: Client, path: str, over: Over) -> str:
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    args = {"path": os.path.abspath(path), "peer": over.peer, "wait": False}
+    if over.plain:
+        args["plain"] = True
+    if over.legacy:
+        args["legacy"] = True
+    return str((await client.call("send_file", args)).args.get("queued", ""))
+
+
+async def _reach(here: Run, over: Over) -> Client:
+    """Connect; where patience was asked for, try again for so long."""
+    until = here.reactor.seconds() + (over.wait or 0)
+    told = False
+    if over.plain or over.legacy:
+        here.out.say(PLAIN)
+    while True:
+        try:
+            return await connect(
+                here.reactor,
+                over.peer,
+                state=here.choices.state,
+                plain=over.plain,
+                legacy=over.legacy,
+                patience=PATIENCE if over.wait is None else over.wait,
+            )
+        except LanxferError as error:
+            if not error.retry or here.reactor.seconds() >= until:
+                raise
+            if not told:
+                here.out.say(f"{error.reason} Trying again for {over.wait:.0f} s.")
+                told = True
+        await deferLater(here.reactor, 1.0, lambda: None)
+
+
+async def _leave(client: Client) -> None:
+    """Close; Ctrl-C just then does not undo what was sent."""
+    with suppress(Cancelled):
+        await client.close()
+
+
+class _Sending:
+    """One run of ``lanxfer send``, over a connection that is there."""
+
+    def __init__(self, here: Run, job: Job, client: Client) -> None:
+        clock = here.reactor.seconds
+        self._here = here
+        self._job = job
+        self._client = client
+        self._spool = Spool()
+        self._tally = Tally(clock)
+        self._count = Count(job.files, job.links, self._tally)
+        self._report = Report(here.out, job.over.peer, clock, self._below)
+
+    async def run(self) -> int:
+        forget = self._here.if_killed(self._spool.stop)
+        try:
+            if self._job.stdin:
+                await self._fill()
+            await self._send_all()
+        except Cancelled:
+            raise Cancelled(self._so_far()) from None
+        finally:
+            self._count.stop()
+            self._spool.stop()
+            forget()
+        return self._report.end()
+
+    async def _fill(self) -> None:
+        await deferToThread(self._spool.fill)
+        self._tally.expect(Kind.FILE, os.stat(self._spool.path).st_size)
+
+    async def _send_all(self) -> None:
+        job, here = self._job, self._here
+        counting = deferToThread(self._count.run)
+        self._client.registry.subscribe(self._tally.hear)
+        stop = show_progress(here.reactor, self._tally, here.out, job.over.peer)
+        forget = here.if_killed(stop)
+        try:
+            if job.stdin:
+                await self._send_one(self._spool.path, job.name or "stdin")
+            elif job.name:
+                await self._send_one(job.files[0], job.name)
+            if job.files and not job.name:
+                await self._send_paths()
+        finally:
+            stop()
+            forget()
+            self._count.stop()
+            await counting
+
+    async def _send_one(self, path: str, name: str) -> None:
+        outcome: Receipt | LanxferError
+        try:
+            outcome = await self._client.send_file(path, name=name, conflict=self._job.conflict)
+        except LanxferError as error:
+            if self._here.interrupted:
+                raise
+            outcome = error
+        self._decided(Entry(Kind.FILE, name, path), outcome)
+
+    async def _send_paths(self) -> None:
+        job = self._job
+        sent = await self._client.send_paths(
+            job.files, conflict=job.conflict, links=job.links, on_entry=self._decided
+        )
+        for path, why in sent.skipped:
+            self._report.skip(path, why)
+
+    def _decided(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
+        # After Ctrl-C, what did not arrive is no news of each single one.
+        if isinstance(outcome, Receipt) or not self._here.interrupted:
+            self._report.entry(entry, outcome)
+
+    def _below(self, top: str) -> int | None:
+        return self._count.below.get(top) if self._tally.counted else None
+
+    def _so_far(self) -> str:
+        files = self._report.files
+        return f"Cancelled; {count(files, 'file')} had arrived." if files else ""

@@ -1,0 +1,89 @@
+"""``lanxfer serve``: the options of ``twistd lanxfer``, for the foreground."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lanxfer.cli.options import Choices, common
+
+PORT = 36969
+BUF_LEN = 262144
+
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("-p", "--port"), {"type": int, "default": PORT, "help": "TCP port; 0 takes a free one."}),
+    (("-b", "--bind"), {"default": "", "help": "Address to listen on (default: all)."}),
+    (
+        ("-l", "--buf-len"),
+        {"type": int, "default": BUF_LEN, "help": "Bytes taken from a socket at a time."},
+    ),
+    (("-i", "--inbox"), {"help": "Folder for what arrives (default: lanxfer in downloads)."}),
+    (("-d", "--device"), {"help": "The name this device shows (default: the host name)."}),
+    (
+        ("--legacy",),
+        {
+            "type": click.Choice(["off", "receive", "full"]),
+            "default": "off",
+            "help": "Let ae devices in; they prove nothing.",
+        },
+    ),
+    (
+        ("--conflict",),
+        {
+            "type": click.Choice(["rename", "skip", "overwrite", "refuse", "series"]),
+            "help": "What to do when a name is taken.",
+        },
+    ),
+    (
+        ("--tickets",),
+        {
+            "type": click.Choice(["tls", "plain"]),
+            "default": "tls",
+            "help": "Where tickets are taken: in TLS only, or in plain text, too.",
+        },
+    ),
+    (("--listen",), {"multiple": True, "metavar": "ENDPOINT", "help": "Another endpoint."}),
+    (
+        ("--legacy-from",),
+        {"multiple": True, "metavar": "NETWORK", "help": "Where ae devices are let in from."},
+    ),
+    (
+        ("--plain-from",),
+        {"multiple": True, "metavar": "NETWORK", "help": "Where plain text is let in from."},
+    ),
+    (
+        ("--share",),
+        {"multiple": True, "metavar": "DIR", "help": "What ae controllers here may send."},
+    ),
+    (("--open",), {"is_flag": True, "help": "Let devices that are not known offer things."}),
+    (("--links",), {"is_flag": True, "help": "Take symbolic links that stay inside."}),
+    (("--dotfiles",), {"is_flag": True, "help": "Take files whose names begin with a dot."}),
+    (("--weak-storage",), {"is_flag": True, "help": "Serve a folder that is not quite safe."}),
+)
+
+
+def _options(command: Any) -> Any:
+    for names, attributes in reversed(_OPTIONS):
+        command = click.option(*names, **attributes)(command)
+    return command
+
+
+@click.command()
+@_options
+@common
+@click.pass_obj
+def serve(choices: Choices, /, **options: Any) -> int:
+    """Receive files and messages, in the foreground, until Ctrl-C.
+
+    The options are those of "twistd lanxfer".
+    """
+    from lanxfer.cli import serving
+    from lanxfer.cli.running import run
+
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    named["state"] = choices.state
+    return run(lambda here: serving.serve(here, named), choices, ending="Stopping", logs=True)
+
+
+COMMANDS = (serve,)

@@ -1,0 +1,103 @@
+"""The service in the foreground: what it listens to, and a line for all that comes and goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.usage import UsageError
+
+from lanxfer.cli.asking import Names, way, what
+from lanxfer.cli.output import human_size
+from lanxfer.cli.running import Run
+from lanxfer.errors import Exit
+from lanxfer.identity import format_key
+from lanxfer.service import Message, Settings, TransferService
+from lanxfer.storage.names import shown
+from lanxfer.tap import settings_from
+from lanxfer.transfers import Direction, Kind, Snapshot, as_row
+
+TEXT_MAX = 4000
+"""Characters of a message that are printed; the history keeps all of it."""
+
+
+class _Printer:
+    """Says what the service does."""
+
+    def __init__(self, here: Run, settings: Settings) -> None:
+        self._out = here.out
+        self._names = Names(settings.state)
+
+    def begun(self, service: TransferService, addresses: list[str]) -> None:
+        """It listens; where, as whom, and what its owner gave up."""
+        out, status = self._out, service.status()
+        out.row({"listening": addresses, **{key: status[key] for key in ("key", "inbox", "state")}})
+        out.done(f"Listening on {', '.join(addresses)}")
+        out.done(f"Key of this device: {format_key(service.key)}")
+        out.done(f"Files go to {shown(status['inbox'], 1000)}")
+        for each in service.warnings():
+            out.row({"warning": each})
+            out.warn(each)
+
+    def moved(self, snapshot: Snapshot) -> None:
+        """Something arrived, was sent, or did not get there."""
+        if not snapshot.state.finished or _told_as_message(snapshot):
+            return
+        row = as_row(snapshot)
+        word = "received" if snapshot.direction is Direction.IN else "sent"
+        self._out.row({word: row})
+        why = f": {shown(snapshot.reason, 500)}" if snapshot.reason else ""
+        size = "" if snapshot.kind is Kind.FOLDER else f", {human_size(snapshot.size)}"
+        self._out.done(
+            f"{_now()}  {way(row, self._names)}: {what(row)}{size}, {snapshot.state.value}{why}"
+        )
+
+    def message(self, message: Message) -> None:
+        """A text came."""
+        plain = "" if message.secure else " (unauthenticated)"
+        self._out.row(
+            {
+                "message": {
+                    "id": message.id,
+                    "peer": message.peer,
+                    "label": message.label,
+                    "text": message.text,
+                    "secure": message.secure,
+                }
+            }
+        )
+        self._out.done(
+            f'{_now()}  from {shown(message.label, 40)}{plain}: "{shown(message.text, TEXT_MAX)}"'
+        )
+
+
+def _told_as_message(snapshot: Snapshot) -> bool:
+    return snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN
+
+
+def _now() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+async def serve(here: Run, options: Mapping[str, Any]) -> int:
+    """Serve until Ctrl-C."""
+    try:
+        settings = settings_from(options)
+    except UsageError as error:
+        here.out.warn(str(error))
+        return int(Exit.USAGE)
+    printer = _Printer(here, settings)
+    service = TransferService(here.reactor, settings, on_message=printer.message)
+    service.subscribe(printer.moved)
+    listening = service.when_listening()
+    service.startService()
+    try:
+        printer.begun(service, await listening)
+        await Deferred()
+    except CancelledError:
+        pass
+    finally:
+        await service.stopService()
+    return int(Exit.OK)

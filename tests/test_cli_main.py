@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lanxfer.cli import send as send_module
+from lanxfer.cli import serve as serve_module
+from lanxfer.cli.main import main
+from lanxfer.errors import Exit
+from lanxfer.identity import format_key, load_identity
+from lanxfer.peers import DEFAULT_PORT, Peers
+from lanxfer.state import StateFolder
+
+KEY = "A" * 51 + "Q"
+OTHER = "B" * 51 + "A"
+
+
+def run(*line: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in line])
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder that is named nowhere, and a default one that must stay untouched."""
+    monkeypatch.setenv("LANXFER_STATE", str(tmp_path / "default"))
+    return tmp_path / "state"
+
+
+class MainTests:
+    def test_quick(self) -> None:
+        """What needs no connection pays for neither Twisted nor rich."""
+        code = (
+            "import sys, lanxfer.cli.main, lanxfer.peers, lanxfer.identity\n"
+            "print({'twisted', 'rich'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == "set()\n", done.stderr
+
+    def test_help(self) -> None:
+        """--help names every command."""
+        done = run("--help")
+        assert done.exit_code == Exit.OK
+        for name in ("send", "message", "serve", "watch", "peer", "peers", "key", "status"):
+            assert f"\n  {name} " in done.stdout
+
+    def test_version(self) -> None:
+        """--version says which it is."""
+        done = run("--version")
+        assert done.exit_code == Exit.OK
+        assert done.stdout.startswith("lanxfer ")
+
+    def test_nothing(self) -> None:
+        """Without a command there is help, and the code of a line that makes no sense."""
+        done = run()
+        assert done.exit_code == Exit.USAGE
+        assert "Usage:" in done.stderr and not done.stdout
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            ["nope"],
+            ["send"],
+            ["send", "film.mkv"],
+            ["send", "--nope", "film.mkv", "nas"],
+            ["send", "-", "-", "nas"],
+            ["send", "", "nas"],
+            ["send", "a", "b", "nas", "--name", "c"],
+            ["send", ".", "nas", "--name", "c"],
+            ["send", "a", "nas", "--name", ""],
+            ["send", "a", "nas", "--wait", "-1"],
+            ["send", "a", "nas", "--conflict", "series"],
+            ["send", "-", "nas", "--queue"],
+            ["send", "a", "nas", "--queue", "--links"],
+            ["message", "hello"],
+            ["message", "\udcff", "nas"],
+            ["history", "--limit", "0"],
+            ["peer", "add", "--tofu", "--legacy", "x", "nas"],
+            ["serve", "--legacy", "some"],
+            ["key", "show", "--port", "70000"],
+        ],
+    )
+    def test_usage(self, line: list[str], state: Path) -> None:
+        """A line that makes no sense gets a sentence, and 4 instead of click's 2."""
+        done = run("--state", state, *line)
+        assert done.exit_code == Exit.USAGE
+        assert done.stderr.startswith("lanxfer: ") and done.stderr.count("\n") == 1
+        assert not done.stdout
+
+    def test_unexpected(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What nobody expected is one sentence; the traceback is for who asks for it."""
+
+        def fail(*args: Any) -> None:
+            raise RuntimeError("oh\x1b[2J")
+
+        monkeypatch.setattr(send_module, "_check", fail)
+        done = run("send", "a", "nas")
+        assert done.exit_code == Exit.FAILED
+        assert "RuntimeError: oh\\x1b[2J" in done.stderr and "Traceback" not in done.stderr
+        monkeypatch.setenv("LANXFER_DEBUG", "1")
+        assert "Traceback" in run("send", "a", "nas").stderr
+
+    def test_interrupted(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ctrl-C before anything has begun ends with the code for that."""
+
+        def interrupt(*args: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(send_module, "_check", interrupt)
+        done = run("send", "a", "nas")
+        assert done.exit_code == Exit.CANCELLED
+        assert "lanxfer: Cancelled." in done.stderr
+
+
+class CommonOptionsTests:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            ["--state", "{}", "--json", "key", "show"],
+            ["key", "--json", "--state", "{}", "show"],
+            ["key", "show", "-s", "{}", "--json"],
+            ["--json", "key", "show", "--state", "{}"],
+        ],
+    )
+    def test_anywhere(self, line: list[str], state: Path) -> None:
+        """--state and --json count in front of a command's name and after it."""
+        done = run(*(each.format(state) for each in line))
+        assert json.loads(done.stdout)["key"] == load_identity(StateFolder(str(state))).key
+        assert not (state.parent / "default").exists()
+
+    def test_environment(self, state: Path) -> None:
+        """LANXFER_STATE names the folder where nothing else does, and only there."""
+        default = load_identity(StateFolder(os.environ["LANXFER_STATE"])).key
+        assert json.loads(run("--json", "key", "show").stdout)["key"] == default
+        named = json.loads(run("--state", state, "key", "show", "--json").stdout)["key"]
+        assert named != default
+
+    def test_quiet(self, state: Path) -> None:
+        """--quiet leaves what was asked for, and nothing else."""
+        own = format_key(load_identity(StateFolder(str(state))).key)
+        assert run("key", "show", "-q", "-s", state).stdout == f"{own}\n"
+        assert run("-q", "peer", "add", "nas", KEY, "-s", state).stdout == ""
+
+    def test_json_error(self, tmp_path: Path) -> None:
+        """With --json an error is a row as well."""
+        (tmp_path / "open").mkdir(mode=0o755)
+        (tmp_path / "open").chmod(0o755)
+        done = run("--json", "peers", "--state", tmp_path / "open")
+        assert done.exit_code == Exit.CONFIG
+        row = json.loads(done.stdout)
+        assert row["error"] == "bad-state" and row["exit"] == Exit.CONFIG
+        assert row["reason"] in done.stderr
+
+
+class KeyTests:
+    def test_show(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The key in groups of four, and a line for the other device per address."""
+        monkeypatch.setattr("lanxfer.cli.peers.own_addresses", lambda: ["10.0.0.7", "fd00::7"])
+        monkeypatch.setattr("socket.gethostname", lambda: "anna's laptop")
+        own = format_key(load_identity(StateFolder(str(state))).key)
+        lines = run("key", "show", "-s", state).stdout.splitlines()
+        assert lines[0] == own
+        assert f"  lanxfer peer add 'anna'\"'\"'s laptop' {own}@10.0.0.7" in lines
+        lines = run("key", "show", "-s", state, "--port", "5").stdout.splitlines()
+        assert lines[-1].endswith(f"{own}@[fd00::7]:5")
+
+    def test_no_name(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A host name that cannot be a peer's leaves the choice to the other side."""
+        monkeypatch.setattr("lanxfer.cli.peers.own_addresses", lambda: ["10.0.0.7"])
+        monkeypatch.setattr("socket.gethostname", lambda: "10.0.0.7")
+        row = json.loads(run("key", "show", "--json", "-s", state).stdout)
+        assert row["commands"] == [f"lanxfer peer add NAME {row['shown']}@10.0.0.7"]
+
+    def test_own_addresses(self) -> None:
+        """Nothing is offered that another device could not use."""
+        from lanxfer.cli.peers import own_addresses
+
+        found = own_addresses()
+        assert not [each for each in found if each.startswith(("127.", "fe80:", "169.254."))]
+        assert "::1" not in found
+
+
+class PeerTests:
+    def test_add(self, state: Path) -> None:
+        """A key with an address behind it is a peer, and peers lists it."""
+        done = run("peer", "add", "nas", f"{format_key(KEY).lower()}@10.0.0.2:5", "-s", state)
+        assert done.exit_code == Exit.OK and format_key(KEY) in done.stdout
+        peer = Peers(StateFolder(str(state))).find("nas")
+        assert (peer.key, peer.addresses, peer.legacy) == (KEY, ("10.0.0.2:5",), False)
+        listed = run("peers", "-s", state).stdout
+        assert "nas" in listed and "10.0.0.2:5" in listed and "AAAA-AAAA-..." in listed
+        row = json.loads(run("peers", "--json", "-s", state).stdout)
+        assert row == {"name": "nas", "key": KEY, "addresses": ["10.0.0.2:5"], "legacy": False}
+
+    def test_no_address(self, state: Path) -> None:
+        """Who only comes to us needs none."""
+        assert run("peer", "add", "nas", KEY, "-s", state).exit_code == Exit.OK
+        assert Peers(StateFolder(str(state))).find("nas").addresses == ()
+
+    def test_legacy(self, state: Path) -> None:
+        """An ae device has an address and no key."""
+        assert run("peer", "add", "--legacy", "old", "10.0.0.3", "-s", state).exit_code == Exit.OK
+        peer = Peers(StateFolder(str(state))).find("old")
+        assert (peer.key, peer.addresses, peer.legacy) == ("", ("10.0.0.3",), True)
+        assert "plain text" in run("peers", "-s", state).stdout
+
+    def test_replace(self, state: Path) -> None:
+        """A name changes its key only where that was said."""
+        run("peer", "add", "nas", KEY, "-s", state)
+        done = run("peer", "add", "nas", OTHER, "-s", state)
+        assert done.exit_code == Exit.REFUSED and "BBBB-BBBB" in done.stderr
+        assert Peers(StateFolder(str(state))).find("nas").key == KEY
+        assert run("peer", "add", "nas", OTHER, "--replace", "-s", state).exit_code == Exit.OK
+        assert Peers(StateFolder(str(state))).find("nas").key == OTHER
+
+    def test_forget(self, state: Path) -> None:
+        """Who is forgotten is not listed; who is not known cannot be forgotten."""
+        run("peer", "add", "nas", KEY, "-s", state)
+        assert run("peer", "forget", "nas", "-s", state).exit_code == Exit.OK
+        done = run("peers", "-s", state)
+        assert done.stdout == "" and "Nobody" in done.stderr
+        done = run("peer", "forget", "nas", "-s", state)
+        assert done.exit_code == Exit.FAILED and "nas" in done.stderr
+
+    @pytest.mark.parametrize("where", ["not-a-key", "A" * 51 + "B", f"{KEY}@10.0.0.999", "@10.0.0.2"])
+    def test_bad(self, where: str, state: Path) -> None:
+        """A key or address that is none is said, and nothing is kept."""
+        done = run("peer", "add", "nas", where, "-s", state)
+        assert done.exit_code == Exit.CONFIG
+        assert Peers(StateFolder(str(state))).all() == ()
+
+
+class ServeOptionsTests:
+    def test_like_twistd(self) -> None:
+        """serve has the options of "twistd lanxfer", with the same letters and defaults."""
+        from lanxfer.tap import Options, settings_from
+
+        tap = Options()
+        theirs = {name.rstrip("=") for name in tap.longOpt} - {"help", "version"}
+        ours = {
+            name.removeprefix("--")
+            for each in serve_module.serve.params
+            for name in each.opts
+            if name.startswith("--")
+        }
+        assert ours - {"json", "quiet"} == theirs
+        letters = {name for each in serve_module.serve.params for name in each.opts}
+        assert {f"-{each}" for each in "pblisd"} <= letters
+        defaults = {each[0]: each[2] for each in tap.optParameters}
+        assert serve_module.PORT == defaults["port"] == DEFAULT_PORT
+        assert serve_module.BUF_LEN == defaults["buf-len"]
+        context = serve_module.serve.make_context("serve", [])
+        named = {name.replace("_", "-"): value for name, value in context.params.items()}
+        settings = settings_from({**named, "state": str(Path("s"))})
+        tap.parseOptions(["--state", "s"])
+        assert settings == settings_from(tap)

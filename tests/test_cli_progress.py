@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet.task import Clock
+
+from lanxfer.cli.output import Output
+from lanxfer.cli.progress import LINE_EVERY, Lines, Rate, Tally
+from lanxfer.cli.report import Report
+from lanxfer.errors import DiskFull, Exit, Lost, SourceUnreadable
+from lanxfer.storage.sources import Entry
+from lanxfer.transfers import Direction, Kind, Receipt, Snapshot, State
+
+OFFERED = Snapshot("1", Direction.OUT, Kind.FILE, "nas", "film.mkv", 1000, State.OFFERED)
+
+
+class RateTests:
+    def test_average(self) -> None:
+        """The rate is that of the last moments, not of all time."""
+        rate = Rate()
+        for second in range(21):
+            rate.add(second, 1000 * second if second < 10 else 10_000 + 10 * (second - 10))
+        assert rate.per_second(20) == pytest.approx(10)
+
+    def test_unknown(self) -> None:
+        """Nothing is said before there is something to say, and a standstill is none."""
+        rate = Rate()
+        assert rate.per_second(0) == 0
+        rate.add(0, 0)
+        rate.add(0.1, 500)
+        assert rate.per_second(0.1) == 0
+        assert rate.per_second(100) == 0
+
+
+class TallyTests:
+    def setup_method(self) -> None:
+        self.now = 0.0
+        self.tally = Tally(lambda: self.now)
+
+    def hear(self, snapshot: Snapshot, at: float) -> None:
+        self.now = at
+        self.tally.hear(snapshot)
+
+    def test_one(self) -> None:
+        """A file in motion shows as bytes, rate and time left."""
+        self.tally.expect(Kind.FILE, 1000)
+        self.tally.counted = True
+        moving = evolve(OFFERED, state=State.MOVING)
+        self.hear(OFFERED, 0)
+        self.hear(moving, 0)
+        self.hear(evolve(moving, done=100), 1)
+        self.hear(evolve(moving, done=300), 2)
+        self.hear(evolve(moving, done=600), 3)
+        assert (self.tally.done, self.tally.total, self.tally.current) == (600, 1000, "film.mkv")
+        assert self.tally.rate == pytest.approx(500 / 3)
+        assert self.tally.left == pytest.approx(2.4)
+        assert str(self.tally) == "600 B of 1000 B (60%), 167 B/s, 2.4 s left: film.mkv"
+
+    def test_resumed(self) -> None:
+        """What was there from before is done, but was not fast."""
+        moving = evolve(OFFERED, state=State.MOVING)
+        self.hear(OFFERED, 0)
+        self.hear(moving, 0)
+        self.hear(evolve(moving, done=900), 1)
+        self.hear(evolve(moving, done=950), 2)
+        assert self.tally.done == 950
+        assert self.tally.rate == pytest.approx(25)
+
+    def test_growing(self) -> None:
+        """While it is still being counted no time is promised, and no share."""
+        self.tally.expect(Kind.FILE, 10)
+        moving = evolve(OFFERED, state=State.MOVING)
+        for second in range(4):
+            self.hear(evolve(moving, done=100 * second), second)
+        assert self.tally.left is None and "%" not in str(self.tally)
+        assert self.tally.total == 300
+
+    def test_ends(self) -> None:
+        """What arrived counts; what failed is expected no longer; folders are no files."""
+        for kind, size in ((Kind.FOLDER, 0), (Kind.FILE, 1000), (Kind.FILE, 500)):
+            self.tally.expect(kind, size)
+        self.tally.counted = True
+        self.hear(evolve(OFFERED, id="0", kind=Kind.FOLDER, size=0, state=State.DONE), 0)
+        self.hear(evolve(OFFERED, state=State.DONE, done=1000), 1)
+        self.hear(evolve(OFFERED, id="2", size=500, state=State.FAILED, done=20), 1)
+        assert (self.tally.files, self.tally.expected_files) == (1, 2)
+        assert (self.tally.done, self.tally.total) == (1000, 1000)
+
+
+class LinesTests:
+    def test_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """In a pipe there is a line every few seconds until it is stopped."""
+        clock = Clock()
+        tally = Tally(clock.seconds, current="a\x1b")
+        lines = Lines(clock, tally, Output())
+        lines.start()
+        clock.advance(LINE_EVERY - 1)
+        assert capsys.readouterr().err == ""
+        clock.advance(1)
+        assert capsys.readouterr().err == "0 B of 0 B: a\\x1b\n"
+        lines.stop()
+        clock.advance(LINE_EVERY)
+        assert capsys.readouterr() == ("", "")
+
+
+class ReportTests:
+    def setup_method(self) -> None:
+        self.now = 0.0
+
+    def make(self, below: dict[str, int] | None = None, **how: bool) -> Report:
+        return Report(Output(**how), "nas", lambda: self.now, lambda top: (below or {}).get(top))
+
+    def test_files(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Each file has a line, with the name it was given; all of them a sentence."""
+        report = self.make()
+        report.entry(Entry(Kind.FILE, "a", "a", 10), Receipt("a", 10, ""))
+        report.entry(Entry(Kind.FILE, "b", "b", 2048), Receipt("b (2)", 2048, "", False, 1024))
+        self.now = 2.0
+        assert report.end() == Exit.OK
+        assert capsys.readouterr().out == (
+            "a: 10 B\n"
+            'b: 2.0 KiB, stored as "b (2)", 1.0 KiB of it from before\n'
+            "2 files (2.0 KiB) sent to nas in 2.0 s, 517 B/s.\n"
+        )
+
+    def test_folder(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A folder has one line, as soon as all that is in it is decided."""
+        report = self.make({"d": 3})
+        report.entry(Entry(Kind.FOLDER, "d", "d"), Receipt("d", 0, ""))
+        report.entry(Entry(Kind.FILE, "d/a", "d/a", 1), Receipt("d/a", 1, "", True))
+        assert capsys.readouterr().out == ""
+        report.entry(Entry(Kind.FILE, "d/b", "d/b", 1), DiskFull("No room."))
+        printed = capsys.readouterr()
+        assert printed.err == "lanxfer: d/b: No room.\n"
+        assert printed.out == "d/: 1 file, 1 B, 1 already there, 1 did not arrive\n"
+        assert report.end() == Exit.PARTIAL
+        assert capsys.readouterr().out == "1 file (1 B) there already. 1 did not arrive.\n"
+
+    def test_uncounted(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A folder nobody could count has its line at the end."""
+        report = self.make()
+        report.entry(Entry(Kind.FOLDER, "d", "d"), Receipt("d", 0, ""))
+        assert report.end() == Exit.OK
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == ["d/: 0 files, 0 B", "1 folder (0 B) sent to nas in 0.1 s."]
+
+    def test_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where nothing arrived, the first error says with which code."""
+        report = self.make()
+        report.entry(Entry(Kind.FILE, "a", "x/a"), SourceUnreadable('There is no "x/a".'))
+        report.entry(Entry(Kind.FILE, "b", "x/b"), Lost())
+        assert report.end() == Exit.FAILED
+        printed = capsys.readouterr()
+        assert printed.err.splitlines()[0] == 'lanxfer: There is no "x/a".'
+        assert printed.out == "Nothing arrived at nas.\n"
+
+    def test_skipped(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Links that were left out are mentioned once, with their number."""
+        report = self.make()
+        report.entry(Entry(Kind.FOLDER, "d", "d"), Receipt("d", 0, ""))
+        for name in "abc":
+            report.skip(f"d/{name}", "symbolic link")
+        assert report.end() == Exit.OK
+        assert capsys.readouterr().err == "3 symbolic links were left out; --links sends them.\n"
+
+    def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Every entry is a row, and so is the sum."""
+        report = self.make({"d": 2}, json=True)
+        report.entry(Entry(Kind.FOLDER, "d", "d"), Receipt("d", 0, ""))
+        report.entry(Entry(Kind.FILE, "d/a", "d/a", 9), Receipt("d/a", 9, "ff", True))
+        report.entry(Entry(Kind.FILE, "b", "b", 9), DiskFull("No room."))
+        report.skip("d/l", "symbolic link")
+        assert report.end() == Exit.PARTIAL
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        rows: list[dict[str, Any]] = [json.loads(line) for line in printed.out.splitlines()]
+        folder, file, failed, skipped, summary = rows
+        assert folder["kind"] == "folder" and folder["stored"] == "d"
+        assert file == {
+            "path": "d/a",
+            "kind": "file",
+            "stored": "d/a",
+            "size": 9,
+            "blake3": "ff",
+            "already": True,
+        }
+        assert failed == {"path": "b", "error": "disk-full", "reason": "No room."}
+        assert skipped == {"path": "d/l", "skipped": "symbolic link"}
+        assert summary == {
+            "peer": "nas",
+            "files": 1,
+            "folders": 1,
+            "bytes": 9,
+            "already": 1,
+            "skipped": 1,
+            "failed": 1,
+            "seconds": 0.0,
+        }

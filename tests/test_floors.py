@@ -1,0 +1,236 @@
+"""The stairs of the house: imports go down only, and files are opened where that is allowed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lanxfer"
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "transfers", "version", "wire"),
+    ("registry", "sessions"),
+    ("identity", "journal", "peers", "state", "storage"),
+    ("admission", "commands", "policy"),
+    (
+        "bodies",
+        "calls",
+        "disk",
+        "door",
+        "lifetime",
+        "outbox",
+        "protocol",
+        "receiver",
+        "tls",
+    ),
+    ("ae", "client", "connecting", "node", "outgoing", "sending", "service", "trees"),
+    ("cli", "tap"),
+)
+"""Design, section 6: a module or package may import from its own floor and from those below."""
+
+BESIDE = {"testing"}
+"""May look anywhere; nobody may look at it."""
+
+REACTOR = 4
+"""Twisted begins on this floor."""
+
+DISK = {"storage", "state", "identity", "journal", "peers", "cli"}
+"""What may open files and look at paths as it likes."""
+
+MAY_TOUCH_DISK = {
+    "client": {
+        "os.PathLike": "a type",
+        "os.fspath": "takes what the caller has; touches no disk",
+    },
+    "door": {"os.getuid": "compared with the caller's user"},
+    "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
+    "sending": {
+        "os.path.abspath": "the name of what is sent as '.'",
+        "os.path.basename": "a file goes out under its own name",
+    },
+    "service": {
+        "os.fspath": "takes what the caller has; touches no disk",
+        "os.path.abspath": "what status shows",
+        "os.path.join": "the default inbox, below the user's Downloads",
+        "os.unlink": "the control socket that a crash left",
+    },
+    "testing": {"os.stat_result": "a value"},
+}
+"""Everything else that may, with its reason; what is not used any more has to go from here."""
+
+OPENERS = {"open", "compile", "exec", "eval", "__import__"}
+FILE_MODULES = {"shutil", "pathlib", "tempfile", "io", "glob", "fileinput", "mmap"}
+
+
+def floor_of(module: str) -> int | None:
+    """The floor of ``lanxfer.<module>``; None beside the house."""
+    top = module.partition(".")[0]
+    if not top or top in BESIDE:
+        return None
+    found = [number for number, names in enumerate(FLOORS) if top in names]
+    assert len(found) == 1, f"lanxfer.{module} is on no floor; put it on one"
+    return found[0]
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(modules())
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Everything that is imported anywhere in a module, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports name the whole module"
+            module = node.module or ""
+            yield module
+            yield from (f"{module}.{each.name}" for each in node.names)
+
+
+def own(names: Iterator[str]) -> Iterator[str]:
+    """Those of lanxfer itself, without its name."""
+    for name in names:
+        head, _, rest = name.partition(".")
+        if head == "lanxfer" and rest:
+            yield rest
+
+
+def upwards(module: str, source: str) -> list[str]:
+    """What ``module`` imports from a floor above its own, or from beside the house."""
+    here = floor_of(module)
+    if here is None:
+        return []
+    wrong = []
+    for name in own(imports(ast.parse(source))):
+        there = floor_of(name)
+        if there is None or there > here:
+            wrong.append(name)
+    return wrong
+
+
+def dotted(node: ast.expr) -> str:
+    """``a.b.c`` as it is written; "" for what is no chain of names."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        inner = dotted(node.value)
+        return f"{inner}.{node.attr}" if inner else ""
+    return ""
+
+
+def touches(source: str) -> set[str]:
+    """The names in a source by which it could reach a disk."""
+    tree = ast.parse(source)
+    found = {name for name in imports(tree) if name.partition(".")[0] in FILE_MODULES}
+    found |= {name for name in imports(tree) if name.startswith("os.")}
+    chains = {dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    longest = {each for each in chains if not any(other.startswith(f"{each}.") for other in chains)}
+    found |= {each for each in longest if each.startswith("os.")}
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    found |= {func.id for func in calls if isinstance(func, ast.Name) and func.id in OPENERS}
+    return found
+
+
+class FloorTests:
+    @pytest.mark.parametrize("module", [name for name in MODULES if name])
+    def test_down_only(self, module: str) -> None:
+        """A module imports from its own floor and from those below."""
+        assert upwards(module, MODULES[module].read_text()) == []
+
+    @pytest.mark.parametrize(
+        ("module", "source", "wrong"),
+        [
+            ("wire.native", "from lanxfer.registry import Registry", ["registry"]),
+            ("registry", "def f():\n    import lanxfer.sessions, lanxfer.policy", ["policy"]),
+            ("commands.table", "from lanxfer import calls", ["calls"]),
+            ("client", "from lanxfer.testing import Pair", ["testing"]),
+            ("tap", "from lanxfer import service, errors", []),
+        ],
+    )
+    def test_finds(self, module: str, source: str, wrong: list[str]) -> None:
+        """An import that goes up is found, wherever it stands."""
+        assert [name for name in upwards(module, source) if "." not in name] == wrong
+
+    def test_no_stale_names(self) -> None:
+        """Every name on a floor is there."""
+        there = {name.partition(".")[0] for name in MODULES} | {"cli"}
+        assert {name for floor in FLOORS for name in floor} <= there
+
+    @pytest.mark.parametrize(
+        "module", [name for name in MODULES if name and (floor_of(name) or 0) < REACTOR]
+    )
+    def test_no_reactor_below(self, module: str) -> None:
+        """Nothing below the fourth floor mentions Twisted."""
+        if floor_of(module) is None:
+            return
+        tops = {name.partition(".")[0] for name in imports(ast.parse(MODULES[module].read_text()))}
+        assert not tops & {"twisted", "zope", "OpenSSL"}
+
+    def test_no_reactor_at_run_time(self) -> None:
+        """The lower floors work in a process that never loads Twisted."""
+        low = [
+            f"lanxfer.{name}"
+            for name in MODULES
+            if name and floor_of(name) is not None and floor_of(name) in range(REACTOR)
+        ]
+        assert len(low) > 30
+        script = (
+            "import importlib, sys\n"
+            f"for name in {low!r}: importlib.import_module(name)\n"
+            "print([name for name in sys.modules if name.partition('.')[0] == 'twisted'])\n"
+        )
+        run = [sys.executable, "-c", script]
+        done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+    def test_testing_is_beside(self) -> None:
+        """The kit for tests is used by nothing that is installed for use."""
+        users = [
+            module
+            for module, path in MODULES.items()
+            if any(name.startswith("testing") for name in own(imports(ast.parse(path.read_text()))))
+        ]
+        assert users == []
+
+
+class BanTests:
+    """Whatever a peer wrote becomes a path in one place (security design, section 6)."""
+
+    @pytest.mark.parametrize("module", [n for n in MODULES if n.partition(".")[0] not in DISK])
+    def test_no_files(self, module: str) -> None:
+        """No module opens files or looks at paths that has no reason to."""
+        allowed = MAY_TOUCH_DISK.get(module, {})
+        assert touches(MODULES[module].read_text()) == set(allowed)
+
+    @pytest.mark.parametrize(
+        ("source", "found"),
+        [
+            ("open('x')", {"open"}),
+            ("import os\nos.path.join('a', 'b')", {"os.path.join"}),
+            ("import os\ndef f(): return [os.open(x, 0) for x in y]", {"os.open"}),
+            ("from os import path", {"os.path"}),
+            ("from pathlib import Path", {"pathlib", "pathlib.Path"}),
+            ("import shutil", {"shutil"}),
+            ("self.open('x'); opened('y')", set()),
+        ],
+    )
+    def test_finds(self, source: str, found: set[str]) -> None:
+        """Ways to a file are found, whatever their dress."""
+        assert touches(source) == found
+
+    def test_every_exception_has_a_reason(self) -> None:
+        """What is allowed is a module that is there, with a reason."""
+        assert set(MAY_TOUCH_DISK) <= set(MODULES)
+        assert all(reason for each in MAY_TOUCH_DISK.values() for reason in each.values())
