@@ -17,7 +17,7 @@ from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
 from lanxfer.disk import Disk
-from lanxfer.errors import Internal, LanxferError, Lost
+from lanxfer.errors import Cancelled, Internal, LanxferError, Lost
 from lanxfer.storage import Part
 from lanxfer.storage.sources import Source
 from lanxfer.wire import limits
@@ -45,18 +45,19 @@ class BodySender(FileSender):
         self._reading = False
         self._hungry = False
         self._stopped: LanxferError | None = None
-        self._finished: Deferred[str] = Deferred(lambda d: self.stop(Lost()))
+        self._finished: Deferred[str] = Deferred(lambda d: self.stop(Cancelled()))
 
     def send(self, consumer: IConsumer) -> Deferred[str]:
         """Begin; fires with the digest of the whole file when all of it was written.
 
         Fails with SourceChanged or SourceUnreadable, with whatever ``stop`` was
         called with, or with Lost when the consumer goes away.  In every case the
-        file is closed by then.
+        file is closed by then, unless it is cancelled while a thread reads: then
+        it is closed as soon as the thread is back.
         """
-        self._fetch()
         sending = self.beginFileTransfer(self, consumer)
         sending.addCallbacks(self._sent, self._failed)
+        self._fetch()
         return self._finished
 
     def stop(self, error: LanxferError) -> None:
@@ -146,6 +147,7 @@ class BodyWriter:
         self._clock = clock
         self._on_written = on_written
         self._flush: IDelayedCall | None = None
+        self._due = False
         self._part: Part | None = None
         self._chunks: list[bytes] = []
         self._writing = 0
@@ -160,12 +162,11 @@ class BodyWriter:
             self._chunks.append(data)
             self.waiting += len(data)
             self._write()
-            if self._chunks and self._flush is None:
-                self._flush = self._clock.callLater(FLUSH_AFTER, self._write, True)
 
     def ended(self, digest: str | None) -> None:
         """All of it came."""
         self._ended = (digest,)
+        self._stop_clock()
         self._write()
 
     def fail(self, error: LanxferError) -> None:
@@ -177,6 +178,7 @@ class BodyWriter:
         """
         if self._error is None and self._ended is None:
             self._error = error
+            self._stop_clock()
             self._write()
 
     def pour(self, part: Part) -> Deferred[str | None]:
@@ -190,19 +192,31 @@ class BodyWriter:
         self._write()
         return self._drained
 
-    def _write(self, slow: bool = False) -> None:
-        if slow:
-            self._flush = None
+    def _write(self) -> None:
+        over = self._ended is not None or self._error is not None
         if self._writing or self._part is None or self._drained is None:
             return
-        over = self._ended is not None or self._error is not None
-        if self._chunks and (over or slow or self.waiting >= limits.UNIT):
+        if self._chunks and (over or self._due or self.waiting >= limits.UNIT):
+            self._stop_clock()
             chunks, self._chunks = self._chunks, []
             self._writing = self.waiting
             writing = self._disk.run(self._part.write, chunks)
             writing.addCallbacks(self._wrote, self._unwritten)
+        elif self._chunks and self._flush is None:
+            self._flush = self._clock.callLater(FLUSH_AFTER, self._overdue)
         elif over and not self._chunks:
             self._finish(self._drained)
+
+    def _overdue(self) -> None:
+        self._flush = None
+        self._due = True
+        self._write()
+
+    def _stop_clock(self) -> None:
+        self._due = False
+        flush, self._flush = self._flush, None
+        if flush is not None:
+            flush.cancel()
 
     def _wrote(self, _: None) -> None:
         size, self._writing = self._writing, 0
@@ -214,16 +228,15 @@ class BodyWriter:
         size, self._writing = self.waiting, 0
         self.waiting = 0
         self._chunks.clear()
-        self._error = why.value if isinstance(why.value, LanxferError) else Internal()
+        self._stop_clock()
+        if self._error is None:
+            self._error = why.value if isinstance(why.value, LanxferError) else Internal()
         self._on_written(size)
         self._write()
 
     def _finish(self, drained: Deferred[str | None]) -> None:
         if drained.called:
             return
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
         if self._error is not None:
             drained.errback(self._error)
         elif self._ended is not None:

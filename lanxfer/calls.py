@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from zlib import crc32
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -43,12 +43,16 @@ def own_cancel(inner: Deferred[T]) -> Deferred[T]:
     Endpoints turn a cancellation into errors of their own, and a caller who
     tries again after errors would never learn that it was to stop.
     """
-    outer: Deferred[T] = Deferred(lambda d: inner.cancel())
+
+    def cancel(outer: Deferred[T]) -> None:
+        outer.errback(CancelledError())
+        inner.cancel()
 
     def pass_on(result: Any) -> None:
         if not outer.called:
             outer.callback(result)
 
+    outer: Deferred[T] = Deferred(cancel)
     inner.addBoth(pass_on)
     return outer
 
@@ -95,6 +99,7 @@ class IncomingCall:
         self._disk = disk
         self._clock = clock
         self._on_moved = on_moved
+        self._weighed = self.weight
         self._crc = 0
         self._owed = 0
         self._paused = False
@@ -102,7 +107,7 @@ class IncomingCall:
         self._have: frozenset[int] = frozenset()
         self._error: LanxferError | None = None
         self._offset: Deferred[int] | None = None
-        self._waiting: Deferred[Any] | None = None
+        self._waiting: tuple[Deferred[Any], Deferred[Any]] | None = None
         self._transfer: Transfer | None = None
         self._part: Part | None = None
 
@@ -128,20 +133,19 @@ class IncomingCall:
 
     def shield(self, waiting: Awaitable[T]) -> Deferred[T]:
         inner = as_deferred(waiting)
+        # Fired before the inner one is cancelled: whoever waits hears our reason, not that.
         outer: Deferred[T] = Deferred(lambda d: inner.cancel())
-        if self._error is not None:
-            inner.cancel()
-            inner.addErrback(lambda why: None)
-            outer.errback(self._error)
-            return outer
 
         def came(result: Any) -> None:
-            if self._waiting is outer:
-                self._waiting = None
             if not outer.called:
+                self._waiting = None
                 outer.callback(result)
 
-        self._waiting = outer
+        if self._error is not None:
+            outer.errback(self._error)
+            inner.cancel()
+        else:
+            self._waiting = outer, inner
         inner.addBoth(came)
         return outer
 
@@ -180,9 +184,8 @@ class IncomingCall:
     def received(self, data: bytes) -> None:
         """Bytes of a part."""
         assert self.writer is not None
-        before = self.writer.waiting
         self.writer.received(data)
-        self._on_moved(self.writer.waiting - before)
+        self._weigh()
         if self.principal.standing is Standing.TICKET:
             self._crc = crc32(data, self._crc)
 
@@ -201,10 +204,10 @@ class IncomingCall:
         waiting, self._waiting = self._waiting, None
         if self.writer is not None:
             self.writer.fail(error)
-        if waiting is not None and not waiting.called:
-            waiting.cancel()
-            if not waiting.called:
-                waiting.errback(error)
+        if waiting is not None:
+            outer, inner = waiting
+            outer.errback(error)
+            inner.cancel()
 
     def _choose(self, offset: int) -> None:
         if self._offset is not None and not self._offset.called:
@@ -221,8 +224,12 @@ class IncomingCall:
         if self._owed >= limits.WINDOW // 4 and self.hungry and self._error is None:
             self._outbox.say(Window(self.id, self._owed))
             self._owed = 0
-        if size:
-            self._on_moved(-size)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        change, self._weighed = self.weight - self._weighed, self.weight
+        if change:
+            self._on_moved(change)
 
 
 @frozen
@@ -247,6 +254,8 @@ class Exchange:
         self._sender: BodySender | None = None
         self._turn: Turn | None = None
         self._gave_up: LanxferError | None = None
+        self._granted = 0
+        self._paused = False
 
     def answered(self) -> Deferred[Answer]:
         """Fires with the Answer; fails with the LanxferError the other side named, or Lost.
@@ -276,7 +285,9 @@ class Exchange:
         ``BodySender.send`` does, or with the refusal; the answer still comes.
         """
         assert self._outbox is not None and self._go is not None
-        self._turn = Turn(self._outbox, self.id, offset, self._go.window, on_progress)
+        credit = self._go.window + self._granted
+        self._turn = Turn(self._outbox, self.id, offset, credit, on_progress)
+        self._turn.pause(self._paused)
         self._sender = BodySender(disk, source, offset)
         sending = self._sender.send(self._turn)
         over = self._outcome if isinstance(self._outcome, LanxferError) else self._gave_up
@@ -298,7 +309,8 @@ class Exchange:
         return why
 
     def pause(self, paused: bool) -> None:
-        """Hold our bytes back, or let them go on."""
+        """Hold our bytes back, or let them go on; also before the first of them."""
+        self._paused = paused
         if self._turn is not None:
             self._turn.pause(paused)
 
@@ -321,6 +333,8 @@ class Exchange:
     def window(self, window: Window) -> None:
         if self._turn is not None:
             self._turn.grant(window.bytes)
+        else:
+            self._granted += window.bytes
 
     def event(self, event: Event) -> None:
         if self._on_event is not None:

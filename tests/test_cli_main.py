@@ -228,7 +228,9 @@ class PeerTests:
         done = run("peer", "forget", "nas", "-s", state)
         assert done.exit_code == Exit.FAILED and "nas" in done.stderr
 
-    @pytest.mark.parametrize("where", ["not-a-key", "A" * 51 + "B", f"{KEY}@10.0.0.999", "@10.0.0.2"])
+    @pytest.mark.parametrize(
+        "where", ["not-a-key", "A" * 51 + "B", f"{KEY}@10.0.0.999", "@10.0.0.2"]
+    )
     def test_bad(self, where: str, state: Path) -> None:
         """A key or address that is none is said, and nothing is kept."""
         done = run("peer", "add", "nas", where, "-s", state)

@@ -126,6 +126,12 @@ class ReportTests:
             "2 files (2.0 KiB) sent to nas in 2.0 s, 517 B/s.\n"
         )
 
+    def test_single(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A file that was given a name with folders in it is still one file."""
+        report = self.make()
+        report.entry(Entry(Kind.FILE, "d/a", "a", 10), Receipt("d/a", 10, ""), single=True)
+        assert capsys.readouterr().out == "d/a: 10 B\n"
+
     def test_folder(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A folder has one line, as soon as all that is in it is decided."""
         report = self.make({"d": 3})

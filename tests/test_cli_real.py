@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from lanxfer.errors import Exit
 from lanxfer.identity import load_identity
 from lanxfer.peers import Peer, Peers
 from lanxfer.state import StateFolder
+from lanxfer.wire.native import parse_rows
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and control sockets of POSIX")
 
@@ -93,6 +96,7 @@ class Serving:
     inbox: Path
     first: dict[str, Any]
     log: Path
+    errors: Path
 
     @property
     def address(self) -> str:
@@ -101,22 +105,33 @@ class Serving:
     def ask(self, *line: object) -> Done:
         return run("--state", self.state, *line)
 
-    def pending(self) -> list[dict[str, Any]]:
-        return self.ask("pending", "--json").rows
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Ask without a process of its own, which is a good deal quicker."""
+        with socket.socket(socket.AF_UNIX) as control:
+            control.connect(str(self.state / "control.sock"))
+            hello = {"do": 1, "name": "hello", "speaks": ["lanxfer/1"], "device": "test"}
+            for request in (hello, {"do": 2, "name": name}):
+                control.sendall(json.dumps(request).encode() + b"\n")
+            with control.makefile("rb") as answers:
+                while "ok" not in (answer := json.loads(answers.readline())) or answer["ok"] != 2:
+                    pass
+                return parse_rows(answers.read(answer.get("body", 0)))
 
     def said(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 def serve(folder: Path, *options: object) -> Serving:
-    state, inbox, log = folder / "state", folder / "inbox", folder / "log"
+    state, inbox = folder / "state", folder / "inbox"
+    log, errors = folder / "log", folder / "errors"
     folder.mkdir()
-    with log.open("wb") as out:
+    with log.open("wb") as out, errors.open("wb") as err:
         line = ("serve", "--port", 0, "--bind", "127.0.0.1", "--state", state, "--inbox", inbox)
-        process = start(*line, *options, "--json", stdout=out, stderr=subprocess.STDOUT)
+        process = start(*line, *options, "--json", stdout=out, stderr=err)
     until(lambda: log.read_text().count("\n") or process.poll() is not None)
+    assert process.poll() is None, errors.read_text()
     first = json.loads(log.read_text().splitlines()[0])
-    return Serving(process, state, inbox, first, log)
+    return Serving(process, state, inbox, first, log, errors)
 
 
 def end(serving: Serving) -> int:
@@ -141,7 +156,7 @@ def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     serving = serve(tmp_path_factory.mktemp("nas") / "nas")
     yield serving
     assert end(serving) == Exit.OK
-    assert "Traceback" not in serving.log.read_text()
+    assert serving.errors.read_text() == ""
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +180,7 @@ def moving(nas: Serving, name: str) -> str:
     """Wait until that file is on its way; the id of its transfer."""
 
     def look() -> str:
-        found = [each for each in nas.pending() if each["path"] == name]
+        found = [each for each in nas.rows("pending_requests") if each["path"] == name]
         return str(found[0]["id"]) if found and found[0]["state"] == "moving" else ""
 
     return str(until(look))
@@ -382,7 +397,7 @@ class ControlTests:
         assert nas.ask("cancel", id).code == Exit.OK
         done = finish(sending)
         assert done.code == Exit.CANCELLED and "one.bin" in done.err
-        until(lambda: not nas.pending())
+        until(lambda: not nas.rows("pending_requests"))
         assert nas.ask("cancel", id, "--json").rows == [{"id": id, "state": "cancelled"}]
         for verb in ("cancel", "pause", "resume"):
             done = nas.ask(verb, "nope")
@@ -443,7 +458,7 @@ class InterruptTests:
         sending.send_signal(number)
         done = finish(sending)
         assert done == Done(Exit.CANCELLED, "", "lanxfer: Cancelled.\n")
-        until(lambda: not nas.pending())
+        until(lambda: not nas.rows("pending_requests"))
         row = next(row for row in nas.ask("history", "--json").rows if row["id"] == id)
         assert row["state"] in ("cancelled", "interrupted")
         assert not (nas.inbox / name).exists()
@@ -454,7 +469,7 @@ class InterruptTests:
         nas.ask("pause", moving(nas, "held.bin"))
         sending.send_signal(signal.SIGINT)
         assert finish(sending).code == Exit.CANCELLED
-        until(lambda: not nas.pending())
+        until(lambda: not nas.rows("pending_requests"))
 
     def test_twice(self, nas: Serving, here: Path, huge: Path) -> None:
         """The second Ctrl-C ends it at once, though the other side says nothing."""
@@ -473,7 +488,7 @@ class InterruptTests:
         finally:
             nas.process.send_signal(signal.SIGCONT)
             finish(sending)
-        until(lambda: not nas.pending())
+        until(lambda: not nas.rows("pending_requests"))
 
     def test_reading(self, here: Path, tmp_path: Path) -> None:
         """Ctrl-C while standard input is read leaves nothing of it."""
@@ -521,7 +536,12 @@ class TerminalTests:
         os.close(master)
         assert process.wait(PATIENCE) == Exit.OK, seen
         assert "━" in seen and "191 MiB" in seen and "%" in seen and "bar.bin" in seen
-        assert seen.rstrip().splitlines()[-1].startswith("1 file (191 MiB) sent to nas")
+        assert (
+            re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
+            .rstrip()
+            .splitlines()[-1]
+            .startswith("1 file (191 MiB) sent to nas")
+        )
         assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h") == 1
 
     def test_dumb(self, nas: Serving, here: Path) -> None:

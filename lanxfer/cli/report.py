@@ -51,9 +51,9 @@ class Report:
     def __attrs_post_init__(self) -> None:
         self._began = self.clock()
 
-    def entry(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
-        """One file, folder or link is decided."""
-        top = entry.path.partition("/")[0]
+    def entry(self, entry: Entry, outcome: Receipt | LanxferError, *, single: bool = False) -> None:
+        """One file, folder or link is decided; a ``single`` one was named as such."""
+        top = entry.path if single else entry.path.partition("/")[0]
         named = self._open.setdefault(top, _Named())
         named.decided += 1
         if isinstance(outcome, LanxferError):
@@ -62,6 +62,8 @@ class Report:
             self._arrive(entry, outcome, named)
         if entry.path == top and entry.kind is not Kind.FOLDER:
             del self._open[top]
+            if isinstance(outcome, Receipt):
+                self.out.done(_file_line(entry, outcome))
         elif named.decided == self.below(top):
             self._folder(top)
 
@@ -107,8 +109,6 @@ class Report:
                 "already": receipt.already,
             }
         )
-        if not folder and "/" not in entry.path:
-            self.out.done(_file_line(entry, receipt))
 
     def _fail(self, entry: Entry, error: LanxferError, named: _Named) -> None:
         self.failed += 1

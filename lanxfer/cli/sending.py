@@ -173,7 +173,7 @@ class _Sending:
             if self._here.interrupted:
                 raise
             outcome = error
-        self._decided(Entry(Kind.FILE, name, path), outcome)
+        self._report.entry(Entry(Kind.FILE, name, path), outcome, single=True)
 
     async def _send_paths(self) -> None:
         job = self._job

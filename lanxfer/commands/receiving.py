@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lanxfer.commands.table import Call, Node, Reply, command
 from lanxfer.errors import (
     BadHeader,
     BadOffset,
+    Busy,
     Cancelled,
     DigestMismatch,
     Exists,
@@ -17,7 +20,8 @@ from lanxfer.errors import (
 from lanxfer.policy import Standing
 from lanxfer.registry import Transfer
 from lanxfer.storage import Facts, Part, Small, Store
-from lanxfer.storage.names import SafePath, part_key, safe_path, series_name, shown
+from lanxfer.storage.names import SafePath, part_key, safe_path, shown
+from lanxfer.storage.rules import numbered
 from lanxfer.transfers import Conflict, Direction, Kind, Offer, State, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields
@@ -154,11 +158,16 @@ async def _stream(
     transfer: Transfer,
 ) -> Stored:
     details: dict[str, object] = {"transfer": transfer.id}
-    if not call.proves:
-        path, conflict = await _unproved(node, offer, path, conflict, details)
+    series = conflict is Conflict.SERIES and not call.proves
+    if not (series or call.proves):
+        await _refuse_by_length(node, offer, path)
     await call.shield(node.receiving())
     try:
-        part = await node.in_thread(node.store.open_part, key, offer, path, conflict)
+        if series:
+            part, path = await _next_of_series(call, node, offer, path)
+            details["series_file_name"] = str(path)
+        else:
+            part = await node.in_thread(node.store.open_part, key, offer, path, conflict)
         return await _fill(call, node, offer, part, details, transfer)
     finally:
         node.received()
@@ -196,30 +205,39 @@ async def _fill(
         raise
 
 
-async def _unproved(
-    node: Node, offer: Offer, path: SafePath, conflict: Conflict, details: dict[str, object]
-) -> tuple[SafePath, Conflict]:
+async def _refuse_by_length(node: Node, offer: Offer, path: SafePath) -> None:
     """The ae rules about what is there already: same length is complete, longer is an error."""
-    if conflict is Conflict.SERIES:
-        path = await node.in_thread(_next_of_series, node.store, path)
-        details["series_file_name"] = str(path)
-        return path, Conflict.RENAME
     facts: Facts | None = await node.in_thread(node.store.look, path)
     if facts is not None and facts.kind == "file" and facts.size >= offer.size:
         if facts.size == offer.size:
             raise Exists("The file was already transferred.", have=facts.size)
         raise Exists(f"file size err {facts.size}>{offer.size}", have=facts.size)
-    return path, conflict
 
 
-def _next_of_series(store: Store, path: SafePath) -> SafePath:
-    number = 1
+async def _next_of_series(
+    call: Call, node: Node, offer: Offer, path: SafePath
+) -> tuple[Part, SafePath]:
+    """The part for the next number that is free; one that is being received is not.
+
+    Each number has a part of its own, since the same file sent twice as one of a
+    series is two files there.
+    """
+    names = numbered(path.name, Conflict.SERIES)
     while True:
-        name = series_name(path.name, number)
-        found = safe_path("/".join((*path.parts[:-1], name)), dotfiles=True)
+        found = await node.in_thread(_first_free, node.store, path, names)
+        key = part_key(call.principal.name, str(found), offer.size, offer.mtime_ns)
+        try:
+            opened = node.in_thread(node.store.open_part, key, offer, found, Conflict.RENAME)
+            return await opened, found
+        except Busy:
+            continue
+
+
+def _first_free(store: Store, path: SafePath, names: Iterator[str]) -> SafePath:
+    while True:
+        found = safe_path("/".join((*path.parent, next(names))), dotfiles=True)
         if store.look(found) is None:
             return found
-        number += 1
 
 
 @command("recv_message")

@@ -332,6 +332,9 @@ class LiteralSession:
         relayed = ok.args.get("literal")
         match self._method:
             case "recv_file":
+                if "series_file_name" in self._request and "stored" in ok.args:
+                    # Others may have been faster at that name, and it is the last word.
+                    self._request["series_file_name"] = ok.args["stored"]
                 return self._echo(transferred_bytes=self._total)
             case "recv_message":
                 return self._echo(transferred_bytes=len(self._request["message"]))

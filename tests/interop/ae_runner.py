@@ -43,7 +43,9 @@ class App:
         self.ae = ae
         self.sockets: dict[str, socket.socket] = {}
 
-    def request(self, request: dict[str, Any], keep: str, timeout: float | None, source: str) -> Any:
+    def request(
+        self, request: dict[str, Any], keep: str, timeout: float | None, source: str
+    ) -> Any:
         sock = socket.socket()
         if source:
             sock.bind((source, 0))

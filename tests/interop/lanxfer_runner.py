@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 import threading
 from typing import Any
@@ -51,6 +52,9 @@ class Runner:
 
     async def modules(self) -> Any:
         return sorted(each for each in sys.modules if each.startswith("lanxfer"))
+
+    async def chdir(self, path: str) -> Any:
+        os.chdir(path)
 
     async def answer_timeout(self, seconds: float) -> Any:
         ae.ANSWER_TIMEOUT = seconds

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from interop.children import PORT
@@ -22,25 +23,24 @@ def ramp7(offset: int, length: int, seed: int = 0) -> bytes:
 class Wire:
     """One connection: what was read and is no line yet is kept for the next reading."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, timeout: float = TIMEOUT) -> None:
         self._sock = sock
         self._kept = b""
+        self._timeout = timeout
         self.late = False  # something was waited for in vain
-        sock.settimeout(TIMEOUT)
+        sock.settimeout(timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @classmethod
-    def to(cls, address: str, port: int, source: str = "") -> Wire:
+    def to(cls, address: str, port: int, source: str = "", timeout: float = TIMEOUT) -> Wire:
         """Connect, from the address ``source`` if that is given."""
         origin = (source, 0) if source else None
-        return cls(socket.create_connection((address, port), TIMEOUT, origin))
+        return cls(socket.create_connection((address, port), TIMEOUT, origin), timeout)
 
     def send(self, data: bytes) -> None:
         """Send it in one piece; an other side that is gone already does not matter."""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             self._sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
 
     def trickle(self, data: bytes, most: int = 600) -> None:
         """Send it byte by byte; of what is long, only the first and the last ``most`` bytes."""
@@ -91,18 +91,17 @@ class Wire:
         try:
             self._more()
         except TimeoutError:
+            self.late = False
             return True
         else:
             return False
         finally:
-            self._sock.settimeout(TIMEOUT)
+            self._sock.settimeout(self._timeout)
 
     def half_close(self) -> None:
         """Say that no more will come."""
-        try:
+        with suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def close(self) -> None:
         self._sock.close()
