@@ -127,8 +127,10 @@ async def _body(
 
 
 def _stored(answer: Answer, accepted: Any, entry: Entry) -> str:
-    name = accepted.get("series_file_name") or answer.args.get("series_file_name")
-    return name if isinstance(name, str) else entry.path.rpartition("/")[2]
+    """The name there; of a series the last line has it, or at least the first."""
+    name = answer.args.get("series_file_name") or accepted.get("series_file_name")
+    path = name if isinstance(name, str) else entry.path
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 async def send_message(dialer: Dialer, target: Target, text: str, transfer: Transfer) -> Receipt:

@@ -254,11 +254,12 @@ class ServeOptionsTests:
         assert ours - {"json", "quiet"} == theirs
         letters = {name for each in serve_module.serve.params for name in each.opts}
         assert {f"-{each}" for each in "pblisd"} <= letters
-        defaults = {each[0]: each[2] for each in tap.optParameters}
+        parameters: list[Any] = tap.optParameters
+        defaults = {each[0]: each[2] for each in parameters}
         assert serve_module.PORT == defaults["port"] == DEFAULT_PORT
-        assert serve_module.BUF_LEN == defaults["buf-len"]
+        assert defaults["buf-len"] == serve_module.BUF_LEN
         context = serve_module.serve.make_context("serve", [])
         named = {name.replace("_", "-"): value for name, value in context.params.items()}
         settings = settings_from({**named, "state": str(Path("s"))})
-        tap.parseOptions(["--state", "s"])
+        tap.parseOptions(["--state", "s"])  # type: ignore[no-untyped-call]
         assert settings == settings_from(tap)

@@ -124,7 +124,7 @@ class Serving:
 def serve(folder: Path, *options: object) -> Serving:
     state, inbox = folder / "state", folder / "inbox"
     log, errors = folder / "log", folder / "errors"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     with log.open("wb") as out, errors.open("wb") as err:
         line = ("serve", "--port", 0, "--bind", "127.0.0.1", "--state", state, "--inbox", inbox)
         process = start(*line, *options, "--json", stdout=out, stderr=err)
@@ -337,14 +337,30 @@ class ExitCodeTests:
             done = run(*line, "-s", tmp_path / "none")
             assert done.code == Exit.UNREACHABLE and "lanxfer serve" in done.err
 
-    def test_wait(self, nas: Serving, here: Path, tmp_path: Path) -> None:
+    def test_wait(self, tmp_path: Path) -> None:
         """A service that comes up within the time is reached."""
-        late = tmp_path / "late"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        here, there = tmp_path / "here", tmp_path / "late" / "state"
+        there.parent.mkdir()
+        know(here, "late", own_key(there), f"127.0.0.1:{port}")
+        know(there, "here", own_key(here))
+        sending = start("send", __file__, "late", "--wait", "30", "-s", here)
+        assert sending.stderr is not None and b"Trying again" in sending.stderr.readline()
+        late = serve(tmp_path / "late", "--port", port)
+        try:
+            assert finish(sending).code == Exit.OK
+            assert (late.inbox / Path(__file__).name).exists()
+        finally:
+            assert end(late) == Exit.OK
+
+    def test_wait_no_longer(self, here: Path) -> None:
+        """Ctrl-C ends the waiting."""
         sending = start("send", __file__, "127.0.0.1:1", "--wait", "30", "-s", here)
         assert sending.stderr is not None and b"Trying again" in sending.stderr.readline()
         sending.send_signal(signal.SIGINT)
         assert finish(sending).code == Exit.CANCELLED
-        assert not late.exists()
 
     def test_refused(self, nas: Serving, here: Path, tmp_path: Path) -> None:
         """Unknown on either side, or known by another key: refused, with what to do about it."""
@@ -374,6 +390,7 @@ class ExitCodeTests:
 
     def test_results_lost(self, nas: Serving, here: Path) -> None:
         """A reader that went away is no failure; a full disk is one."""
+        run("message", "x", "nas", "-s", here)
         reading, writing = os.pipe()
         os.close(reading)
         done = run("history", "-s", nas.state, stdout=writing)
@@ -425,7 +442,7 @@ class ControlTests:
         assert lines.stderr is not None and b"Watching" in lines.stderr.readline()
         assert rows.stdout is not None and lines.stdout is not None
         run("send", __file__, "nas", "--name", "watched.txt", "-s", here)
-        states = []
+        states: list[str] = []
         while not states or states[-1] != "done":
             row = json.loads(rows.stdout.readline())
             states += [row["state"]] if row["path"] == "watched.txt" else []
@@ -536,12 +553,8 @@ class TerminalTests:
         os.close(master)
         assert process.wait(PATIENCE) == Exit.OK, seen
         assert "━" in seen and "191 MiB" in seen and "%" in seen and "bar.bin" in seen
-        assert (
-            re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
-            .rstrip()
-            .splitlines()[-1]
-            .startswith("1 file (191 MiB) sent to nas")
-        )
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
+        assert plain.rstrip().splitlines()[-1].startswith("1 file (191 MiB) sent to nas")
         assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h") == 1
 
     def test_dumb(self, nas: Serving, here: Path) -> None:
