@@ -89,7 +89,7 @@ class Admission:
         """Who speaks the literal dialect from ``address`` (security design, section 7)."""
         if self.legacy is Legacy.OFF or not _within(address, self.legacy_from):
             return TlsRequired()
-        full = self.legacy is Legacy.FULL and ip_address(_bare(address)).is_loopback
+        full = self.legacy is Legacy.FULL and ip_address(bare(address)).is_loopback
         standing = Standing.LEGACY_LOCAL if full else Standing.LEGACY
         return Principal(standing, f"legacy:{address}", address, secure=False)
 
@@ -100,7 +100,7 @@ class Admission:
         return Principal(Standing.TICKET, f"ticket:{address}", address, secure=secure)
 
 
-def _bare(address: str) -> str:
+def bare(address: str) -> str:
     """Without an IPv6 zone, and an IPv4 address in IPv6 clothes as itself."""
     bare = address.partition("%")[0]
     return bare.removeprefix("::ffff:") if "." in bare else bare
@@ -108,7 +108,7 @@ def _bare(address: str) -> str:
 
 def _within(address: str, allowed: tuple[Network, ...]) -> bool:
     try:
-        ip = ip_address(_bare(address))
+        ip = ip_address(bare(address))
     except ValueError:
         return False
     return any(ip.version == each.version and ip in each for each in allowed)

@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from lanxfer.calls import Answer, Exchange
 from lanxfer.connecting import Dialer, Target
 from lanxfer.disk import Disk
-from lanxfer.errors import Cancelled, Exists, Forbidden, LanxferError, TimedOut, Unconfirmed
+from lanxfer.errors import Cancelled, Exists, Forbidden, LanxferError, Lost, TimedOut, Unconfirmed
 from lanxfer.registry import Transfer
 from lanxfer.storage.names import quoted
 from lanxfer.storage.sources import Entry, Source, open_source
@@ -46,14 +46,23 @@ async def send_file(
         why = "is empty" if entry.kind is Kind.FILE else f"is a {entry.kind.value}"
         raise Forbidden(f"{quoted(entry.path)} {why}; an ae device takes only files with content.")
     args = {"path": entry.path, "size": entry.size, "request": transfer.id}
-    try:
-        return await _attempt(dialer, target, entry, transfer, args, series)
-    except Exists as error:
-        # A second line, after the accept line: it holds part of the file.
-        if series or "already transferred" in error.reason or transfer.state is State.OFFERED:
-            raise
+    offsets: list[int] = []
+    while True:
+        accepted = len(offsets)
+        try:
+            return await _attempt(dialer, target, entry, transfer, args, series, offsets)
+        except Exists as error:
+            # A second line, after the accept line: it holds part of the file.
+            if series or "already transferred" in error.reason or transfer.state is State.OFFERED:
+                raise
+            series = True
+        except Lost:
+            # Its close can be faster than that second line.  A device that breaks
+            # off twice at the same part does not mean to go on with it.
+            if series or len(offsets) == accepted or not offsets[-1] or transfer.state.finished:
+                raise
+            series = offsets.count(offsets[-1]) > 1
         transfer.again()
-        return await _attempt(dialer, target, entry, transfer, args, True)
 
 
 async def _attempt(
@@ -63,6 +72,7 @@ async def _attempt(
     transfer: Transfer,
     args: dict[str, Any],
     series: bool,
+    offsets: list[int],
 ) -> Receipt:
     if series:
         args = {**args, "conflict": "series"}
@@ -74,6 +84,7 @@ async def _attempt(
         go = await _within(ANSWER_TIMEOUT, dialer, exchange, exchange.going(), late)
         transfer.enter(State.ACCEPTED)
         offset = go.have[0][0] if go.have else 0
+        offsets.append(offset)
         await dialer.disk.run(source.seek, offset)
         transfer.enter(State.MOVING)
         transfer.progressed(offset)

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from lanxfer.bodies import BodySender, BodyWriter
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, Cancelled, LanxferError
+from lanxfer.errors import BadHeader, Cancelled, LanxferError, ShortBody
 from lanxfer.outbox import Outbox, Turn
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer
@@ -74,7 +74,8 @@ class IncomingCall:
     """One request being answered; see ``lanxfer.commands.table.Call``.
 
     ``on_moved`` is told by how much the bytes that wait for the disk became more
-    or fewer, so that the connection can stop and go on reading.
+    or fewer, so that the connection can stop and go on reading; and with 0 when
+    bytes begin to be due.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class IncomingCall:
         self._owed = 0
         self._paused = False
         self._ended = False
+        self._starved = False
         self._have: frozenset[int] = frozenset()
         self._error: LanxferError | None = None
         self._offset: Deferred[int] | None = None
@@ -151,11 +153,14 @@ class IncomingCall:
 
     async def begin(self, have: Sequence[tuple[int, str]], args: Args) -> int:
         self.check()
+        if self._starved:
+            raise ShortBody()
         self.writer = BodyWriter(self._disk, self._clock, self._written)
         self._offset = Deferred()
         self._have = frozenset(offset for offset, _ in have)
         chosen = self.shield(self._offset)
         self._outbox.say(Go(self.id, limits.WINDOW, tuple(have), args))
+        self._on_moved(0)
         return await chosen
 
     async def pour(self, part: Part, transfer: Transfer) -> str | None:
@@ -209,6 +214,12 @@ class IncomingCall:
             outer.errback(error)
             inner.cancel()
 
+    def starve(self) -> None:
+        """Nothing more will come: a body that is not complete never will be."""
+        self._starved = True
+        if self.writer is not None and not self._ended:
+            self.stop(ShortBody())
+
     def _choose(self, offset: int) -> None:
         if self._offset is not None and not self._offset.called:
             self._offset.callback(offset)
@@ -216,6 +227,7 @@ class IncomingCall:
     def _pause(self, paused: bool) -> None:
         self._paused = paused
         self._written(0)
+        self._on_moved(0)
 
     def _written(self, size: int) -> None:
         self._owed += size

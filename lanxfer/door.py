@@ -27,11 +27,11 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lanxfer.admission import Admission, networks
+from lanxfer.admission import Admission, bare, networks
 from lanxfer.commands.table import Node, Table
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, LanxferError, Overloaded, TlsRequired
-from lanxfer.policy import LOCAL, Principal
+from lanxfer.errors import BadHeader, LanxferError, Overloaded, TimedOut, TlsRequired
+from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
@@ -65,9 +65,10 @@ def host_of(transport: Any) -> str:
 
 def _source(address: str) -> str:
     """What counts as one source: an IPv4 address, or an IPv6 network of 64 bits."""
+    address = bare(address)
     if ":" not in address:
         return address
-    return str(networks([address.partition("%")[0] + "/64"])[0])
+    return str(networks([f"{address}/64"])[0])
 
 
 def tune(transport: Any, read_size: int = READ_SIZE) -> None:
@@ -99,6 +100,7 @@ class Door(Protocol):
         self._inner: LanxferProtocol | TLSMemoryBIOProtocol | None = None
         self._deadline: IDelayedCall | None = None
         self._dead = False
+        self._shaken = False
         self._outer: Door = self
 
     def connectionMade(self) -> None:
@@ -112,6 +114,7 @@ class Door(Protocol):
         self._set_deadline(seconds)
 
     def handshakeCompleted(self) -> None:
+        self._shaken = True
         self._set_deadline(limits.HEADER_TIMEOUT)
 
     def _set_deadline(self, seconds: float) -> None:
@@ -124,9 +127,14 @@ class Door(Protocol):
             deadline.cancel()
 
     def _too_late(self) -> None:
-        # Whoever needs this long for one line is told nothing either.
-        self._dead = True
-        self.transport.abortConnection()
+        if isinstance(self._inner, LanxferProtocol):
+            self._inner.fail(TimedOut())
+        elif self._secure and not self._shaken:
+            # Nothing can be said before the two sides have keys in common.
+            self._dead = True
+            self.transport.abortConnection()
+        else:
+            self._refuse(TimedOut())
 
     def dataReceived(self, data: bytes) -> None:
         if self._dead:
@@ -156,7 +164,7 @@ class Door(Protocol):
         if dialect is Dialect.TLS and not self._secure:
             return factory.tls.buildProtocol(self.transport.getPeer())
         if dialect is Dialect.NATIVE and self._secure:
-            principal = factory.admit(self.transport)
+            principal = factory.admission.with_key(peer_key(self.transport))
             return self._speak(NativeSession(), principal)
         if dialect is Dialect.NATIVE:
             return self._speak(NativeSession(), _or_raise(factory.admission.in_plain(address)))
@@ -175,9 +183,12 @@ class Door(Protocol):
     def _speak(
         self, session: Session, principal: Principal, proves: bool = True
     ) -> LanxferProtocol:
+        self.factory.check_room(principal)
         protocol = self.factory.make(session, lambda transport: principal, proves)
-        protocol.on_first_line = self._clear_deadline
-        self.factory.identified(self._outer)
+        # A stranger has this much time and no more, and stays counted among the unknown.
+        if principal.standing is not Standing.STRANGER:
+            protocol.on_first_line = self._clear_deadline
+            self.factory.identified(self._outer)
         return protocol
 
     def _refuse(self, error: LanxferError) -> None:
@@ -264,13 +275,11 @@ class LanxferFactory(Factory):
             on_gone=self.connections.discard,
         )
 
-    def admit(self, transport: Any) -> Principal:
-        """The principal behind a TLS connection; Overloaded where it has too many of them."""
-        principal = self.admission.with_key(peer_key(transport))
-        mine = sum(each.principal == principal for each in self.connections)
-        if mine >= limits.CONNECTIONS_PER_PEER:
+    def check_room(self, principal: Principal) -> None:
+        """Raise Overloaded where one principal has as many connections as it may."""
+        names = [each.principal.name for each in self.connections if each.principal is not None]
+        if names.count(principal.name) >= limits.CONNECTIONS_PER_PEER:
             raise Overloaded("That device has too many connections here already.")
-        return principal
 
     # Callers not identified yet (catalogue C05).
 

@@ -216,13 +216,14 @@ class Lifetime(PacketReceiver):
             return
         self.lost_because = self.lost_because or error
         self.deaf = True
-        self.abandon(error)
         last = self.session.complaint(error)
         if self._outbox is not None:
             self._outbox.write(last)
         elif not self._secure:
             self.transport.write(last)
         self.hang_up()
+        # Only now: the answers of what ends with it would come before the reason.
+        self.abandon(error)
 
     def abort(self, error: LanxferError) -> None:
         """Cut the connection; whoever waits on it hears ``error``."""
@@ -232,6 +233,8 @@ class Lifetime(PacketReceiver):
 
     def hang_up(self) -> None:
         """Close once what was written has left; cut a second later if need be."""
+        if self.gone:
+            return
         self.deaf = True
         if self._outbox is not None:
             self._outbox.close()

@@ -86,6 +86,7 @@ class LanxferProtocol(Lifetime):
         self._exchanges: dict[int, Exchange] = {}
         self._sink: Callable[[bytes], None] | None = None
         self._body_done: Callable[[], None] | None = None
+        self._coming: int | None = None  # the request whose body is being read
 
     # Asking.
 
@@ -106,12 +107,15 @@ class LanxferProtocol(Lifetime):
         if outbox is None or self.deaf:
             exchange.end(self.lost_because or Lost())
             return exchange
+        self._exchanges[do.id] = exchange
         try:
             outbox.say(do, data)
         except LanxferError as error:
+            del self._exchanges[do.id]
             exchange.end(error)
-        else:
-            self._exchanges[do.id] = exchange
+        except ValueError:
+            del self._exchanges[do.id]
+            raise
         return exchange
 
     # Reading.
@@ -161,6 +165,7 @@ class LanxferProtocol(Lifetime):
         self._sink = chunks.append
         self._body_done = lambda: done(b"".join(chunks))
         self.expect(size)
+        self.watch()
 
     def _take(self, packet: Packet | Drop | None) -> None:
         match packet:
@@ -173,7 +178,6 @@ class LanxferProtocol(Lifetime):
                 call.part(packet)
                 self._sink = call.received
                 self.expect(packet.body)
-                self.watch()
             case End():
                 self._calls[packet.id].end(packet)
             case Cancel():
@@ -202,12 +206,14 @@ class LanxferProtocol(Lifetime):
         if error is not None:
             self._dropped(Drop(do.id, error, do.body))
         elif do.body:
+            self._coming = do.id
             self._collect(do.body, lambda data: self._call(do, data))
         else:
             self._call(do, None)
 
     def _call(self, do: Do, data: bytes | None) -> None:
         assert self.principal is not None and self._outbox is not None
+        self._coming = None
         call = IncomingCall(
             do,
             self.principal,
@@ -216,7 +222,7 @@ class LanxferProtocol(Lifetime):
             self._outbox,
             self._disk,
             self._clock,
-            self.weigh,
+            self._moved,
         )
         self._calls[do.id] = call
         self.weigh(call.weight)
@@ -226,6 +232,10 @@ class LanxferProtocol(Lifetime):
         running.addCallbacks(
             self._reply, self._refuse, callbackArgs=(do.id,), errbackArgs=(do.id, do.name)
         )
+
+    def _moved(self, change: int) -> None:
+        self.weigh(change)
+        self.watch()
 
     def _reply(self, reply: Reply, id: int) -> None:
         rows = None if reply.rows is None else tuple(reply.rows)
@@ -266,6 +276,7 @@ class LanxferProtocol(Lifetime):
                     return
         if drop.body:
             self.expect(drop.body)
+            self.watch()
 
     def _heard_of(self, packet: Go | Window | Event) -> None:
         exchange = self._exchanges.get(packet.id)
@@ -328,8 +339,10 @@ class LanxferProtocol(Lifetime):
 
     def starve(self) -> None:
         for call in list(self._calls.values()):
-            if call.hungry or self.expected:
-                call.stop(ShortBody())
+            call.starve()
+        if self._coming is not None:
+            self._dropped(Drop(self._coming, ShortBody(), 0))
+            self._coming = None
         self.forget_body()
         exchanges, self._exchanges = self._exchanges, {}
         error = self.why_gone() if exchanges else Lost()

@@ -164,8 +164,9 @@ class TransferService(Service):
     def startService(self) -> None:
         """Open state and inbox and listen.
 
-        Raises BadState, BadConfig or WeakStorage; that a port is taken shows in
-        ``when_listening``.
+        Raises BadState (also where a port is taken), BadConfig or WeakStorage;
+        everything is closed again then.  An endpoint that takes its time shows
+        in ``when_listening``.
         """
         self._failed = self._listening = None
         running = self._open()
@@ -173,6 +174,9 @@ class TransferService(Service):
         super().startService()
         opening = public(self._listen(running))
         opening.addCallbacks(self._opened, self._unopened)
+        if self._failed is not None:
+            self.stopService()
+            raise self._failed.value
 
     def _open(self) -> _Running:
         settings = self.settings
@@ -294,8 +298,6 @@ class TransferService(Service):
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.errback(why)
-        if not waiting:
-            self.log.error("lanxfer cannot listen: {reason}", reason=str(why.value))
 
     def when_listening(self) -> Deferred[list[str]]:
         """Fires with the addresses; fails with what kept the service from listening."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from attrs import fields
@@ -104,8 +105,19 @@ def settings_from(options: Any) -> Settings:
     return Settings(**{key: value for key, value in found.items() if value is not None})
 
 
+class _Daemon(TransferService):
+    """The service where nobody but twistd is there to catch what keeps it from starting."""
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except LanxferError as error:
+            print(f"lanxfer: {error}", file=sys.stderr)
+            raise SystemExit(int(error.exit)) from None
+
+
 def makeService(options: Options) -> IService:
     """What twistd runs."""
     from twisted.internet import reactor
 
-    return TransferService(reactor, settings_from(options))
+    return _Daemon(reactor, settings_from(options))

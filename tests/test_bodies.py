@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -171,15 +172,14 @@ class SenderTests:
 
                 return super().run(work, *args, **how)
 
+        def watched(name: str, real: Callable[..., Any], *args: Any) -> Any:
+            assert inside
+            touched.append(name)
+            return real(*args)
+
         source = open_source(str(path))
         for name in ("read", "check_unchanged", "digest"):
-
-            def wrapped(*args: Any, name: str = name, real: Any = getattr(source, name)) -> Any:
-                assert inside
-                touched.append(name)
-                return real(*args)
-
-            setattr(source, name, wrapped)
+            setattr(source, name, partial(watched, name, getattr(source, name)))
         taker = Taker()
         results: list[Any] = []
         BodySender(Watched(), source, 0).send(taker).addBoth(results.append)  # type: ignore[arg-type]
@@ -285,7 +285,7 @@ class SourceTests:
         sending = Sending(b"x" * 25)
         sending.source.data = sending.source.data[:left]
         sending.run()
-        assert b"x" * 25 != sending.taker.data
+        assert sending.taker.data != b"x" * 25
         assert isinstance(sending.failed, SourceChanged)
         assert sending.source.closed == 1
 

@@ -30,7 +30,7 @@ from lanxfer.errors import (
 )
 from lanxfer.peers import Peer, Peers
 from lanxfer.transfers import Conflict, State
-from tests.devices import Devices, in_reactor, run, sleep, until
+from devices import Devices, in_reactor, run, sleep, until
 
 MIB = 1024 * 1024
 
@@ -642,9 +642,13 @@ class LifeTests:
         service = await devices.start("nas")
         port = int(service.address.rpartition(":")[2])
         other = devices.service("other", port=port)
-        other.startService()
         with pytest.raises(BadState, match=r"Address already in use"):
+            other.startService()
+        with pytest.raises(BadState):
             await other.when_listening()
+        again = devices.service("other")  # nothing of it is held any more
+        again.startService()
+        assert await again.when_listening()
 
     def test_nonsense_settings(self, devices: Devices) -> None:
         """Settings that make no sense are refused before anything is opened."""

@@ -292,13 +292,17 @@ class Receiver:
             assert self.bodies == wanted
 
 
-def anew(wire: Wire) -> None:
-    """A receiver that takes what is sent as one of a series."""
+def anew(wire: Wire) -> bool:
+    """A receiver that takes what is sent as one of a series, and refuses it otherwise."""
     request = parse(wire.line())
-    assert request["series_file"] is True
+    if "series_file" not in request:
+        # The reset that closing means here was faster than the refusal before.
+        wire.send(b"{'transferred_bytes': 50000}\n{'error': 'destination file exists already'}\n")
+        return True
     wire.send(b"{'transferred_bytes': 0, 'series_file_name': '/srv/data 01.bin'}\n")
     assert wire.rest() == ramp7(0, request["total_bytes"])
     wire.send(b"{'transferred_bytes': %d}\n" % request["total_bytes"])
+    return False
 
 
 @pytest.fixture(scope="module")

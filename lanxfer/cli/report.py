@@ -107,6 +107,7 @@ class Report:
                 "size": receipt.size,
                 "blake3": receipt.digest,
                 "already": receipt.already,
+                "resumed_from": receipt.resumed_from,
             }
         )
 

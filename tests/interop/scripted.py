@@ -126,10 +126,10 @@ class Wire:
 class Listener:
     """A receiver that plays ``parts``, one connection after the other, in a thread.
 
-    ``join`` waits until all were played and raises what went wrong in them.
+    A part that returns True is played again.  ``join`` waits until all were played and raises what went wrong in them.
     """
 
-    def __init__(self, address: str, *parts: Callable[[Wire], None]) -> None:
+    def __init__(self, address: str, *parts: Callable[[Wire], bool | None]) -> None:
         self._parts = parts
         self._socket = socket.create_server((address, PORT))
         self._socket.settimeout(TIMEOUT)
@@ -140,9 +140,11 @@ class Listener:
     def _play(self) -> None:
         try:
             for part in self._parts:
-                sock, _ = self._socket.accept()
-                with Wire(sock) as wire:
-                    part(wire)
+                again: bool | None = True
+                while again:
+                    sock, _ = self._socket.accept()
+                    with Wire(sock) as wire:
+                        again = part(wire)
         except BaseException as error:
             self._wrong = error
         finally:

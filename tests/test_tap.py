@@ -1,0 +1,67 @@
+"""The options of ``twistd lanxfer``."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.python import usage
+
+from lanxfer.admission import Legacy
+from lanxfer.service import Settings
+from lanxfer.tap import Options, settings_from
+from lanxfer.transfers import Conflict
+
+
+def parse(*words: str) -> Settings:
+    options = Options()
+    options.parseOptions(list(words))
+    return settings_from(options)
+
+
+class OptionsTests:
+    def test_defaults(self) -> None:
+        """Without options it listens on 36969 everywhere and lets nobody in but peers."""
+        settings = parse()
+        assert (settings.port, settings.bind, settings.legacy) == (36969, "", Legacy.OFF)
+        assert not (settings.open or settings.plain_from or settings.tickets_plain)
+
+    def test_as_ae_has_them(self) -> None:
+        """--bind, --port and --buf-len mean what they mean to users of ae."""
+        settings = parse("--bind", "127.0.0.1", "--port", "0", "--buf-len", "16384")
+        assert (settings.bind, settings.port, settings.buf_len) == ("127.0.0.1", 0, 16384)
+
+    def test_everything(self) -> None:
+        """Every option arrives in the settings."""
+        settings = parse(
+            *("--inbox", "in", "--state", "st", "--device", "nas", "--legacy", "full"),
+            *("--legacy-from", "10.0.0.0/8", "--legacy-from", "::1", "--plain-from", "10.1.0.0/16"),
+            *("--listen", "tcp:1", "--listen", "tcp:2", "--share", "a", "--share", "b"),
+            *("--conflict", "skip", "--tickets", "plain"),
+            *("--open", "--links", "--dotfiles", "--weak-storage"),
+        )
+        assert (settings.inbox, settings.state, settings.device) == ("in", "st", "nas")
+        assert settings.legacy is Legacy.FULL
+        assert settings.legacy_from == ("10.0.0.0/8", "::1")
+        assert settings.plain_from == ("10.1.0.0/16",)
+        assert settings.listen == ("tcp:1", "tcp:2")
+        assert settings.shares == ("a", "b")
+        assert settings.conflict is Conflict.SKIP
+        assert settings.tickets_plain and settings.open and settings.links
+        assert settings.dotfiles and settings.weak_storage
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--legacy", "yes"],
+            ["--conflict", "panic"],
+            ["--tickets", "paper"],
+            ["--buf-len", "1"],
+            ["--buf-len", "many"],
+            ["--port", "-1"],
+            ["--nonsense"],
+            ["stray"],
+        ],
+    )
+    def test_nonsense(self, words: list[str]) -> None:
+        """What makes no sense is a usage error, not a traceback."""
+        with pytest.raises(usage.UsageError):
+            parse(*words)
