@@ -192,6 +192,7 @@ class ReportTests:
             "size": 9,
             "blake3": "ff",
             "already": True,
+            "resumed_from": 0,
         }
         assert failed == {"path": "b", "error": "disk-full", "reason": "No room."}
         assert skipped == {"path": "d/l", "skipped": "symbolic link"}

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from attrs import define
@@ -39,6 +39,7 @@ def start(*line: object, env: dict[str, str] | None = None, **streams: Any) -> P
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
+        "bufsize": 0,  # see next_line
         **streams,
     }
     return subprocess.Popen(
@@ -77,6 +78,19 @@ def run(
     if data is not None:
         streams["stdin"] = subprocess.PIPE
     return finish(start(*line, env=env, **streams), data)
+
+
+def next_line(stream: IO[bytes] | None) -> str:
+    """The next line, but not for ever; what comes after it is left where it is."""
+    assert stream is not None
+    line, deadline = b"", time.monotonic() + PATIENCE
+    while not line.endswith(b"\n"):
+        assert time.monotonic() < deadline, f"no more than {line!r}"
+        if select.select([stream], [], [], 0.1)[0]:
+            more = os.read(stream.fileno(), 1)
+            assert more, f"nothing after {line!r}"
+            line += more
+    return line.decode()
 
 
 def until(ready: Callable[[], Any]) -> Any:
@@ -347,7 +361,7 @@ class ExitCodeTests:
         know(here, "late", own_key(there), f"127.0.0.1:{port}")
         know(there, "here", own_key(here))
         sending = start("send", __file__, "late", "--wait", "30", "-s", here)
-        assert sending.stderr is not None and b"Trying again" in sending.stderr.readline()
+        assert "Trying again" in next_line(sending.stderr)
         late = serve(tmp_path / "late", "--port", port)
         try:
             assert finish(sending).code == Exit.OK
@@ -358,7 +372,7 @@ class ExitCodeTests:
     def test_wait_no_longer(self, here: Path) -> None:
         """Ctrl-C ends the waiting."""
         sending = start("send", __file__, "127.0.0.1:1", "--wait", "30", "-s", here)
-        assert sending.stderr is not None and b"Trying again" in sending.stderr.readline()
+        assert "Trying again" in next_line(sending.stderr)
         sending.send_signal(signal.SIGINT)
         assert finish(sending).code == Exit.CANCELLED
 
@@ -439,21 +453,25 @@ class ControlTests:
         """watch tells of what happens as it happens, until Ctrl-C, which is no failure."""
         rows = start("watch", "--json", "-s", nas.state)
         lines = start("watch", "-s", nas.state)
-        assert lines.stderr is not None and b"Watching" in lines.stderr.readline()
-        assert rows.stdout is not None and lines.stdout is not None
+        assert "Watching" in next_line(lines.stderr)
+        # What does not say that it watches shows that it does.
+        until(lambda: run("message", "x", "nas", "-s", here) and self.readable(rows.stdout))
         run("send", __file__, "nas", "--name", "watched.txt", "-s", here)
         states: list[str] = []
         while not states or states[-1] != "done":
-            row = json.loads(rows.stdout.readline())
+            row = json.loads(next_line(rows.stdout))
             states += [row["state"]] if row["path"] == "watched.txt" else []
         assert states[0] == "offered"
-        while not (line := lines.stdout.readline()).endswith(b" done\n"):
-            assert line
-        assert b"from laptop  watched.txt" in line
+        while "watched.txt" not in (line := next_line(lines.stdout)) or " done\n" not in line:
+            pass
+        assert "from laptop  watched.txt" in line
         for process in (rows, lines):
             process.send_signal(signal.SIGINT)
             done = finish(process)
             assert (done.code, done.err) == (Exit.OK, "")
+
+    def readable(self, stream: Any) -> bool:
+        return bool(select.select([stream], [], [], 0)[0])
 
     def test_watch_unread(self, nas: Serving, here: Path) -> None:
         """Where nobody reads it any more, watching ends by itself."""
@@ -491,12 +509,11 @@ class InterruptTests:
     def test_twice(self, nas: Serving, here: Path, huge: Path) -> None:
         """The second Ctrl-C ends it at once, though the other side says nothing."""
         sending = start("send", huge, "nas", "--name", "stuck.bin", "-s", here)
-        assert sending.stderr is not None
         moving(nas, "stuck.bin")
         nas.process.send_signal(signal.SIGSTOP)
         try:
             sending.send_signal(signal.SIGINT)
-            assert b"again ends it" in sending.stderr.readline()
+            assert "again ends it" in next_line(sending.stderr)
             assert sending.poll() is None
             began = time.monotonic()
             sending.send_signal(signal.SIGINT)

@@ -91,10 +91,9 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
     printer = _Printer(here, settings)
     service = TransferService(here.reactor, settings, on_message=printer.message)
     service.subscribe(printer.moved)
-    listening = service.when_listening()
     service.startService()
     try:
-        printer.begun(service, await listening)
+        printer.begun(service, await service.when_listening())
         await Deferred()
     except CancelledError:
         pass

@@ -34,9 +34,15 @@ async def run(call: Call, node: Node, table: Table) -> Reply:
 
     def follow(snapshot: Snapshot) -> None:
         ours = snapshot.direction is Direction.OUT if sends else _came_from(call, snapshot)
-        if ours and snapshot.request == call.args["request"] and text is None:
-            total = snapshot.size if sends else None
-            node.polled.update(entry, total_bytes=total, transferred_bytes=snapshot.done)
+        if not ours or snapshot.request != call.args["request"] or text is not None:
+            return
+        total = snapshot.size if sends else None
+        node.polled.update(entry, total_bytes=total, transferred_bytes=snapshot.done)
+        # Not every step is told, so whoever polls looks for himself.
+        entry.progress = None
+        if not snapshot.state.finished:
+            transfer = node.registry.find(snapshot.id)
+            entry.progress = lambda: transfer.snapshot.done
 
     unsubscribe = node.registry.subscribe(follow)
     try:

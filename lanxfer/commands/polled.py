@@ -31,12 +31,14 @@ class Entry:
     """One request on the list.
 
     ``peer`` is the principal that made it, ``row`` what a poll shows of it now,
-    ``finished`` the clock's time when it was.
+    ``finished`` the clock's time when it was.  ``progress`` gives the bytes done
+    at the moment of a poll, where somebody counts them.
     """
 
     row: Row
     peer: str = ""
     finished: float | None = None
+    progress: Callable[[], int] | None = None
 
 
 @define
@@ -100,6 +102,8 @@ class Polled:
         for number, entry in list(self._entries.items()):
             if only is not None and not only({**entry.row, "peer": entry.peer}):
                 continue
+            if entry.progress is not None and entry.finished is None:
+                entry.row["transferred_bytes"] = entry.progress()
             seen.append(dict(entry.row))
             if entry.finished is not None:
                 del self._entries[number]

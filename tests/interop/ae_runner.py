@@ -16,13 +16,23 @@ import socket
 import sys
 import threading
 import types
+from datetime import datetime
 from typing import Any
 
 _out = sys.stdout
 
 
+def _plain(value: Any) -> Any:
+    """Without dates, whose ``repr`` is no literal."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
 def _say(number: int, answer: Any) -> None:
-    _out.write(f"{(number, answer)!r}\n")
+    _out.write(f"{(number, _plain(answer))!r}\n")
     _out.flush()
 
 

@@ -65,14 +65,16 @@ class Child:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            number, answer = ast.literal_eval(line)
+        try:
+            for line in self._process.stdout:
+                number, answer = ast.literal_eval(line)
+                with self._news:
+                    self._answers[number] = answer
+                    self._news.notify_all()
+        finally:
             with self._news:
-                self._answers[number] = answer
+                self._over = True
                 self._news.notify_all()
-        with self._news:
-            self._over = True
-            self._news.notify_all()
 
     def begin(self, do: str, **args: Any) -> int:
         """Ask something; ``wait`` for the number this returns."""

@@ -126,7 +126,8 @@ class Wire:
 class Listener:
     """A receiver that plays ``parts``, one connection after the other, in a thread.
 
-    A part that returns True is played again.  ``join`` waits until all were played and raises what went wrong in them.
+    A part that returns True is played again.  ``join`` waits until all were
+    played and raises what went wrong in them.
     """
 
     def __init__(self, address: str, *parts: Callable[[Wire], bool | None]) -> None:

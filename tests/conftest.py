@@ -1,0 +1,39 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.logger import LogLevel, globalLogPublisher
+
+
+@pytest.fixture(scope="module")
+def _watched() -> Iterator[list[str]]:
+    """Everything that is logged as an error while a module's tests run, Deferreds included."""
+    found: list[str] = []
+
+    def watch(event: dict[str, Any]) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            failure = event.get("log_failure")
+            text = str(event.get("log_format"))
+            found.append(text if failure is None else f"{text}\n{failure.getTraceback()}")
+
+    gc.collect()
+    globalLogPublisher.addObserver(watch)
+    yield found
+    gc.collect()  # Deferreds whose failure nobody handled speak up when they go
+    globalLogPublisher.removeObserver(watch)
+    assert found == []
+
+
+@pytest.fixture
+def logged(_watched: list[str]) -> Iterator[list[str]]:
+    """The errors that were logged; one that the test has not taken out fails it."""
+    del _watched[:]
+    yield _watched
+    left = list(_watched)
+    del _watched[:]
+    assert left == []

@@ -1,0 +1,1543 @@
+"""Whole conversations on one connection, however they are cut, broken, flooded or held up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+
+from lanxfer import sending
+from lanxfer.calls import Answer
+from lanxfer.commands.table import Call, Command, Node, Reply
+from lanxfer.errors import (
+    BadHeader,
+    Cancelled,
+    DigestMismatch,
+    DiskFull,
+    Forbidden,
+    LanxferError,
+    Lost,
+    NotFound,
+    ShortBody,
+    SourceChanged,
+    Stopping,
+    TimedOut,
+    TooLarge,
+    UnknownCommand,
+)
+from lanxfer.node import Taking
+from lanxfer.policy import Principal, Standing
+from lanxfer.testing import (
+    Cut,
+    Dialogue,
+    MemorySource,
+    Pair,
+    bytewise,
+    pieces,
+    split_packets,
+    whole,
+)
+from lanxfer.transfers import Kind, State
+from lanxfer.wire import limits
+from lanxfer.wire.native import format_packet, parse_packet, parse_rows
+from lanxfer.wire.packets import (
+    Bye,
+    Cancel,
+    Do,
+    End,
+    Event,
+    Failed,
+    Go,
+    Ok,
+    Packet,
+    Part,
+    Window,
+)
+from tests.test_policy import COMMANDS, MAY
+from tests.test_wire_native import PACKETS
+
+pytestmark = pytest.mark.usefixtures("logged")
+
+CUTS: dict[str, Cut] = {"whole": whole, "bytewise": bytewise, "pieces": pieces(7, 1, 30)}
+MTIME = 1_700_000_000_000_000_000
+
+
+def digest(data: bytes) -> str:
+    return blake3(data).hexdigest()
+
+
+def say(*packets: Packet | bytes) -> bytes:
+    """Packets as they are written, with bodies as bytes between them."""
+    return b"".join(each if isinstance(each, bytes) else format_packet(each) for each in packets)
+
+
+HELLO = Do(1, "hello", {"speaks": ["lanxfer/1"], "device": "kitchen"})
+
+
+def file(id: int, path: str, data: bytes, **more: Any) -> bytes:
+    """A small file with its bytes."""
+    args = {"path": path, "size": len(data), "blake3": digest(data), **more}
+    return say(Do(id, "recv_file", args, len(data)), data)
+
+
+def large(id: int, path: str, size: int, **more: Any) -> Do:
+    return Do(id, "recv_file", {"path": path, "size": size, "mtime_ns": MTIME, **more})
+
+
+def end(id: int, data: bytes) -> End:
+    return End(id, len(data), digest(data))
+
+
+def stored(id: int, path: str, data: bytes) -> Ok:
+    return Ok(id, {"stored": path, "size": len(data), "blake3": digest(data)})
+
+
+def hello(pair: Pair | None = None) -> Dialogue:
+    """A connection on which hello has been said; what was answered to it is forgotten."""
+    dialogue = Dialogue(pair)
+    dialogue.say(say(HELLO))
+    dialogue.raw.received = b""
+    return dialogue
+
+
+def heard(dialogue: Dialogue) -> list[Packet]:
+    return [packet for packet, _ in dialogue.raw.packets]
+
+
+def answers(dialogue: Dialogue) -> dict[int, str]:
+    """The code of every answer, "ok" for the good ones."""
+    found: dict[int, str] = {}
+    for packet in heard(dialogue):
+        if isinstance(packet, Ok | Failed):
+            assert packet.id not in found, "one answer a request"
+            found[packet.id] = "ok" if isinstance(packet, Ok) else packet.code
+    return found
+
+
+def closed(dialogue: Dialogue) -> bool:
+    return dialogue.server.gone
+
+
+FILM = bytes(range(256)) * 40
+LETTERS = b"abcdefghij" * 30
+
+CONVERSATIONS: dict[str, tuple[bytes, dict[str, bytes], dict[int, str]]] = {
+    "hello": (say(HELLO), {}, {1: "ok"}),
+    "small files": (
+        say(HELLO) + file(2, "a/1.txt", b"hello") + file(3, "a/2.txt", b"") + file(9, "b", b"x\ny"),
+        {"a/1.txt": b"hello", "a/2.txt": b"", "b": b"x\ny"},
+        {1: "ok", 2: "ok", 3: "ok", 9: "ok"},
+    ),
+    "folder and link": (
+        say(
+            HELLO,
+            Do(2, "recv_file", {"path": "f/g", "size": 0, "kind": "folder"}),
+            Do(3, "recv_file", {"path": "f/l", "size": 0, "kind": "link", "target": "g"}),
+        ),
+        {},
+        {1: "ok", 2: "ok", 3: "ok"},
+    ),
+    "large file": (
+        say(HELLO, large(2, "film", len(FILM)), Part(2, 0, 4000), FILM[:4000])
+        + say(Part(2, 4000, len(FILM) - 4000), FILM[4000:], end(2, FILM)),
+        {"film": FILM},
+        {1: "ok", 2: "ok"},
+    ),
+    "two files in turns": (
+        say(HELLO, large(2, "film", len(FILM)), large(3, "letters", len(LETTERS)))
+        + say(Part(2, 0, 100), FILM[:100], Part(3, 0, 7), LETTERS[:7], Do(4, "ping"))
+        + say(Part(2, 100, len(FILM) - 100), FILM[100:], Part(3, 7, 293), LETTERS[7:])
+        + say(end(3, LETTERS))
+        + file(5, "small", b"in between")
+        + say(end(2, FILM)),
+        {"film": FILM, "letters": LETTERS, "small": b"in between"},
+        {1: "ok", 2: "ok", 3: "ok", 4: "ok", 5: "ok"},
+    ),
+    "a body that looks like packets": (
+        say(HELLO)
+        + file(2, "a", say(Do(3, "ping"), Bye(all=True)))
+        + say(large(4, "b", 60), Part(4, 0, 60), say(Do(5, "ping")).ljust(60, b"\n"))
+        + say(end(4, say(Do(5, "ping")).ljust(60, b"\n"))),
+        {"a": say(Do(3, "ping"), Bye(all=True)), "b": say(Do(5, "ping")).ljust(60, b"\n")},
+        {1: "ok", 2: "ok", 4: "ok"},
+    ),
+    "giving up": (
+        say(HELLO, large(2, "film", len(FILM)), Part(2, 0, 400), FILM[:400], Cancel(2))
+        + say(Do(3, "ping")),
+        {},
+        {1: "ok", 2: "cancelled", 3: "ok"},
+    ),
+    "giving up before the first byte": (
+        say(HELLO, large(2, "film", len(FILM)), Cancel(2, "why"), Do(3, "ping")),
+        {},
+        {1: "ok", 2: "cancelled", 3: "ok"},
+    ),
+    "messages and lists": (
+        say(HELLO, Do(2, "recv_message", {}, 12), "Grüße!\n☃".encode(), Do(3, "pending_requests"))
+        + say(Do(4, "history", {"limit": 5}), Do(5, "status"), Do(6, "nothing")),
+        {},
+        {1: "ok", 2: "ok", 3: "ok", 4: "ok", 5: "forbidden", 6: "unknown-command"},
+    ),
+    "watching": (
+        say(HELLO, Do(2, "watch")) + file(3, "a", b"x") + say(Cancel(2), Do(4, "ping")),
+        {"a": b"x"},
+        {1: "ok", 2: "cancelled", 3: "ok", 4: "ok"},
+    ),
+    "refused files": (
+        say(HELLO)
+        + file(2, "../up", say(Do(9, "ping")))
+        + file(3, "", b"x")
+        + file(4, "good", b"x", blake3="af" * 32)
+        + file(5, "good", b"y"),
+        {"good": b"y"},
+        {1: "ok", 2: "bad-name", 3: "bad-name", 4: "digest-mismatch", 5: "ok"},
+    ),
+    "a refused part": (
+        say(HELLO, large(2, "film", len(FILM)), Part(2, 5, 30), say(Do(8, "ping")).ljust(30))
+        + say(Part(2, 35, 9), b"x" * 9, end(2, FILM), Do(3, "ping")),
+        {},
+        {1: "ok", 2: "bad-offset", 3: "ok"},
+    ),
+    "ended too early": (
+        say(HELLO, large(2, "film", len(FILM)), Part(2, 0, 9), FILM[:9], end(2, FILM))
+        + say(Do(3, "ping")),
+        {},
+        {1: "ok", 2: "short-body", 3: "ok"},
+    ),
+    "another digest": (
+        say(HELLO, large(2, "film", 9), Part(2, 0, 9), FILM[:9], End(2, 9, "af" * 32))
+        + say(Do(3, "ping")),
+        {},
+        {1: "ok", 2: "digest-mismatch", 3: "ok"},
+    ),
+}
+
+
+class ConversationTests:
+    @pytest.mark.parametrize("cut", CUTS)
+    @pytest.mark.parametrize("trailing", [b"", b'{"do": 99, "na', b'{"do": 99, "name": "ping"}'])
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_any_cutting(self, name: str, trailing: bytes, cut: str) -> None:
+        """Every conversation has the same end in any cutting, and with more behind it."""
+        # covers: H09, H10, J09, J11, S02, S04, S05, C06
+        said, files, expected = CONVERSATIONS[name]
+        dialogue = Dialogue(Pair(cut=CUTS[cut], taking=Taking(links=True)))
+        dialogue.say(said, trailing)
+        assert answers(dialogue) == expected
+        assert dialogue.pair.there.store.files == files
+        assert not closed(dialogue)
+        assert dialogue.server.expected == 0
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_every_split(self, name: str) -> None:
+        """Split at any one byte the same is answered, in the same order."""
+        # covers: H09
+        said, _, _ = CONVERSATIONS[name]
+        said = said[:700]
+        once = Dialogue(Pair(taking=Taking(links=True)))
+        once.say(said)
+        for at in range(0, len(said), 3):
+            dialogue = Dialogue(Pair(taking=Taking(links=True)))
+            dialogue.say(said[:at])
+            dialogue.say(said[at:])
+            assert dialogue.raw.packets == once.raw.packets
+
+    @given(
+        st.sampled_from(sorted(CONVERSATIONS)),
+        st.lists(st.integers(1, 400), min_size=1, max_size=8),
+    )
+    @settings(max_examples=60)
+    def test_random_cutting(self, name: str, sizes: list[int]) -> None:
+        """Any cutting whatever: the same packets."""
+        # covers: H09
+        said, files, expected = CONVERSATIONS[name]
+        dialogue = Dialogue(Pair(cut=pieces(*sizes), taking=Taking(links=True)))
+        dialogue.say(said)
+        assert answers(dialogue) == expected
+        assert dialogue.pair.there.store.files == files
+
+    def test_hello(self) -> None:
+        """The answer to hello says version, device and limits."""
+        dialogue = Dialogue()
+        dialogue.say(say(HELLO))
+        [(packet, _)] = dialogue.raw.packets
+        wanted = {"inline": 262144, "part": 16777216, "open": 256}
+        assert packet == Ok(
+            1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": []}
+        )
+
+    def test_large_file(self) -> None:
+        """Go before the first part, and the receiver's word after the last."""
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", len(FILM))))
+        assert heard(dialogue) == [Go(2, limits.WINDOW, (), {"transfer": "00000001"})]
+        dialogue.say(say(Part(2, 0, len(FILM)), FILM, end(2, FILM)))
+        assert heard(dialogue)[1:] == [stored(2, "film", FILM)]
+
+    def test_rows(self) -> None:
+        """A list comes as rows, one transfer each."""
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", 9), Do(3, "pending_requests")))
+        packet, body = dialogue.raw.packets[-1]
+        assert packet == Ok(3, {"total": 1, "rows": 1}, len(body))
+        [row] = parse_rows(body)
+        assert (row["path"], row["state"], row["size"]) == ("film", "accepted", 9)
+
+    def test_message(self) -> None:
+        """A message is a body of text, answered when it is kept."""
+        # covers: S09
+        dialogue = hello()
+        text = "Grüße!\n☃ \x1b[31m<b>%s{}"
+        data = text.encode()
+        dialogue.say(say(Do(2, "recv_message", {}, len(data)), data))
+        assert heard(dialogue) == [Ok(2, {"size": len(data)})]
+        [message] = dialogue.pair.there.messages
+        assert message.text == text
+
+    def test_watching(self) -> None:
+        """Who watches hears of every change until it wants no more."""
+        dialogue = hello()
+        dialogue.say(say(Do(2, "watch")), file(3, "a", b"x"), say(Cancel(2)))
+        states = [e.args["transfer"]["state"] for e in heard(dialogue) if isinstance(e, Event)]
+        assert states == ["offered", "accepted", "committing", "done"]
+        dialogue.say(file(4, "b", b"x"))
+        assert answers(dialogue) == {2: "cancelled", 3: "ok", 4: "ok"}
+        assert len(heard(dialogue)) == 4 + 3
+
+
+class ResumeTests:
+    def begin(self, sent: int, data: bytes = FILM, **more: Any) -> Pair:
+        """A transfer of ``data`` that broke after so many bytes."""
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", len(data), **more), Part(2, 0, sent), data[:sent]))
+        dialogue.wire.cut_off()
+        dialogue.pump()
+        assert dialogue.server.gone
+        return dialogue.pair
+
+    def test_goes_on(self) -> None:
+        """After a break the same request says what is there, and goes on from it."""
+        # covers: B04, S03
+        dialogue = hello(self.begin(5000))
+        assert dialogue.pair.there.store.files == {}
+        dialogue.say(say(large(2, "film", len(FILM))))
+        [go] = heard(dialogue)
+        assert isinstance(go, Go)
+        assert go.have == ((5000, digest(FILM[:5000])),)
+        rest = FILM[5000:]
+        dialogue.say(say(Part(2, 5000, len(rest)), rest, end(2, FILM)))
+        assert heard(dialogue)[1:] == [stored(2, "film", FILM)]
+
+    @pytest.mark.parametrize("offset", [1, 4999, 5001, len(FILM) - 1])
+    def test_elsewhere(self, offset: int) -> None:
+        """An offset the receiver did not name is refused, and nothing of it is written."""
+        # covers: S06, J10
+        dialogue = hello(self.begin(5000))
+        dialogue.say(say(large(2, "film", len(FILM)), Part(2, offset, 1), b"x", end(2, FILM)))
+        assert answers(dialogue) == {2: "bad-offset"}
+        assert dialogue.pair.there.store.files == {}
+
+    def test_another_content(self) -> None:
+        """The same name, size and time with other bytes never makes a mixture."""
+        # covers: J25, S06
+        other = b"x" * len(FILM)
+        dialogue = hello(self.begin(5000))
+        dialogue.say(say(large(2, "film", len(FILM)), Part(2, 5000, 9), other[:9]))
+        dialogue.say(say(Part(2, 5009, len(FILM) - 5009), other[5009:], end(2, other)))
+        assert answers(dialogue) == {2: "digest-mismatch"}
+        dialogue.say(say(large(3, "film", len(FILM)), Part(3, 0, len(other)), other, end(3, other)))
+        assert dialogue.pair.there.store.files == {"film": other}
+
+    def test_already_there(self) -> None:
+        """What was stored already is said to be there, and makes no second copy."""
+        # covers: K08
+        pair = Pair()
+        for already in (False, True):
+            receipt = pair.result(pair.send("film", FILM))
+            assert (receipt.already, receipt.stored) == (already, "film")
+            assert receipt.resumed_from == (len(FILM) if already else 0)
+        assert pair.there.store.files == {"film": FILM}
+
+    def test_again_and_again(self) -> None:
+        """A thousand resumes without progress keep the part and cost no transfer left over."""
+        # covers: S07
+        pair = self.begin(5000)
+        for _ in range(100):
+            dialogue = hello(pair)
+            dialogue.say(say(large(2, "film", len(FILM))))
+            assert isinstance(heard(dialogue)[0], Go)
+            dialogue.wire.cut_off()
+            dialogue.pump()
+        assert len(pair.there.registry) == 0
+        assert len(pair.there.store._parts) == 1
+        assert pair.result(pair.send("film", MemorySource(FILM, MTIME))).resumed_from == 5000
+
+    @pytest.mark.parametrize("cut", CUTS)
+    @pytest.mark.parametrize("after", [0, 1, 60, 400, 1000, 5000, 10_000])
+    def test_broken_after_any_byte(self, after: int, cut: str) -> None:
+        """A connection may break after any byte; the next one finishes what it began."""
+        # covers: B04, S03, C06
+        pair = Pair(cut=CUTS[cut])
+        pair.pump()
+        pair.wire.cut_off(from_a=after)
+        first = pair.send("film", FILM)
+        with pytest.raises(Lost):
+            pair.result(first)
+        assert pair.there.store.files == {}
+        assert len(pair.there.registry) == 0
+        pair.connect()
+        receipt = pair.result(pair.send("film", FILM))
+        assert receipt.resumed_from <= after
+        assert pair.there.store.files == {"film": FILM}
+
+    @pytest.mark.parametrize("after", [0, 1, 50, 110])
+    def test_answer_lost(self, after: int) -> None:
+        """Where the answer got lost the file is there, and sending it again makes no second."""
+        # covers: B04, K08
+        pair = Pair()
+        pair.pump()
+        sent = pair.send("film", FILM)
+        pair.wire.step()
+        pair.wire.cut_off(from_b=after + len(pair.wire.b.unread))
+        with pytest.raises(Lost):
+            pair.result(sent)
+        pair.connect()
+        pair.result(pair.send("film", FILM))
+        assert pair.there.store.files == {"film": FILM}
+
+
+class HeaderTests:
+    @pytest.mark.parametrize("known", [False, True])
+    @pytest.mark.parametrize("cut", ["whole", "pieces"])
+    def test_line_without_end(self, known: bool, cut: str) -> None:
+        """A line without end is cut off at the limit: an error, a second, and it is over."""
+        # covers: H01
+        standing = Standing.PEER if known else Standing.STRANGER
+        limit = limits.HEADER_KNOWN if known else limits.HEADER_STRANGER
+        pair = Pair(cut=CUTS[cut], principal=Principal(standing, "x", "x"))
+        dialogue = Dialogue(pair)
+        dialogue.say(b'{"do": 1' + b" " * (limit - 8))
+        assert heard(dialogue) == []
+        dialogue.say(b"  ")
+        assert answers(dialogue) == {0: "header-too-long"}
+        assert closed(dialogue)
+
+    def test_cut_even_if_unread(self) -> None:
+        """Whoever does not read the error is cut off a second later."""
+        # covers: H01, B06
+        dialogue = hello()
+        dialogue.wire.b.disconnecting = False
+        dialogue.server.transport.loseConnection = lambda: None
+        dialogue.say(b"x" * 100_000)
+        assert not closed(dialogue)
+        dialogue.pass_time(limits.ABORT_AFTER)
+        assert closed(dialogue)
+        assert dialogue.pair.clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize("size", [64 * 1024, 1024 * 1024])
+    def test_flood_of_empty_lines(self, size: int) -> None:
+        """A megabyte of line ends is three bad lines, or one after hello."""
+        # covers: H02
+        dialogue = Dialogue()
+        dialogue.say(b"\n" * size)
+        found = heard(dialogue)
+        assert [type(each) for each in found] == [Failed] * limits.MALFORMED_LINES
+        assert closed(dialogue)
+        dialogue = hello()
+        dialogue.say(b"\n" * size)
+        assert answers(dialogue) == {0: "bad-header"}
+        assert closed(dialogue)
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"GET / HTTP/1.1\r\n",
+            b'{"do": 2, "name": "ping"}\r\r\n',
+            b'{"do": 2, "name": "p\x00ing"}\n',
+            b'{"do": 2, "name": "ping", "x": 1.0}\n',
+            b'{"do": 2, "name": "ping", "x": "\\ud800"}\n',
+            b'{"do": -2, "name": "ping"}\n',
+            b'{"cancel": 1, "body": 1000000000}\n',
+            b'{"part": 9, "offset": 0, "body": 5}\n',
+            b"{'method_name': 'recv_file'}\n",
+            b"2f1e7a0c-5b1d-4c7e-9a77-0123456789ab 9b0d44f1-0000-4fff-8abc-fedcba987654 5\n",
+            b"\x16\x03\x01\x02\x00\n",
+            b'{"do": 2, "name": "hello", "speaks": ["lanxfer/1"]}\n',
+        ],
+    )
+    def test_nothing_after_a_bad_line(self, line: bytes) -> None:
+        """After a bad line nothing is looked at, whatever dialect it may be in."""
+        # covers: H03, H04, H06, H08, J05, J07, J08, J14, T06
+        dialogue = hello()
+        dialogue.say(line, file(3, "after", b"x"), say(Do(4, "ping")))
+        assert answers(dialogue) == {0: "bad-header"}
+        assert dialogue.pair.there.store.files == {}
+        assert closed(dialogue)
+
+    def test_unknown_verb(self) -> None:
+        """A first key that is no verb is no command, and the end where bodies may follow."""
+        # covers: H07, J23
+        dialogue = hello()
+        dialogue.say(b'{"dance": 2, "body": 20}\n', say(Do(3, "ping")))
+        assert answers(dialogue) == {0: "unknown-command"}
+        assert closed(dialogue)
+
+    @pytest.mark.parametrize("name", ["delete", "myapp.thumbnail", "a.b.c.d", "hello2"])
+    def test_unknown_command(self, name: str) -> None:
+        """What there is not is refused by itself, with its body."""
+        # covers: H07, H10, J23
+        dialogue = hello()
+        body = say(Do(9, "ping"))
+        dialogue.say(say(Do(2, name, {}, len(body)), body, Do(3, "ping")))
+        assert answers(dialogue) == {2: "unknown-command", 3: "ok"}
+
+    @pytest.mark.parametrize(
+        "speaks", [[], ["lanxfer/0"], ["lanxfer/999"], ["LANXFER/1"], [1, None]]
+    )
+    def test_no_version_in_common(self, speaks: list[Any]) -> None:
+        """Without a version in common it ends, and says what is spoken here."""
+        # covers: H07
+        dialogue = Dialogue()
+        dialogue.say(say(Do(1, "hello", {"speaks": speaks}), Do(2, "ping")))
+        assert answers(dialogue) == {1: "unsupported-version"}
+        [refused] = heard(dialogue)
+        assert isinstance(refused, Failed)
+        assert "lanxfer/1" in refused.reason
+        assert closed(dialogue)
+
+    @pytest.mark.parametrize(
+        ("args", "field"),
+        [
+            ({"path": 5, "size": 5}, "path"),
+            ({"path": "a", "size": "5"}, "size"),
+            ({"path": "a", "size": True}, "size"),
+            ({"path": "a"}, "size"),
+            ({"path": "a", "size": 0, "kind": "socket"}, "kind"),
+            ({"path": "a", "size": 5, "kind": "folder"}, "size"),
+            ({"path": "a", "size": 0, "kind": "link"}, "target"),
+            ({"path": "a", "size": 0, "target": "b"}, "target"),
+            ({"path": "a", "size": 0, "kind": "message"}, "size"),
+            ({"path": "a", "size": 5, "blake3": "AF" * 32}, "blake3"),
+            ({"path": "a", "size": 5, "conflict": "destroy"}, "conflict"),
+            ({"path": "a", "size": 5, "executable": 1}, "executable"),
+        ],
+    )
+    def test_contradictions(self, args: dict[str, Any], field: str) -> None:
+        """Fields that make no sense end it before any file is touched."""
+        # covers: H13, J02, S05
+        dialogue = hello()
+        dialogue.say(say(Do(2, "recv_file", args), Do(3, "ping")))
+        assert answers(dialogue) == {2: "bad-header"}
+        store = dialogue.pair.there.store
+        assert (store.files, store._parts, store.folders) == ({}, {}, set())
+        assert closed(dialogue)
+
+    @pytest.mark.parametrize("text", ["a\0b", "\x1b[31mred", "%s%n{0.__class__}" * 200, "x" * 3000])
+    @pytest.mark.parametrize("field", ["path", "group", "request", "conflict", "kind", "target"])
+    def test_odd_texts(self, field: str, text: str) -> None:
+        """Odd text in any field is refused with a type or kept as it is, never more."""
+        # covers: H14, R07
+        dialogue = hello()
+        args = {"path": "a", "size": 1, "blake3": digest(b"x"), field: text}
+        dialogue.say(say(Do(2, "recv_file", args, 1), b"x"))
+        code = answers(dialogue)[2]
+        assert code in ("ok", "bad-name", "bad-header")
+        for snapshot in dialogue.pair.there.told:
+            assert snapshot.path.isprintable()
+
+    @given(st.lists(st.one_of(PACKETS, st.binary(max_size=30)), max_size=12), st.booleans())
+    @settings(max_examples=100)
+    def test_any_packets(self, packets: list[Packet | bytes], greeted: bool) -> None:
+        """Whatever packets come in whatever order, every word in return is a typed one."""
+        # covers: H05, J05
+        dialogue = hello() if greeted else Dialogue()
+        for packet in packets:
+            body = min(packet.body, 100) if not isinstance(packet, bytes) else 0
+            dialogue.say(say(packet), b"x" * body)
+        for found in heard(dialogue):
+            assert not (isinstance(found, Failed) and found.code == "internal")
+        dialogue.wire.cut_off()
+        dialogue.pump()
+        assert closed(dialogue)
+        assert len(dialogue.pair.there.registry) == 0
+        assert dialogue.pair.disk.waiting == 0
+
+    @given(st.binary(max_size=200))
+    @settings(max_examples=100)
+    def test_any_bytes(self, stream: bytes) -> None:
+        """Any bytes after hello are answered with types, and leave nothing behind."""
+        dialogue = hello()
+        dialogue.say(stream)
+        assert all(code != "internal" for code in answers(dialogue).values())
+
+
+class ReachTests:
+    @pytest.mark.parametrize("standing", Standing)
+    @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "hello"])
+    def test_walk(self, standing: Standing, name: str) -> None:
+        """No command runs for whom it is not there, and not one byte of its body is kept."""
+        # covers: A01, A14, J20, L04
+        called: list[tuple[str, bytes | None]] = []
+
+        async def note(call: Call, node: Node) -> Reply:
+            called.append((call.name, call.data))
+            return Reply()
+
+        table: dict[str, Command] = dict.fromkeys(COMMANDS, note)
+        pair = Pair(principal=Principal(standing, "x", "x"), commands=table)
+        dialogue = Dialogue(pair)
+        dialogue.say(say(HELLO, Do(2, name, {}, 4), b"body", Do(3, name)))
+        if standing is Standing.STRANGER:
+            assert answers(dialogue) == {1: "not-paired"}
+            assert closed(dialogue)
+        elif name in MAY[standing]:
+            assert called[-2:] == [(name, b"body"), (name, None)]
+        else:
+            found = answers(dialogue)
+            assert (found[2], found[3]) == ("forbidden", "forbidden")
+            assert name not in [each for each, _ in called]
+
+    @pytest.mark.parametrize("mine", [True, False])
+    @pytest.mark.parametrize("verb", ["cancel_request", "pause", "resume"])
+    def test_others_transfers(self, verb: str, mine: bool) -> None:
+        """What is another's is not there, with the same words as what never was."""
+        # covers: L01, L02, C07
+        pair = Pair()
+        theirs = hello(pair)
+        theirs.say(say(large(2, "film", 9)))
+        pair.principal = pair.principal if mine else Principal(Standing.PEER, "peer:b", "b")
+        dialogue = hello(pair)
+        dialogue.say(say(Do(2, verb, {"id": "00000001"}), Do(3, verb, {"id": "00000009"})))
+        dialogue.say(say(Do(4, "pending_requests"), Do(5, "history")))
+        assert answers(dialogue)[2] == ("ok" if mine else "not-found")
+        assert answers(dialogue)[3] == "not-found"
+        if not mine:
+            two, three = heard(dialogue)[:2]
+            assert isinstance(two, Failed) and isinstance(three, Failed)
+            assert two.reason.replace("00000001", "") == three.reason.replace("00000009", "")
+            assert [each.args["rows"] for each in heard(dialogue)[2:] if isinstance(each, Ok)] == [
+                0,
+                0,
+            ]
+            theirs.say(say(Part(2, 0, 9), b"x" * 9, end(2, b"x" * 9)))
+            assert answers(theirs) == {2: "ok"}
+
+    def test_watching_others(self) -> None:
+        """Who watches hears nothing of what is another's."""
+        # covers: L02
+        pair = Pair()
+        pair.principal = Principal(Standing.PEER, "peer:b", "b")
+        watcher = hello(pair)
+        watcher.say(say(Do(2, "watch")))
+        pair.result(pair.send("secret", b"x"))
+        watcher.pump()
+        assert heard(watcher) == []
+
+
+class BoundTests:
+    def test_many_open(self) -> None:
+        """The 257th open request is refused by itself; the others go on."""
+        # covers: J08
+        dialogue = hello()
+        dialogue.say(*(say(Do(id, "watch")) for id in range(2, 300)))
+        found = answers(dialogue)
+        assert set(found.values()) == {"overloaded"}
+        assert len(found) == 298 - limits.OPEN_EXCHANGES
+        dialogue.say(say(Cancel(2)), say(Do(300, "ping")))
+        assert answers(dialogue)[300] == "ok"
+
+    def test_one_writer(self) -> None:
+        """The same transfer twice at once is busy the second time, and the first is unhurt."""
+        # covers: C02
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", 9), large(3, "film", 9)))
+        assert answers(dialogue) == {3: "busy"}
+        dialogue.say(say(Part(2, 0, 9), b"x" * 9, end(2, b"x" * 9)))
+        assert answers(dialogue)[2] == "ok"
+
+    def test_two_peers(self) -> None:
+        """Two peers with the same numbers, names, sizes and times are independent."""
+        # covers: C01, C03
+        pair = Pair()
+        one = hello(pair)
+        pair.principal = Principal(Standing.PEER, "peer:b", "b")
+        two = hello(pair)
+        for dialogue, data in ((one, b"x" * 9), (two, b"y" * 9)):
+            dialogue.say(say(large(2, "film", 9, request="r1"), Part(2, 0, 5), data[:5]))
+        for dialogue, data in ((one, b"x" * 9), (two, b"y" * 9)):
+            dialogue.say(say(Part(2, 5, 4), data[5:], end(2, data)))
+            assert answers(dialogue) == {2: "ok"}
+        assert sorted(pair.there.store.files.values()) == [b"x" * 9, b"y" * 9]
+
+    def test_reading_stops_when_the_disk_is_behind(self) -> None:
+        """More than 16 MiB that wait for the disk stop the reading; nothing is dropped."""
+        # covers: J16
+        dialogue = hello()
+        dialogue.pair.disk.held = True
+        data = b"x" * limits.INLINE_MAX
+        for id in range(2, 102):
+            dialogue.say(file(id, str(id), data))
+        waiting = dialogue.server._weight
+        assert limits.UNWRITTEN_MAX < waiting <= limits.UNWRITTEN_MAX + 2 * limits.INLINE_MAX
+        assert not dialogue.wire.b.reading
+        while dialogue.pair.disk.work():
+            dialogue.pump()
+        assert len(dialogue.pair.there.store.files) == 100
+        assert set(answers(dialogue).values()) == {"ok"}
+        assert dialogue.server._weight == 0
+
+    def test_large_file_before_the_disk(self) -> None:
+        """Of a large file no more than its window waits for the disk."""
+        # covers: J16, R06
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", 100 * limits.MIB)))
+        dialogue.pair.disk.held = True
+        part = b"x" * limits.MIB
+        for count in range(9):
+            dialogue.say(say(Part(2, count * limits.MIB, len(part)), part))
+        assert dialogue.server._weight == limits.WINDOW
+        while dialogue.pair.disk.work():
+            dialogue.pump()
+        assert answers(dialogue) == {2: "overloaded"}
+        assert dialogue.server._weight == 0
+
+    def test_answers_nobody_reads(self) -> None:
+        """Who asks and does not read is not listened to any more, and cut off after 30 s."""
+        # covers: B06
+        dialogue = hello()
+        dialogue.wire.a.reading = False
+        for id in range(2, 10_000):
+            if dialogue.wire.b.reading:
+                dialogue.say(say(Do(id, "ping", {"x": "y" * 1000}), Do(id + 20_000, "nothing")))
+            else:
+                break
+            dialogue = dialogue if id < 2 else dialogue
+        dialogue.pair.clock.advance(0)
+
+    def test_slow_reader(self) -> None:
+        """A client that never reads is cut off; what waits for it stays bounded."""
+        # covers: B06
+        dialogue = hello()
+        dialogue.wire.a.reading = False
+        id = 2
+        while dialogue.wire.b.reading and id < 20_000:
+            dialogue.say(say(Do(id, "nothing")))
+            id += 1
+        waiting = len(dialogue.wire.b.unread)
+        assert limits.REPLIES_MAX < waiting < 4 * limits.REPLIES_MAX
+        dialogue.say(*(say(Do(id + n, "nothing")) for n in range(1000)))
+        assert len(dialogue.wire.b.unread) == waiting
+        dialogue.pass_time(limits.REPLIES_TIMEOUT - 1)
+        assert not closed(dialogue)
+        dialogue.pass_time(2)
+        assert closed(dialogue)
+        assert isinstance(dialogue.server.lost_because, TimedOut)
+
+    def test_reader_that_comes_back(self) -> None:
+        """Who reads again in time is listened to again, and nothing is lost."""
+        # covers: B06
+        dialogue = hello()
+        dialogue.wire.a.reading = False
+        id = 2
+        while dialogue.wire.b.reading:
+            dialogue.say(say(Do(id, "nothing")))
+            id += 1
+        dialogue.pass_time(limits.REPLIES_TIMEOUT - 1)
+        dialogue.wire.a.reading = True
+        dialogue.pump()
+        dialogue.say(say(Do(id, "ping")))
+        dialogue.pass_time(limits.REPLIES_TIMEOUT)
+        assert not closed(dialogue)
+        assert len(answers(dialogue)) == id - 1
+        assert answers(dialogue)[id] == "ok"
+
+    @pytest.mark.parametrize(
+        ("name", "size", "code"),
+        [
+            ("recv_file", limits.INLINE_MAX, "ok"),
+            ("recv_file", limits.INLINE_MAX + 1, "too-large"),
+            ("recv_message", limits.MESSAGE_MAX, "ok"),
+            ("recv_message", limits.MESSAGE_MAX + 1, "too-large"),
+        ],
+    )
+    def test_bodies(self, name: str, size: int, code: str) -> None:
+        """What travels with a request has its limit, and what is beyond is read and dropped."""
+        # covers: S09
+        dialogue = hello()
+        data = b"\n" * size
+        args = {"path": "a", "size": size, "blake3": digest(data)} if name == "recv_file" else {}
+        dialogue.say(say(Do(2, name, args, size), data, Do(3, "ping")))
+        assert answers(dialogue) == {2: code, 3: "ok"}
+
+    @pytest.mark.parametrize("size", [2**62, limits.NUMBER_MAX])
+    def test_huge_file(self, size: int) -> None:
+        """A size that cannot be is refused before a byte, and nothing is set aside for it."""
+        # covers: S01
+        dialogue = hello(Pair(capacity=1000))
+        dialogue.say(say(large(2, "film", size), Do(3, "ping")))
+        assert answers(dialogue) == {2: "disk-full", 3: "ok"}
+        assert dialogue.pair.there.store._parts == {}
+
+    def test_disk_full_in_the_middle(self) -> None:
+        """A disk that fills up ends that file; its late parts are dropped, the rest goes on."""
+        # covers: R01, J09
+        dialogue = hello(Pair(capacity=1000))
+        dialogue.say(say(large(2, "film", 900), Part(2, 0, 100), b"x" * 100))
+        dialogue.say(file(3, "small", b"y" * 500))
+        late = say(Part(2, 500, 400), b"z" * 400, end(2, b"x" * 900))
+        dialogue.say(
+            say(Part(2, 100, 400), say(Do(9, "ping")).ljust(400)), late, say(Do(4, "ping"))
+        )
+        found = answers(dialogue)
+        assert (found[2], found[3], found[4]) == ("disk-full", "ok", "ok")
+        assert 9 not in found
+
+    def test_running_total(self) -> None:
+        """Files that fit each by itself stop where the space does; what was stored stays."""
+        # covers: S08
+        dialogue = hello(Pair(capacity=1000))
+        for id in range(2, 22):
+            dialogue.say(file(id, str(id), bytes([id]) * 100))
+        found = list(answers(dialogue).values())
+        assert found == ["ok"] * 10 + ["disk-full"] * 10
+        assert len(dialogue.pair.there.store.files) == 10
+
+    @pytest.mark.parametrize("device", ["x" * 65_000, "peer:there", "\x1b[31m", ""])
+    def test_device_name_proves_nothing(self, device: str) -> None:
+        """What a device calls itself changes nothing of who it is."""
+        # covers: J18, A13
+        dialogue = Dialogue()
+        dialogue.say(say(Do(1, "hello", {"speaks": ["lanxfer/1"], "device": device})))
+        dialogue.say(file(2, "a", b"x"))
+        if len(device) < 256:
+            assert answers(dialogue) == {1: "ok", 2: "ok"}
+            assert {each.peer for each in dialogue.pair.there.told} == {"peer:here"}
+        else:
+            assert answers(dialogue) == {1: "bad-header"}
+            assert closed(dialogue)
+
+
+IDLE: dict[str, bytes] = {
+    "go without a part": say(large(2, "film", 9)),
+    "part": say(large(2, "film", 9), Part(2, 0, 9), b"x"),
+    "between parts": say(large(2, "film", 9), Part(2, 0, 1), b"x"),
+    "small file": say(Do(2, "recv_file", {"path": "a", "size": 9, "blake3": "af" * 32}, 9), b"x"),
+    "message": say(Do(2, "recv_message", {}, 9)),
+    "body of what is refused": say(Do(2, "nothing", {}, 9), b"x"),
+    "late part": say(large(2, "film", 9), Part(2, 3, 6), b"x"),
+}
+
+
+class SilenceTests:
+    @pytest.mark.parametrize("name", IDLE)
+    def test_within_a_body(self, name: str) -> None:
+        """Whoever falls silent within a body is cut off after a minute, and not before."""
+        # covers: B01
+        dialogue = hello()
+        dialogue.say(IDLE[name])
+        dialogue.pass_time(limits.BODY_IDLE_TIMEOUT - 1)
+        assert not closed(dialogue)
+        dialogue.pass_time(2)
+        assert closed(dialogue)
+        assert answers(dialogue)[0] == "timeout"
+        assert len(dialogue.pair.there.registry) == 0
+        assert dialogue.pair.clock.getDelayedCalls() == []
+
+    def test_a_byte_now_and_then(self) -> None:
+        """A slow body is none that fell silent."""
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", 9), Part(2, 0, 9)))
+        for _ in range(9):
+            dialogue.pass_time(limits.BODY_IDLE_TIMEOUT - 1)
+            dialogue.say(b"x")
+        dialogue.say(say(end(2, b"x" * 9)))
+        assert answers(dialogue) == {2: "ok"}
+
+    def test_after_the_bodies(self) -> None:
+        """A connection on which nothing is due may be silent as long as it likes."""
+        # covers: C05
+        dialogue = hello()
+        for said, _, _ in CONVERSATIONS.values():
+            if b"hello" in said[:40]:
+                break
+        dialogue.say(file(2, "a", b"x"), say(Do(3, "watch")))
+        dialogue.pass_time(10 * limits.BODY_IDLE_TIMEOUT)
+        assert not closed(dialogue)
+        assert dialogue.pair.clock.getDelayedCalls() == []
+
+    def test_paused(self) -> None:
+        """A transfer that is held back here may be silent; once it goes on it must speak."""
+        # covers: B01
+        dialogue = hello()
+        dialogue.say(
+            say(large(2, "film", 9), Part(2, 0, 1), b"x", Do(3, "pause", {"id": "00000001"}))
+        )
+        dialogue.pass_time(5 * limits.BODY_IDLE_TIMEOUT)
+        assert not closed(dialogue)
+        dialogue.say(say(Do(4, "resume", {"id": "00000001"})))
+        dialogue.pass_time(limits.BODY_IDLE_TIMEOUT - 1)
+        assert not closed(dialogue)
+        dialogue.pass_time(2)
+        assert closed(dialogue)
+
+    def test_nobody_answers_the_offer(self) -> None:
+        """An offer that nobody answers expires, and the connection goes on."""
+        # covers: L07
+        asked: list[Deferred[bool]] = []
+
+        def ask(offer: object) -> Deferred[bool]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        dialogue = hello(Pair(on_offer=ask))
+        dialogue.say(say(large(2, "film", 9)))
+        assert len(asked) == 1
+        dialogue.pass_time(limits.OFFER_LIFETIME - 1)
+        assert heard(dialogue) == []
+        dialogue.pass_time(2)
+        assert answers(dialogue) == {2: "expired"}
+        dialogue.say(say(Do(3, "ping")))
+        assert answers(dialogue)[3] == "ok"
+
+
+class CancelTests:
+    @pytest.mark.parametrize("steps", range(12))
+    @pytest.mark.parametrize("side", ["sender", "receiver"])
+    def test_anywhere(self, steps: int, side: str) -> None:
+        """Cancelled after any step there is one verdict, the same on both sides and on disk."""
+        # covers: C06, C07
+        pair = Pair(held=True)
+        pair.pump()
+        source = MemorySource(FILM)
+        transfer = pair.here.registry.open(  # what a client keeps of it
+            direction=pair.there.told[0].direction if pair.there.told else _out(),
+            kind=Kind.FILE,
+            peer="peer:there",
+            path="film",
+            size=len(FILM),
+        )
+        exchange = pair.client.ask(
+            "recv_file", {"path": "film", "size": len(FILM), "mtime_ns": MTIME}
+        )
+        transfer.on_cancel = exchange.cancel
+
+        async def send() -> Answer:
+            go = await exchange.going()
+            offset = source.prove(go.have)
+            try:
+                await exchange.send_body(pair.disk, source, offset, lambda done: None)
+            except LanxferError:
+                pass
+            return await exchange.answered()
+
+        outcome: list[Any] = []
+        Deferred.fromCoroutine(send()).addBoth(outcome.append)
+        for _ in range(steps):
+            pair.pump()
+            pair.disk.work(1)
+        pair.pump()
+        if side == "sender":
+            transfer.cancel(Cancelled("enough"))
+            transfer.cancel(Cancelled("enough"))
+        else:
+            for each in pair.there.registry.pending():
+                pair.there.registry.cancel(each.id)
+                pair.there.registry.cancel(each.id)
+        pair.pump()
+        while pair.disk.work():
+            pair.pump()
+        [found] = outcome
+        [told] = pair.there.registry.finished()
+        if isinstance(found, Answer):
+            assert told.state is State.DONE
+            assert pair.there.store.files == {"film": FILM}
+        else:
+            assert found.check(Cancelled)
+            assert told.state is State.CANCELLED
+            assert pair.there.store.files == {}
+        assert pair.there.store._parts == {}
+        assert pair.there.store._open == set()
+        assert not pair.client.gone
+
+    def test_deferred(self) -> None:
+        """Cancelling the Deferred of a send gives it up on both sides."""
+        # covers: C06
+        pair = Pair(held=True)
+        sent = pair.send("film", FILM)
+        for _ in range(3):
+            pair.pump()
+            pair.disk.work(1)
+        sent.addErrback(lambda why: why.trap(Cancelled, _CancelledError))
+        sent.cancel()
+        pair.pump()
+        while pair.disk.work():
+            pair.pump()
+        [told] = pair.there.registry.finished()
+        assert told.state is State.CANCELLED
+        assert pair.there.store._parts == {}
+
+    def test_source_changed(self) -> None:
+        """A file that changes while it is sent is not stored, and both sides know why."""
+        # covers: S10
+        pair = Pair(held=True)
+        source = MemorySource(FILM)
+        sent = pair.send("film", source)
+        outcome: list[Any] = []
+        sent.addBoth(outcome.append)
+        pair.pump()
+        pair.disk.work(2)
+        source.data = FILM[::-1]
+        pair.pump()
+        while pair.disk.work():
+            pair.pump()
+        assert outcome[0].check(SourceChanged)
+        [told] = pair.there.registry.finished()
+        assert told.code == "source-changed"
+        assert (pair.there.store.files, pair.there.store._parts) == ({}, {})
+
+    def test_by_command(self) -> None:
+        """A peer may cancel its own transfer by id, twice, and after it is done."""
+        # covers: C07, L01
+        dialogue = hello()
+        ask = {"id": "00000001"}
+        dialogue.say(say(large(2, "film", 9)))
+        dialogue.say(*(say(Do(id, "cancel_request", ask)) for id in (3, 4)))
+        assert answers(dialogue) == {2: "cancelled", 3: "ok", 4: "ok"}
+        last = heard(dialogue)[-1]
+        assert last == Ok(4, {"state": "cancelled"})
+
+    def test_long_reason(self) -> None:
+        """A reason that quotes whatever was asked for is short enough to be read."""
+        # covers: H12, L01
+        pair = Pair()
+        asked = pair.client.ask("cancel_request", {"rt_id": "x" * 60_000})
+        with pytest.raises(NotFound):
+            pair.result(asked.answered())
+        assert pair.result(pair.client.ask("ping", {}).answered())
+
+
+def _out() -> Any:
+    from lanxfer.transfers import Direction
+
+    return Direction.OUT
+
+
+from twisted.internet.defer import CancelledError as _CancelledError  # noqa: E402
+
+
+class EndTests:
+    def test_bye(self) -> None:
+        """Who says bye to requests is still answered; bye to all is followed by the end."""
+        # covers: J17
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", 9), Bye(all=False)))
+        dialogue.say(say(Part(2, 0, 9), b"x" * 9, end(2, b"x" * 9)))
+        assert answers(dialogue) == {2: "ok"}
+        assert not closed(dialogue)
+        dialogue.say(say(Bye(all=True)))
+        assert closed(dialogue)
+        assert answers(dialogue) == {2: "ok"}
+
+    @pytest.mark.parametrize("bye", [Bye(all=False), Bye(all=True)])
+    def test_request_after_bye(self, bye: Bye) -> None:
+        """A request after bye is not begun."""
+        # covers: J17
+        dialogue = hello()
+        dialogue.say(say(Do(2, "watch"), bye), file(3, "a", b"x"))
+        assert 3 not in answers(dialogue)
+        assert dialogue.pair.there.store.files == {}
+        assert closed(dialogue)
+
+    @pytest.mark.parametrize("held", [False, True])
+    def test_bye_with_a_body_under_way(self, held: bool) -> None:
+        """What is not complete at the bye never will be: it is kept, and answered as short."""
+        # covers: J17, S03
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", 9), Part(2, 0, 5), b"x" * 5))
+        dialogue.pair.disk.held = held
+        dialogue.say(say(Bye(all=True)))
+        while dialogue.pair.disk.work():
+            dialogue.pump()
+        assert answers(dialogue) == {2: "short-body"}
+        assert closed(dialogue)
+        assert [bytes(part.data) for part in dialogue.pair.there.store._parts.values()] == [
+            b"xxxxx"
+        ]
+
+    @pytest.mark.parametrize(
+        ("said", "expected"),
+        [
+            (b"", {}),
+            (say(Do(2, "ping")), {2: "ok"}),
+            (say(Do(2, "ping"))[:9], {}),
+            (file(2, "a", b"x"), {2: "ok"}),
+            (file(2, "a", b"hello")[:-1], {2: "short-body"}),
+            (file(2, "a", b"x") + file(3, "b", b"hello")[:-1], {2: "ok", 3: "short-body"}),
+            (say(large(2, "film", 9)), {2: "short-body"}),
+            (say(large(2, "film", 9), Part(2, 0, 9), b"x"), {2: "short-body"}),
+            (say(large(2, "film", 9), Part(2, 0, 9), b"x" * 9), {2: "short-body"}),
+            (say(large(2, "film", 9), Part(2, 0, 9), b"x" * 9, end(2, b"x" * 9)), {2: "ok"}),
+            (
+                say(large(2, "film", 9), Part(2, 0, 1), b"x", Do(3, "pause", {"id": "00000001"})),
+                {2: "short-body", 3: "ok"},
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("held", [False, True])
+    def test_half_closed(self, said: bytes, expected: dict[int, str], held: bool) -> None:
+        """Who closes its half hears what became of everything, and then the end."""
+        # covers: B05, S03
+        dialogue = hello()
+        dialogue.pair.disk.held = held
+        dialogue.wire.a.write(said)
+        dialogue.wire.a.loseWriteConnection()
+        dialogue.raw.writeConnectionLost = lambda: None  # type: ignore[attr-defined]
+        dialogue.pump()
+        while dialogue.pair.disk.work():
+            dialogue.pump()
+        assert answers(dialogue) == expected
+        assert closed(dialogue)
+        assert len(dialogue.pair.there.registry) == 0
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_reset_anywhere(self, name: str) -> None:
+        """A connection that breaks after any byte leaves nothing half-done and no timer."""
+        # covers: B04
+        said, files, _ = CONVERSATIONS[name]
+        for after in range(1, len(said), max(1, len(said) // 20)):
+            dialogue = Dialogue(Pair(taking=Taking(links=True)))
+            dialogue.wire.cut_off(from_a=after)
+            dialogue.say(said)
+            assert closed(dialogue)
+            there = dialogue.pair.there
+            assert len(there.registry) == 0
+            assert set(there.store.files.items()) <= set(files.items())
+            assert there.store._open == set()
+            dialogue.pass_time(1)
+            assert dialogue.pair.clock.getDelayedCalls() == []
+
+    def test_both_leave(self) -> None:
+        """When both have said bye and all is answered the connection closes by itself."""
+        # covers: J17
+        pair = Pair()
+        pair.pump()
+        for end_ in (pair.client, pair.server):
+            outbox = end_._outbox
+            assert outbox is not None
+            outbox.say(Bye(all=False))
+        pair.pump()
+        pair.client.maybe_leave()
+        pair.pump()
+        assert pair.client.gone
+        assert pair.server.gone
+
+    @pytest.mark.parametrize("who", ["client", "server"])
+    def test_leave(self, who: str) -> None:
+        """Leaving waits for what is under way, takes nothing new, and closes."""
+        # covers: C09
+        pair = Pair()
+        pair.pump()
+        pair.disk.held = True
+        sent = pair.send("film", FILM)
+        outcome: list[Any] = []
+        sent.addBoth(outcome.append)
+        pair.pump()
+        left = getattr(pair, who).leave(10)
+        gone: list[Any] = []
+        left.addCallback(gone.append)
+        if who == "server":
+            refused = pair.client.ask("ping", {}).answered()
+            with pytest.raises(Stopping):
+                pair.result(refused)
+        pair.pump()
+        assert gone == []
+        while pair.disk.work():
+            pair.pump()
+        assert outcome[0].stored == "film"
+        assert gone == [None]
+        assert pair.client.gone and pair.server.gone
+        assert pair.clock.getDelayedCalls() == []
+
+    def test_leave_in_vain(self) -> None:
+        """What does not finish in time is cut off."""
+        # covers: C09
+        pair = Pair()
+        pair.pump()
+        pair.disk.held = True
+        sent = pair.send("film", FILM)
+        sent.addErrback(lambda why: why.trap(Lost))
+        pair.pump()
+        pair.server.leave(5)
+        pair.clock.advance(5)
+        pair.pump()
+        assert pair.client.gone and pair.server.gone
+
+    def test_when_gone(self) -> None:
+        """Everybody who waits for the end hears of it, also afterwards."""
+        pair = Pair()
+        pair.pump()
+        told: list[str] = []
+        for name in "ab":
+            pair.client.when_gone().addCallback(lambda _, name=name: told.append(name))
+        pair.wire.cut_off()
+        pair.pump()
+        pair.client.when_gone().addCallback(lambda _: told.append("c"))
+        assert told == ["a", "b", "c"]
+
+    def test_asked_afterwards(self) -> None:
+        """A request on a connection that is over fails at once, with the reason."""
+        pair = Pair()
+        pair.pump()
+        pair.client.abort(TimedOut("mine"))
+        with pytest.raises(TimedOut, match="mine"):
+            pair.result(pair.client.ask("ping", {}).answered())
+
+    def test_all_that_wait_hear(self) -> None:
+        """A broken connection fails everybody who waits on it, on both sides."""
+        # covers: B04
+        pair = Pair()
+        pair.pump()
+        waiting = [pair.client.ask("watch", {}).answered() for _ in range(3)]
+        outcome: list[Any] = []
+        for each in waiting:
+            each.addBoth(outcome.append)
+        pair.pump()
+        pair.wire.cut_off()
+        pair.pump()
+        assert [why.type for why in outcome] == [Lost] * 3
+        assert pair.server._calls == {}
+
+    def test_one_reason(self) -> None:
+        """An error that ends the connection is said once, with the number 0, before all else."""
+        # covers: H10, T06
+        dialogue = hello()
+        dialogue.say(say(Do(2, "watch"), large(3, "film", 9)))
+        dialogue.raw.received = b""
+        dialogue.say(b"nonsense\n")
+        assert answers(dialogue) == {0: "bad-header"}
+        assert len(dialogue.pair.there.registry) == 0
+        assert closed(dialogue)
+
+    def test_told_that_it_is_over(self) -> None:
+        """Who hears an error with the number 0 fails all its requests with it."""
+        pair = Pair()
+        pair.pump()
+        asked = pair.client.ask("watch", {}).answered()
+        pair.pump()
+        pair.server.fail(Stopping("going down"))
+        with pytest.raises(Stopping, match="going down"):
+            pair.result(asked)
+        assert pair.client.gone
+
+
+class AnswererTests:
+    """What the asking side makes of an answerer that does not keep to the protocol."""
+
+    def asking(self, *said: Packet | bytes) -> tuple[Pair, Deferred[Any], list[Any]]:
+        pair = Pair()
+        pair.pump()
+        sent = pair.send("film", FILM)
+        outcome: list[Any] = []
+        sent.addBoth(outcome.append)
+        pair.server.dataReceived = lambda data: None  # type: ignore[method-assign]
+        pair.wire.b.write(say(*said))
+        pair.pump()
+        return pair, sent, outcome
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            [Ok(2, {"stored": "film"})],
+            [Go(2, 5), Ok(2, {"stored": "film"})],
+            [Go(2, 5, ((len(FILM) + 1, "af" * 32),))],
+            [Go(2, 5, ((3, "af" * 32), (5, "af" * 32)))],
+            [b"nonsense\n"],
+            [b'{"go": 2, "window": 1e3}\n'],
+            [b"\n"],
+            *[[Ok(7)] * (limits.STRAY_PACKETS + 1)],
+            *[[Event(9)] * (limits.STRAY_PACKETS + 1)],
+        ],
+    )
+    def test_not_believed(self, said: list[Packet | bytes]) -> None:
+        """Answers too early, unordered or malformed end the connection; nothing counts as sent."""
+        # covers: J12, J13
+        pair, _, outcome = self.asking(*said)
+        assert outcome[0].check(BadHeader)
+        assert pair.client.gone or pair.client.deaf
+
+    def test_wrong_digests(self) -> None:
+        """A have that nothing agrees with is answered from the beginning."""
+        # covers: J12
+        have = tuple((at, "af" * 32) for at in (5000, 400, 3))
+        pair, _, outcome = self.asking(Go(2, 10**9, have))
+        assert outcome == []
+        said = split_packets(bytes(pair.wire.a.unread) or b"")
+        assert said == []
+
+    def test_resumes_where_it_agrees(self) -> None:
+        """The largest offset at which both agree is taken, not the largest that was named."""
+        # covers: J12
+        pair = Pair()
+        pair.pump()
+        heard_: list[bytes] = []
+        pair.server.dataReceived = heard_.append  # type: ignore[method-assign]
+        pair.send("film", FILM).addErrback(lambda why: None)
+        have = ((9000, "af" * 32), (5000, digest(FILM[:5000])), (3, digest(FILM[:3])))
+        pair.wire.b.write(say(Go(2, 10**9, have)))
+        pair.pump()
+        packets = [packet for packet, _ in split_packets(b"".join(heard_))]
+        assert packets[1] == Part(2, 5000, len(FILM) - 5000)
+
+    def test_no_window(self) -> None:
+        """Without credit nothing is sent; with a byte of it, a byte."""
+        # covers: J18
+        pair = Pair()
+        pair.pump()
+        heard_: list[bytes] = []
+        pair.server.dataReceived = heard_.append  # type: ignore[method-assign]
+        pair.send("film", FILM).addErrback(lambda why: None)
+        pair.wire.b.write(say(Go(2, 0)))
+        pair.pump()
+        assert len(split_packets(b"".join(heard_))) == 1
+        pair.wire.b.write(say(Window(2, 1)))
+        pair.pump()
+        assert split_packets(b"".join(heard_))[1:] == [(Part(2, 0, 1), FILM[:1])]
+
+    def test_many_grants_after_the_end(self) -> None:
+        """A receiver whose grants cross the end of many files does nothing wrong."""
+        pair = Pair()
+        for count in range(40):
+            data = bytes([count]) * 100
+            pair.disk.held = True
+            sent = pair.send(str(count), data)
+            outcome: list[Any] = []
+            sent.addBoth(outcome.append)
+            pair.pump()
+            while not pair.there.store._parts and pair.disk.work(1):
+                pair.pump()
+            while pair.disk.work():
+                pair.wire.b.write(say(Window(count + 2, 5)) * 3)
+                pair.pump()
+            assert outcome[0].stored == str(count)
+
+    def test_answer_with_a_body_nobody_waits_for(self) -> None:
+        """The body of an answer to nothing is dropped to the byte."""
+        # covers: J13, H10
+        pair = Pair()
+        pair.pump()
+        body = say(Failed(0, "internal"))
+        pair.wire.b.write(say(Ok(99, {}, len(body)), body))
+        pair.pump()
+        assert pair.result(pair.client.ask("ping", {}).answered()) == Answer({})
+
+    @pytest.mark.parametrize(
+        "said", [say(Do(1, "hello", {"speaks": ["lanxfer/1"]}), Do(2, "ping"))]
+    )
+    def test_may_ask_as_well(self, said: bytes) -> None:
+        """The side that was called may ask, too; the two directions count apart."""
+        pair = Pair()
+        pair.pump()
+        pair.result(pair.server.ask("hello", {"speaks": ["lanxfer/1"]}).answered())
+        asked = pair.server.ask("ping", {}).answered()
+        other = pair.client.ask("ping", {}).answered()
+        assert pair.result(asked) == pair.result(other) == Answer({})
+
+
+class ApplicationTests:
+    def pair(self, **more: Any) -> Pair:
+        async def echo(call: Call, node: Node) -> Reply:
+            call.tell({"n": 1})
+            return Reply({"data": (call.data or b"").decode(), **call.args})
+
+        async def broken(call: Call, node: Node) -> Reply:
+            raise ValueError("/a/secret/path")
+
+        async def unsayable(call: Call, node: Node) -> Reply:
+            return Reply({"x": 1.5})
+
+        async def rows(call: Call, node: Node) -> Reply:
+            return Reply({}, rows=[{"x": object()}])
+
+        async def refused(call: Call, node: Node) -> Reply:
+            raise TooLarge("caf\udce9 " + "x" * 5000)
+
+        commands: dict[str, Command] = {
+            "app.echo": echo,
+            "app.broken": broken,
+            "app.unsayable": unsayable,
+            "app.rows": rows,
+            "app.refused": refused,
+        }
+        return Pair(commands=commands, **more)
+
+    def ask(self, pair: Pair, name: str, *args: Any, **more: Any) -> Any:
+        return pair.result(pair.client.ask(name, *args, **more).answered())
+
+    def test_own_commands(self) -> None:
+        """An application's command gets fields and body, tells, and answers."""
+        pair, events = self.pair(), []
+        answer = self.ask(pair, "app.echo", {"x": [1, "☃"]}, b"hello", on_event=events.append)
+        assert answer.args == {"data": "hello", "x": [1, "☃"]}
+        assert events == [{"n": 1}]
+
+    @pytest.mark.parametrize("name", ["app.broken", "app.unsayable", "app.rows"])
+    def test_bugs(self, name: str, logged: list[str]) -> None:
+        """A bug in a command is an internal error without its text, logged in full."""
+        pair = self.pair()
+        with pytest.raises(LanxferError) as caught:
+            self.ask(pair, name, {})
+        assert caught.value.code == "internal"
+        assert "secret" not in caught.value.reason
+        assert len(logged) == 1
+        assert "Traceback" in logged.pop()
+        assert self.ask(pair, "app.echo", {}).args == {"data": ""}
+
+    def test_reason_of_any_length(self) -> None:
+        """A refusal arrives whatever its reason quotes."""
+        pair = self.pair()
+        with pytest.raises(TooLarge, match="caf"):
+            self.ask(pair, "app.refused", {})
+        assert self.ask(pair, "app.echo", {}).args == {"data": ""}
+
+    def test_unsayable_request(self) -> None:
+        """A request that cannot be said is refused here, and the next one is as good as any."""
+        pair = self.pair()
+        with pytest.raises(ValueError):
+            pair.client.ask("app.echo", {"x": 1.5})
+        with pytest.raises(TooLarge):
+            self.ask(pair, "app.echo", {}, b"x" * (limits.ANSWER_BODY_MAX + 1))
+        assert self.ask(pair, "app.echo", {}, b"x" * limits.ANSWER_BODY_MAX)
+
+    def test_many_at_once(self) -> None:
+        """More than 256 requests at once are refused on this side, and the connection lives."""
+        # covers: J08
+        pair = self.pair()
+        waiting = [pair.client.ask("watch", {}) for _ in range(300)]
+        outcome: list[Any] = []
+        for each in waiting:
+            each.answered().addErrback(outcome.append)
+        pair.pump()
+        assert len(outcome) == 300 - (limits.OPEN_EXCHANGES - 1)
+        assert {why.value.code for why in outcome} == {"overloaded"}
+        assert not pair.client.gone
+
+
+class SendingTests:
+    """The sending side as clients use it."""
+
+    def send(self, pair: Pair, path: Any, **more: Any) -> Any:
+        entry = sending.single(str(path))
+        loaded = sending.load(entry)
+        from lanxfer.transfers import Direction
+
+        transfer = pair.here.registry.open(
+            Direction.OUT, Kind.FILE, "peer:there", entry.path, entry.size
+        )
+        return transfer, Deferred.fromCoroutine(
+            sending.send(pair.client, pair.disk, loaded, transfer, **more)
+        )
+
+    @pytest.mark.parametrize(
+        "size", [0, 1, limits.INLINE_MAX, limits.INLINE_MAX + 1, 3 * limits.MIB]
+    )
+    def test_any_size(self, tmp_path: Any, size: int) -> None:
+        """Files of every size arrive, with or without their request."""
+        # covers: S02
+        path = tmp_path / "a.bin"
+        path.write_bytes(b"x" * size)
+        pair = Pair()
+        _, sent = self.send(pair, path)
+        receipt = pair.result(sent)
+        assert (receipt.stored, receipt.size) == ("a.bin", size)
+        assert pair.there.store.files == {"a.bin": b"x" * size}
+
+    @pytest.mark.parametrize("side", ["sender", "receiver"])
+    @pytest.mark.parametrize("early", [True, False])
+    def test_pause(self, tmp_path: Any, side: str, early: bool) -> None:
+        """Held back on either side, before or after it began, a file waits and then arrives."""
+        path = tmp_path / "a.bin"
+        path.write_bytes(b"x" * (20 * limits.MIB))
+        pair = Pair(held=True)
+        transfer, sent = self.send(pair, path)
+        outcome: list[Any] = []
+        sent.addBoth(outcome.append)
+        for _ in range(200):
+            pair.wire.step()
+            pair.clock.advance(0)
+            there = pair.there.registry.pending()
+            chosen = (
+                transfer if side == "sender" else there and pair.there.registry.find(there[0].id)
+            )
+            ready = (State.ACCEPTED,) if early else (State.MOVING,)
+            if chosen and chosen.state in ready:
+                break
+            pair.disk.work(1)
+        assert chosen
+        chosen.pause(True)
+        for _ in range(50):
+            pair.pump()
+            pair.disk.work()
+        assert chosen.state is State.PAUSED
+        assert outcome == []
+        chosen.pause(False)
+        for _ in range(200):
+            pair.pump()
+            pair.disk.work()
+        assert outcome and outcome[0].size == 20 * limits.MIB
+
+    def test_digest_disagrees(self, tmp_path: Any) -> None:
+        """A receiver that says it stored other bytes is not believed."""
+        # covers: J13
+        path = tmp_path / "a.bin"
+        path.write_bytes(b"x")
+        pair = Pair()
+        pair.pump()
+        _, sent = self.send(pair, path)
+        pair.server.dataReceived = lambda data: None  # type: ignore[method-assign]
+        pair.wire.b.write(say(Ok(2, {"stored": "a.bin", "size": 1, "blake3": "af" * 32})))
+        with pytest.raises(DigestMismatch):
+            pair.result(sent)
+
+
+class SilentErrorsTests:
+    def test_connection_errors_are_lost(self) -> None:
+        """A connection that breaks for whatever reason is lost, nothing more."""
+        pair = Pair()
+        pair.pump()
+        asked = pair.client.ask("watch", {}).answered()
+        pair.pump()
+        pair.wire.a.break_off(ConnectionLost())
+        with pytest.raises(Lost):
+            pair.result(asked)
+
+    def test_declined(self) -> None:
+        """An owner who declines is answered for with forbidden, and no byte is taken."""
+        # covers: A01
+        pair = Pair(on_offer=lambda offer: False)
+        with pytest.raises(Forbidden):
+            pair.result(pair.send("film", FILM))
+        assert pair.there.store.files == {}
+
+    @pytest.mark.parametrize("error", [DiskFull(), ShortBody(), UnknownCommand()])
+    def test_owner_may_say_why(self, error: LanxferError) -> None:
+        """A reason that the owner's own code gives is the reason."""
+
+        def refuse(offer: object) -> None:
+            raise error
+
+        pair = Pair(on_offer=refuse)
+        with pytest.raises(type(error)):
+            pair.result(pair.send("film", FILM))
+
+
+def _used(*things: Iterable[object] | Callable[..., object] | object) -> None:
+    """Names that only annotations use."""
+
+
+_used(parse_packet, Iterable)
