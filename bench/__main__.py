@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
     """Do what the arguments say; 0, or MISSED, or 1 where there is nothing to show."""
     options = parse(argv)
     reports: dict[str, Report] = {}
+    before = os.getloadavg()[0]
     try:
         with place(options.directory) as there:
             if options.profile:
@@ -37,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     except (BenchFailed, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    # Of all that spoils figures, the one thing a reader cannot see in them.
+    print(f"load {before:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} processors")
     if options.json:
         print(json.dumps({name: each.plain() for name, each in reports.items()}))
     goals = [goal for each in reports.values() for goal in each.goals]

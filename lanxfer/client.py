@@ -122,6 +122,7 @@ class Client:
         self._connection: LanxferProtocol | None = None
         self._dialing: list[Deferred[LanxferProtocol]] | None = None
         self._closed = False
+        self._hopeless = False
 
     @property
     def peer(self) -> str:
@@ -200,10 +201,12 @@ class Client:
         async def run() -> None:
             closed, self._closed = self._closed, True
             connection = self._connection
-            if connection is not None:
-                await connection.leave(timeout)
-            if not closed:
-                self._on_close()
+            try:
+                if connection is not None:
+                    await connection.leave(timeout)
+            finally:
+                if not closed:
+                    self._on_close()
 
         return public(run())
 
@@ -233,6 +236,7 @@ class Client:
                 if not each.called:
                     each.errback(cause)
             raise
+        self._hopeless = False
         waiters, self._dialing = self._dialing, None
         for each in waiters:
             if not each.called:
@@ -318,6 +322,10 @@ class Client:
                     done, delay, since = transfer.snapshot.done, 0.25, self._reactor.seconds()
                 waited = self._reactor.seconds() - since
                 patient = isinstance(error, _AGAIN) and waited + delay < self._patience
+                if isinstance(error, (Lost, Unreachable)):
+                    # What one file of many has waited for in vain, the others need not.
+                    self._hopeless = self._hopeless or not patient
+                    patient = patient and not self._hopeless
                 patient = patient or (isinstance(error, _AGAIN_ONCE) and tries < 3)
                 if once or self._closed or not patient:
                     transfer.retire(_outcome(error), error=error)

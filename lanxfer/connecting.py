@@ -7,6 +7,7 @@ T03).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -33,7 +34,7 @@ from lanxfer.errors import (
     Unreachable,
 )
 from lanxfer.identity import Identity, format_key, short_key
-from lanxfer.peers import Peers, format_address, parse_address
+from lanxfer.peers import Peers, parse_address
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions import Session
@@ -117,7 +118,7 @@ class Dialer:
         if not target.plain:
             options = client_options(self.identity)
             factory = TLSMemoryBIOFactory(options, True, factory, clock=self.reactor)
-        return await _connect(endpoint, factory, f"{target.name} at {format_address(host, port)}")
+        return await _connect(endpoint, factory, _where(target, address))
 
     def _protocol(self, target: Target, address: str) -> LanxferProtocol:
         def identify(transport: Any) -> Principal:
@@ -142,7 +143,7 @@ class Dialer:
                 return self.make(session, lambda wire: _introduce(session, wire, who), False)
 
             try:
-                return await _connect(endpoint, _Once(make), f"{target.name} at {address}")
+                return await _connect(endpoint, _Once(make), _where(target, address))
             except Unreachable as unreachable:
                 error = unreachable
         raise error
@@ -237,7 +238,7 @@ async def _connect(endpoint: IStreamClientEndpoint, factory: Any, where: str) ->
     try:
         made: Any = await own_cancel(endpoint.connect(factory))
     except (ConnectError, DNSLookupError, TimeoutError, UserError, OSError) as error:
-        raise Unreachable(f"{_capital(where)} does not answer ({_cause(error)}).") from None
+        raise Unreachable(f"{where} does not answer ({_cause(error)}).") from None
     connection: LanxferProtocol = getattr(made, "wrappedProtocol", made)
     tune(connection.transport)
     if made is not connection:
@@ -247,8 +248,8 @@ async def _connect(endpoint: IStreamClientEndpoint, factory: Any, where: str) ->
     return connection
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _where(target: Target, address: str) -> str:
+    return address if target.name == address else f"{target.name} at {address}"
 
 
 def _cause(error: Exception) -> str:
@@ -256,7 +257,7 @@ def _cause(error: Exception) -> str:
         return "no such name"
     if isinstance(error, (TimeoutError, UserError)):
         return "no answer in time"
-    text = str(error).partition(":")[2].strip() or str(error)
+    text = re.sub(r"^(?:.*?: )?(?:\d+: )?", "", str(error))
     return text.rstrip(".").lower() or "refused"
 
 

@@ -18,10 +18,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
@@ -39,7 +40,7 @@ from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Command
 from lanxfer.disk import Disk
-from lanxfer.errors import SourceChanged
+from lanxfer.errors import Cancelled, LanxferError, SourceChanged
 from lanxfer.journal import Journal
 from lanxfer.node import Message, OnOffer, ServiceNode, Taking
 from lanxfer.policy import Principal, Standing
@@ -285,7 +286,8 @@ class MemoryTransport:
             return self._end(ConnectionDone())
         if self._shut and not self._told_shut:
             self._told_shut = True
-            self.protocol.writeConnectionLost()
+            if IHalfCloseableProtocol.providedBy(self.protocol):
+                self.protocol.writeConnectionLost()
             self.other.shut()
             return True
         return False
@@ -451,6 +453,7 @@ class Pair:
         self.table = {**builtin(), **(commands or {})}
         self.principal = principal
         self.cut = cut
+        self.wires: list[Wire] = []
         self.connect()
 
     def connect(self) -> None:
@@ -458,8 +461,21 @@ class Pair:
         there = Principal(Standing.PEER, "peer:there", "there")
         self.client = self.end(self.here, there, NativeSession(known=True))
         self.server = self.end(self.there, self.principal, NativeSession())
-        self.wire = Wire(self.client, self.server, self.cut)
+        self.wire = self.wired(self.client, self.server)
         self.client.ask("hello", HELLO)
+
+    def wired(self, a: IProtocol, b: IProtocol) -> Wire:
+        """A connection between two protocols, which ``close`` will end."""
+        self.wires.append(Wire(a, b, self.cut))
+        return self.wires[-1]
+
+    def close(self) -> None:
+        """Break what is connected, and see everything to its end."""
+        for wire in self.wires:
+            wire.cut_off()
+        pump(self.clock, *self.wires)
+        while self.disk.work():
+            pump(self.clock, *self.wires)
 
     def end(self, node: ServiceNode, other: Principal, session: Session) -> LanxferProtocol:
         """One end of a connection, which knows ``other`` on the other."""
@@ -480,7 +496,10 @@ class Pair:
     def send(
         self, path: str, data: bytes | MemorySource, args: Args | None = None
     ) -> Deferred[Receipt]:
-        """Send bytes as a large file, in parts, whatever their size; see ``Client.send_file``."""
+        """Send bytes as a large file, in parts, whatever their size; see ``Client.send_file``.
+
+        Not tried again after a break, and cancelled like that.
+        """
         source = data if isinstance(data, MemorySource) else MemorySource(data)
         return Deferred.fromCoroutine(self._send(path, source, args or {}))
 
@@ -488,11 +507,17 @@ class Pair:
         what = {"path": path, "size": source.size, "mtime_ns": source.mtime_ns, **args}
         exchange = self.client.ask("recv_file", what)
         offset = 0
-        if source.size:
-            go = await exchange.going()
-            offset = source.prove(go.have)
-            await exchange.send_body(self.disk, source, offset, lambda done: None)
-        answer = (await exchange.answered()).args
+        try:
+            if source.size:
+                go = await exchange.going()
+                offset = source.prove(go.have)
+                # Where this fails the answer says why.
+                with suppress(LanxferError):
+                    await exchange.send_body(self.disk, source, offset, lambda done: None)
+            answer = (await exchange.answered()).args
+        except CancelledError:
+            exchange.cancel(Cancelled())
+            raise
         already = answer.get("already") is True
         return Receipt(answer["stored"], answer["size"], answer["blake3"], already, offset)
 
@@ -547,7 +572,7 @@ class Dialogue:
         self.raw = RawEnd()
         session = session or NativeSession()
         self.server = self.pair.end(self.pair.there, self.pair.principal, session)
-        self.wire = Wire(self.raw, self.server, self.pair.cut)
+        self.wire = self.pair.wired(self.raw, self.server)
 
     def say(self, *data: bytes) -> None:
         """Write, and let everything happen that follows."""

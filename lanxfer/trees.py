@@ -117,6 +117,8 @@ async def send_tree(
         entry = loaded.entry
         try:
             receipt = await deliver(loaded, open_transfer(entry, group), conflict)
+        except CancelledError:
+            raise
         except LanxferError as error:
             sent.failed.append((entry.path, error))
             _tell(on_entry, entry, error)

@@ -67,6 +67,12 @@ def what(row: Row) -> str:
     return shown(path) + ("/" if row["kind"] == "folder" else "")
 
 
+def why(row: Row) -> str:
+    """What it failed with, where the state does not say so itself."""
+    told = row["reason"] and row["state"] != "cancelled"
+    return f": {harmless(row['reason'])}" if told else ""
+
+
 async def pending(here: Run) -> int:
     """List what is under way."""
     async with service(here) as client:
@@ -105,7 +111,6 @@ async def history(here: Run, limit: int) -> int:
     lines = [("WHEN", "ID", "", "STATE", "SIZE", "NAME")]
     for row in rows:
         here.out.row(row)
-        why = f": {harmless(row['reason'])}" if row["reason"] else ""
         lines.append(
             (
                 _when(row["changed_ms"]),
@@ -113,7 +118,7 @@ async def history(here: Run, limit: int) -> int:
                 way(row, names),
                 row["state"],
                 "" if row["kind"] == "folder" else human_size(row["size"]),
-                what(row) + why,
+                what(row) + why(row),
             )
         )
     if rows:

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.usage import UsageError
 
-from lanxfer.cli.asking import Names, way, what
+from lanxfer.cli.asking import Names, way, what, why
 from lanxfer.cli.output import human_size
 from lanxfer.cli.running import Run
 from lanxfer.errors import Exit
@@ -48,10 +48,9 @@ class _Printer:
         row = as_row(snapshot)
         word = "received" if snapshot.direction is Direction.IN else "sent"
         self._out.row({word: row})
-        why = f": {shown(snapshot.reason, 500)}" if snapshot.reason else ""
         size = "" if snapshot.kind is Kind.FOLDER else f", {human_size(snapshot.size)}"
         self._out.done(
-            f"{_now()}  {way(row, self._names)}: {what(row)}{size}, {snapshot.state.value}{why}"
+            f"{_now()}  {way(row, self._names)}: {what(row)}{size}, {row['state']}{why(row)}"
         )
 
     def message(self, message: Message) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 
-from lanxfer.cli.asking import Names, Row, service, way, what
-from lanxfer.cli.output import harmless, human_size
+from lanxfer.cli.asking import Names, Row, service, way, what, why
+from lanxfer.cli.output import human_size
 from lanxfer.cli.progress import LINE_EVERY, takes_bars
 from lanxfer.cli.running import Run
 from lanxfer.client import Client
@@ -98,8 +98,7 @@ def line_of(row: Row, names: Names) -> str:
     state, size = row["state"], human_size(row["size"])
     if state in ("moving", "paused") and row["size"]:
         state += f" {100 * row['done'] // row['size']}%"
-    why = f": {harmless(row['reason'])}" if row["reason"] else ""
-    return f"{moment}  {row['id']}  {way(row, names)}  {what(row)}  {size}  {state}{why}"
+    return f"{moment}  {row['id']}  {way(row, names)}  {what(row)}  {size}  {state}{why(row)}"
 
 
 async def watch(here: Run) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import os
+import secrets
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,17 @@ from typing import Any
 PORT = 36969
 """The one port ae servers send to; so every peer of a test needs an address of its own."""
 
-_numbers = itertools.count(1)
+_taken: set[str] = set()
 
 
 def new_address() -> str:
     """A loopback address that nothing else of this run, and hardly any other run, has."""
-    run = os.getpid() % 65_000
-    return f"127.{64 + next(_numbers) % 128}.{1 + run // 256}.{run % 256}"
+    while True:
+        first, second, third = secrets.token_bytes(3)
+        address = f"127.{64 + first % 128}.{second}.{third}"
+        if address not in _taken and 0 < third < 255:
+            _taken.add(address)
+            return address
 
 
 class Child:

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from types import TracebackType
 
 from interop.children import PORT
@@ -15,9 +16,19 @@ TIMEOUT = 6.0
 """Seconds until a test that waits for a byte in vain fails."""
 
 
+_PERIOD = 65_536
+
+
+@cache
+def _ramp7(seed: int) -> bytes:
+    return bytes((7 * at + at // 256 + seed) % 256 for at in range(_PERIOD))
+
+
 def ramp7(offset: int, length: int, seed: int = 0) -> bytes:
     """The content rule of the recordings: bytes that differ from place to place."""
-    return bytes((7 * at + at // 256 + seed) % 256 for at in range(offset, offset + length))
+    start = offset % _PERIOD
+    times = (start + length) // _PERIOD + 1
+    return (_ramp7(seed) * times)[start : start + length]
 
 
 class Wire:
@@ -25,7 +36,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket, timeout: float = TIMEOUT) -> None:
         self._sock = sock
-        self._kept = b""
+        self._kept = bytearray()
         self._timeout = timeout
         self.late = False  # something was waited for in vain
         sock.settimeout(timeout)
@@ -66,21 +77,25 @@ class Wire:
         """The next line with its end; what is left at the end of the stream, without one."""
         while b"\n" not in self._kept and self._more():
             pass
-        line, end, self._kept = self._kept.partition(b"\n")
-        return line + end
+        return self._take(self._kept.find(b"\n") + 1 or len(self._kept))
 
     def read(self, length: int) -> bytes:
         """``length`` bytes, fewer only at the end of the stream."""
         while len(self._kept) < length and self._more():
             pass
-        data, self._kept = self._kept[:length], self._kept[length:]
-        return data
+        return self._take(length)
 
     def rest(self) -> bytes:
         """All that still comes, up to the end of the stream."""
+        if self.late:
+            self._sock.settimeout(TIMEOUT)
         while self._more():
             pass
-        data, self._kept = self._kept, b""
+        return self._take(len(self._kept))
+
+    def _take(self, length: int) -> bytes:
+        data = bytes(self._kept[:length])
+        del self._kept[:length]
         return data
 
     def silent(self, seconds: float) -> bool:
