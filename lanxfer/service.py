@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import Factory, field, frozen
@@ -209,6 +210,9 @@ class TransferService(Service):
         registry = Registry(time.time, lambda: secrets.token_hex(4), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
+        polled = Polled(time.time)
+        if settings.legacy is Legacy.FULL:
+            registry.subscribe(partial(polled.follow, registry))
         outgoing = Outgoing(self.reactor, disk, journal, self._client, self.log)
         node = ServiceNode(
             device=settings.device,
@@ -224,7 +228,7 @@ class TransferService(Service):
                 legacy_folder=settings.legacy_folder,
                 shares=settings.shares,
             ),
-            polled=Polled(time.time),
+            polled=polled,
             sender=outgoing.send,
             about=self.status,
             on_offer=self._on_offer,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import ifaddr
@@ -219,6 +221,29 @@ class RealClientTests:
         assert 30_000 not in served.unfinished()
         again = app.request(served.address, {**cancel, "rt_id": "cancel"})
         assert "not found/cancelled" in again["error"]
+
+    def test_bug_here(self, app: AeApp, served: Served) -> None:
+        """A bug of the application is an error without its words, and listed as one, once."""
+        polled(app, served.address)
+        request = {"method_name": "recv_message", "message": "break", "total_bytes": 5}
+        answer = app.request(served.address, {**request, "rt_id": "b"})
+        assert "internal" in answer["error"]
+        assert "has a bug" not in str(answer)
+        (row,) = polled(app, served.address)
+        assert "error" in row
+        assert polled(app, served.address) == []
+
+    @pytest.mark.parametrize("much", [50, 3_000_000])
+    def test_too_much(self, app: AeApp, served: Served, tmp_path: Path, much: int) -> None:
+        """No byte behind the declared ones is stored, and none of it is taken for a request."""
+        path, data = made(tmp_path, f"much-{much}.bin", much)
+        accept = app.request(served.address, recv_file(path.name, 20), keep="much")
+        assert accept["transferred_bytes"] == 0
+        with suppress(AssertionError):  # it may be cut off in the middle
+            app.send("much", path, 0, much)
+        eventually(lambda: not served.pending())
+        assert served.files().get(path.name, data[:20]) == data[:20]
+        assert max(served.unfinished(), default=0) != much
 
     @pytest.mark.parametrize(
         ("path", "stored"),
@@ -600,6 +625,27 @@ class OurSenderScriptedTests:
         assert caught.value.code == code
 
 
+def slow_receiver() -> tuple[Listener, str, Event]:
+    """One that accepts a file and then does not read on until it is told to."""
+    go_on = Event()
+
+    def slow(wire: Wire) -> None:
+        wire.line()
+        wire.send(b"{'transferred_bytes': 0}\n")
+        wire.read(100_000)
+        assert go_on.wait(10)
+        assert len(wire.rest()) < 25_000_000
+
+    address = new_address()
+    return Listener(address, slow), address, go_on
+
+
+def moving(app: AeApp, served: Served) -> Request | None:
+    """The first transfer on the list, if some of it was sent."""
+    rows = polled(app, served.address)
+    return rows[0] if rows and rows[0].get("transferred_bytes") else None
+
+
 @needs_ae
 class ControllerTests:
     """A real client function asks our service to send, as an app on the same device does."""
@@ -644,33 +690,42 @@ class ControllerTests:
     def test_progress_and_cancel(self, app: AeApp, served: Served, tmp_path: Path) -> None:
         """What is being sent is listed with its progress, and can be cancelled."""
         path, _ = made(tmp_path, "slow.bin", 30_000_000)
-
-        def slow(wire: Wire) -> None:
-            wire.line()
-            wire.send(b"{'transferred_bytes': 0}\n")
-            wire.read(100_000)
-            while not done:
-                time.sleep(0.01)
-            assert len(wire.rest()) < 30_000_000
-
-        done: list[bool] = []
-        listener = Listener(address := new_address(), slow)
+        listener, address, go_on = slow_receiver()
         polled(app, served.address)
         request = {"method_name": "send_file", "file_path": str(path), "remote_ip": address}
         sending = app.begin(served.address, {**request, "rt_id": "slow"}, timeout=None)
-
-        def progress() -> Any:
-            rows = polled(app, served.address)
-            return rows and rows[0].get("total_bytes") and rows[0]["transferred_bytes"] and rows[0]
-
-        row = eventually(progress)
+        row = eventually(lambda: moving(app, served))
+        assert {key: row[key] for key in request} == request
         assert row["rt_id"] == "slow"
         assert row["total_bytes"] == 30_000_000
         cancel = {"method_name": "cancel_request", "rt_id_to_cancel": "slow", "rt_id": "c"}
         assert "error" not in app.request(served.address, cancel)
         assert "cancelled" in app.wait(sending)["error"]
-        done.append(True)
+        go_on.set()
         listener.join()
+        assert len(polled(app, served.address)) == 2
+        assert polled(app, served.address) == []
+
+    def test_what_others_asked_for(self, app: AeApp, served: Served, tmp_path: Path) -> None:
+        """What the service sends by itself is listed and can be cancelled as well."""
+        path, _ = made(tmp_path, "others.bin", 30_000_000)
+        listener, address, go_on = slow_receiver()
+        polled(app, served.address)
+        sending = served.begin_tell(path=str(path), peer=address, legacy=True)
+        row = eventually(lambda: moving(app, served))
+        assert (row["method_name"], row["remote_ip"]) == ("send_file", "")
+        assert row["file_path"] == "others.bin"
+        cancel = {"method_name": "cancel_request", "rt_id_to_cancel": row["rt_id"], "rt_id": "c"}
+        assert "error" not in app.request(served.address, cancel)
+        with pytest.raises(Refused) as caught:
+            served.host.sent(sending)
+        assert caught.value.code == "cancelled"
+        go_on.set()
+        listener.join()
+        over, _ = polled(app, served.address)
+        assert over["rt_id"] == row["rt_id"]
+        assert "error" in over
+        assert polled(app, served.address) == []
 
     def test_shares(self, app: AeApp, lanxfer: Lanxfer, ae: AeServer, tmp_path: Path) -> None:
         """Where folders are shared, a controller can have nothing else sent, links included."""

@@ -34,6 +34,9 @@ from lanxfer.errors import (
 )
 from lanxfer.node import Taking
 from lanxfer.policy import Principal, Standing
+from lanxfer.sessions import Session
+from lanxfer.sessions.literal import LiteralSession
+from lanxfer.sessions.ticket import TicketSession
 from lanxfer.testing import (
     Cut,
     Dialogue,
@@ -41,6 +44,7 @@ from lanxfer.testing import (
     Pair,
     bytewise,
     pieces,
+    pump,
     split_packets,
     whole,
 )
@@ -996,6 +1000,22 @@ class CancelTests:
         assert told.code == "source-changed"
         assert (pair.there.store.files, pair.there.store._parts) == ({}, {})
 
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_small_file(self, when: str) -> None:
+        """A cancel that comes while a small file is being stored does not un-store it."""
+        # covers: C06
+        dialogue = hello()
+        dialogue.pair.disk.held = True
+        dialogue.say(file(2, "a", b"x"))
+        if when == "after":
+            dialogue.pair.disk.work()
+        dialogue.say(say(Cancel(2), Cancel(2)))
+        while dialogue.pair.disk.work():
+            dialogue.pump()
+        assert answers(dialogue) == {2: "ok"}
+        assert dialogue.pair.there.store.files == {"a": b"x"}
+        assert dialogue.pair.there.told[-1].state is State.DONE
+
     def test_by_command(self) -> None:
         """A peer may cancel its own transfer by id, twice, and after it is done."""
         # covers: C07, L01
@@ -1115,6 +1135,30 @@ class EndTests:
             assert there.store._open == set()
             dialogue.pass_time(1)
             assert dialogue.pair.clock.getDelayedCalls() == []
+
+    def test_both_gone_with_a_body_under_way(self) -> None:
+        """When both say bye to all in the middle of a file, it ends, and what had come is kept."""
+        # covers: J17
+        pair = Pair(held=True)
+        pair.pump()
+        outcome: list[Any] = []
+        pair.send("film", FILM).addBoth(outcome.append)
+        for _ in range(4):
+            pair.pump()
+            pair.disk.work(1)
+        for end_ in (pair.client, pair.server):
+            outbox = end_._outbox
+            assert outbox is not None
+            outbox.say(Bye(all=True))
+        pair.pump()
+        while pair.disk.work():
+            pair.pump()
+        assert isinstance(outcome[0].value, LanxferError)
+        assert pair.client.gone and pair.server.gone
+        assert len(pair.there.registry) == 0
+        assert pair.there.store.files == {}
+        pair.connect()
+        assert pair.there.store._open == set()
 
     def test_both_leave(self) -> None:
         """When both have said bye and all is answered the connection closes by itself."""
@@ -1533,3 +1577,135 @@ class SilentErrorsTests:
         pair = Pair(on_offer=refuse)
         with pytest.raises(type(error)):
             pair.result(pair.send("film", FILM))
+
+
+AE = Principal(Standing.LEGACY, "legacy:10.0.0.2", "10.0.0.2", secure=False)
+BEARER = Principal(Standing.TICKET, "ticket:10.0.0.2", "10.0.0.2", secure=False)
+REQUEST = (
+    b"{'method_name': 'recv_file', 'file_path': '{cwd}/data.bin', 'total_bytes': 300,"
+    b" 'rt_id': 'r1', 'local_ip': '10.0.0.2'}\n"
+)
+
+
+class OtherDialectsTests:
+    @pytest.mark.parametrize("cut", CUTS)
+    @pytest.mark.parametrize("trailing", [b"", b"more", REQUEST])
+    @pytest.mark.parametrize("held", [False, True])
+    def test_literal_file(self, cut: str, trailing: bytes, held: bool) -> None:
+        """A file in the literal dialect: accept line, body, final line, whatever comes behind."""
+        # covers: H09, J07, S04
+        pair = Pair(cut=CUTS[cut], held=held, principal=AE)
+        dialogue = Dialogue(pair, LiteralSession())
+        dialogue.say(REQUEST, LETTERS, trailing)
+        while pair.disk.work():
+            dialogue.pump()
+        accepted, final = dialogue.raw.received.splitlines()
+        assert accepted.endswith(b"'local_ip': '10.0.0.2', 'transferred_bytes': 0}")
+        assert final.endswith(b"'local_ip': '10.0.0.2', 'transferred_bytes': 300}")
+        assert closed(dialogue)
+        assert pair.there.store.files == {"data.bin": LETTERS}
+
+    @pytest.mark.parametrize("cut", CUTS)
+    @pytest.mark.parametrize("sent", [0, 1, 299])
+    def test_literal_cut_short(self, cut: str, sent: int) -> None:
+        """A body that ends early is answered with an error, and continued from its length."""
+        # covers: S03, B05
+        pair = Pair(cut=CUTS[cut], principal=AE)
+        dialogue = Dialogue(pair, LiteralSession())
+        dialogue.say(REQUEST, LETTERS[:sent])
+        dialogue.wire.a.loseWriteConnection()
+        dialogue.pump()
+        assert b"'error'" in dialogue.raw.received.splitlines()[-1]
+        assert closed(dialogue)
+        assert pair.there.store.files == {}
+        again = Dialogue(pair, LiteralSession())
+        again.say(REQUEST, LETTERS[sent:])
+        accepted, final = again.raw.received.splitlines()
+        assert accepted.endswith(b"'transferred_bytes': %d}" % sent)
+        assert b"error" not in final
+        assert pair.there.store.files == {"data.bin": LETTERS}
+
+    @pytest.mark.parametrize("cut", CUTS)
+    def test_literal_lines(self, cut: str) -> None:
+        """Every other request is one line each way; what is not allowed is an error."""
+        # covers: J20, J21
+        pair = Pair(cut=CUTS[cut], principal=AE)
+        for line, wanted in (
+            (b"{'method_name': 'pending_requests', 'rt_id': 'p'}", b"'pending_requests': []"),
+            (b"{'method_name': 'cancel_request', 'rt_id_to_cancel': 'x'}", b"'error'"),
+            (b"{'method_name': 'send_file', 'file_path': 'x', 'remote_ip': 'y'}", b"forbidden"),
+            (b"{'method_name': 'open'}", b"'error'"),
+            (b"{'method_name': 'recv_file', 'file_path': '../x', 'total_bytes': 1}", b"'error'"),
+            (b"[" * 8000, b"'error'"),
+        ):
+            dialogue = Dialogue(pair, LiteralSession())
+            dialogue.say(line, b"\n")
+            assert dialogue.raw.received.count(b"\n") == 1
+            assert wanted in dialogue.raw.received
+            assert closed(dialogue)
+
+    @pytest.mark.parametrize("cut", CUTS)
+    @pytest.mark.parametrize("trailing", [b"", b"more"])
+    @pytest.mark.parametrize("held", [False, True])
+    def test_ticket(self, cut: str, trailing: bytes, held: bool) -> None:
+        """A ticket's line, its bytes, and one line in return."""
+        # covers: H09, J19
+        pair = Pair(cut=CUTS[cut], held=held, principal=BEARER)
+        slot = pair.there.offer_slot("photo.jpg", 5, 60)
+        dialogue = Dialogue(pair, TicketSession())
+        dialogue.say(slot.line, b"hello", trailing)
+        while pair.disk.work():
+            dialogue.pump()
+        assert dialogue.raw.received == f"ok 5 3610a686 {digest(b'hello')}\n".encode()
+        assert closed(dialogue)
+        assert pair.there.store.files == {"photo.jpg": b"hello"}
+        assert slot.done.result.path == "photo.jpg"
+
+    def test_ticket_cut_short(self) -> None:
+        """An upload that is cut short leaves nothing, and the ticket is used up."""
+        # covers: S03, J19
+        pair = Pair(principal=BEARER)
+        slot = pair.there.offer_slot("photo.jpg", 5, 60)
+        slot.done.addErrback(lambda why: why.trap(ShortBody))
+        dialogue = Dialogue(pair, TicketSession())
+        dialogue.say(slot.line, b"hell")
+        dialogue.wire.a.loseWriteConnection()
+        dialogue.pump()
+        assert dialogue.raw.received.startswith(b"error short-body")
+        store = pair.there.store
+        assert (store.files, store._parts) == ({}, {})
+        again = Dialogue(pair, TicketSession())
+        again.say(slot.line, b"hello")
+        assert again.raw.received.startswith(b"error forbidden ")
+
+    @pytest.mark.parametrize("cut", CUTS)
+    @pytest.mark.parametrize("dialect", ["literal", "ticket"])
+    def test_both_ends(self, cut: str, dialect: str) -> None:
+        """Our own client of each dialect gets a file across to our own server of it."""
+        pair = Pair(cut=CUTS[cut])
+        slot = pair.there.offer_slot("data.bin", len(FILM), 60)
+        peer = Principal(Standing.STRANGER, "there", "there", secure=False)
+        if dialect == "literal":
+            sessions: tuple[Session, Session] = LiteralSession(server=False), LiteralSession()
+            name, args = "recv_file", {"path": "data.bin", "size": len(FILM)}
+            pair.principal = AE
+        else:
+            sessions = TicketSession(server=False), TicketSession()
+            name = "recv_slot"
+            args = {"session": slot.session, "file": slot.file, "size": len(FILM)}
+            pair.principal = BEARER
+        client = pair.end(pair.here, peer, sessions[0])
+        pair.wired(client, pair.end(pair.there, pair.principal, sessions[1]))
+        exchange = client.ask(name, args)
+
+        async def send() -> Answer:
+            await exchange.going()
+            await exchange.send_body(pair.disk, MemorySource(FILM), 0, lambda done: None)
+            return await exchange.answered()
+
+        outcome: list[Any] = []
+        Deferred.fromCoroutine(send()).addBoth(outcome.append)
+        pump(pair.clock, *pair.wires)
+        assert isinstance(outcome[0], Answer)
+        assert outcome[0].args["size"] == len(FILM)
+        assert pair.there.store.files == {"data.bin": FILM}

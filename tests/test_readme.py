@@ -131,7 +131,9 @@ class ReadmeTests:
         folder.mkdir()
         server = server.replace('inbox="in"', 'inbox="in", port=36970, state="state"')
         (folder / "mine.tac").write_text(server)
-        process = home.background("exec twistd -n --pidfile= -y mine.tac", folder, "lanxfer listens")
+        process = home.background(
+            "exec twistd -n --pidfile= -y mine.tac", folder, "lanxfer listens"
+        )
         try:
             key = json.loads(home.run(f"lanxfer key show --json --state {folder}/state"))["key"]
             laptop = str(home.folder / "other-state")

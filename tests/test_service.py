@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
+from devices import Devices, in_reactor, run, sleep, until
 from twisted.internet.defer import Deferred
 
 from lanxfer.commands.table import Reply
@@ -30,7 +31,6 @@ from lanxfer.errors import (
 )
 from lanxfer.peers import Peer, Peers
 from lanxfer.transfers import Conflict, State
-from devices import Devices, in_reactor, run, sleep, until
 
 MIB = 1024 * 1024
 
@@ -754,5 +754,3 @@ class TicketTests:
         service = await devices.start("nas")
         slot = service.offer_slot("x", 5)
         assert b"tls-required" in await self._upload(service.address, slot.line + b"hello")
-
-

@@ -187,9 +187,7 @@ class ClientTests:
 
     @pytest.mark.parametrize("step", STEPS)
     @pytest.mark.parametrize("error", [NotFound, Expired, LanxferError])
-    def test_refused(
-        self, step: Callable[[], TicketSession], error: type[LanxferError]
-    ) -> None:
+    def test_refused(self, step: Callable[[], TicketSession], error: type[LanxferError]) -> None:
         """An error counts wherever it comes."""
         client = step()
         failed = client.receive(f"error {error.code} Sorry.".encode())

@@ -304,9 +304,7 @@ class LockTests:
 
     # covers: R14
     @posix_only
-    def test_lock_on_read_only_disk(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_lock_on_read_only_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where no lock can be had there is no service."""
         folder = StateFolder(str(tmp_path / "state"))
         fail(monkeypatch, "open", errno.EROFS)

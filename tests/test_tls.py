@@ -169,9 +169,7 @@ def thief(victim: Identity) -> Hostile:
     """Somebody who copied a certificate and claims that its own key belongs to it."""
     own = ec.generate_private_key(ec.SECP256R1())
     real = key_of(victim)
-    halves = [
-        key.private_numbers().private_value.to_bytes(32, "big") for key in (real, own)
-    ]
+    halves = [key.private_numbers().private_value.to_bytes(32, "big") for key in (real, own)]
     der = real.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     lie = der.replace(halves[0], halves[1])
     assert lie != der

@@ -31,9 +31,7 @@ def bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     subprocess.run([sys.executable, "-m", "venv", folder / "fresh"], check=True, timeout=120)
     (wheel,) = folder.glob("lanxfer-*.whl")
-    subprocess.run(
-        [folder / "fresh/bin/pip", "install", *quiet, wheel], check=True, timeout=300
-    )
+    subprocess.run([folder / "fresh/bin/pip", "install", *quiet, wheel], check=True, timeout=300)
     return folder / "fresh" / "bin"
 
 
@@ -129,7 +127,19 @@ def daemon(bin: Path, tmp_path: Path) -> Iterator[Daemon]:
 def contents(top: Path) -> dict[str, tuple[str, int]]:
     """Every path below ``top`` with its digest and its time, by a program that is not ours."""
     listed = subprocess.run(
-        ["find", ".", "-type", "f", "-printf", "%P\\0%T@\\0", "-exec", "sha256sum", "-z", "{}", ";"],
+        [
+            "find",
+            ".",
+            "-type",
+            "f",
+            "-printf",
+            "%P\\0%T@\\0",
+            "-exec",
+            "sha256sum",
+            "-z",
+            "{}",
+            ";",
+        ],
         cwd=top,
         capture_output=True,
         check=True,

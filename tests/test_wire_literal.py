@@ -100,10 +100,13 @@ class RoundTripTests:
     def test_awkward_texts(self) -> None:
         """Quotes, backslashes, separators and surrogates come out in Python's canonical form."""
         mapping = {"a": "it's", "b": 'say "it\'s"', "c": "\x85\u2028\xad\ud800é☃\x00\x7f\\"}
-        assert format_literal(mapping) == (
-            '{\'a\': "it\'s", \'b\': \'say "it\\\'s"\', '
-            "'c': '\\x85\\u2028\\xad\\ud800é☃\\x00\\x7f\\\\'}\n"
-        ).encode()
+        assert (
+            format_literal(mapping)
+            == (
+                "{'a': \"it's\", 'b': 'say \"it\\'s\"', "
+                "'c': '\\x85\\u2028\\xad\\ud800é☃\\x00\\x7f\\\\'}\n"
+            ).encode()
+        )
 
 
 class TotalTests:

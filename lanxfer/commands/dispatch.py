@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lanxfer.commands import control, receiving
+from lanxfer.commands.polled import progress_of
 from lanxfer.commands.table import Call, Node, Reply, Table, commands
 from lanxfer.errors import Internal, LanxferError
 from lanxfer.policy import Standing
@@ -38,11 +39,8 @@ async def run(call: Call, node: Node, table: Table) -> Reply:
             return
         total = snapshot.size if sends else None
         node.polled.update(entry, total_bytes=total, transferred_bytes=snapshot.done)
-        # Not every step is told, so whoever polls looks for himself.
-        entry.progress = None
         if not snapshot.state.finished:
-            transfer = node.registry.find(snapshot.id)
-            entry.progress = lambda: transfer.snapshot.done
+            entry.progress = progress_of(node.registry, snapshot)
 
     unsubscribe = node.registry.subscribe(follow)
     try:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from attrs import Factory, define
 
+from lanxfer.registry import Registry
 from lanxfer.transfers import Direction, Kind, Snapshot, State
 
 Row: TypeAlias = dict[str, Any]
@@ -47,6 +48,7 @@ class Polled:
 
     clock: Callable[[], float]
     _entries: dict[int, Entry] = Factory(dict)
+    _others: dict[str, Entry] = Factory(dict)
     _last: int = 0
 
     def __len__(self) -> int:
@@ -63,12 +65,30 @@ class Polled:
         row = {key: value for key, value in request.items() if key not in ("completed", "error")}
         if not row.get("rt_id"):
             row["rt_id"] = request_id({**row, "rt_id": ""})
+        return self._append(Entry(row, peer))
+
+    def _append(self, entry: Entry) -> Entry:
         self._age()
         if len(self._entries) >= ENTRIES_MAX:
             self._forget_one()
         self._last += 1
-        entry = self._entries[self._last] = Entry(row, peer)
+        self._entries[self._last] = entry
         return entry
+
+    def follow(self, registry: Registry, snapshot: Snapshot) -> None:
+        """List a transfer that no ae peer asked for: a controller here is shown everything."""
+        if snapshot.request or (
+            snapshot.direction is Direction.IN and snapshot.peer.startswith("legacy:")
+        ):
+            return
+        entry = self._others.get(snapshot.id)
+        if entry is None:
+            entry = self._others[snapshot.id] = self._append(Entry({}))
+            entry.progress = progress_of(registry, snapshot)
+        entry.row = from_snapshot(snapshot)
+        if snapshot.state.finished:
+            del self._others[snapshot.id]
+            entry.finished = self.clock()
 
     def update(
         self,
@@ -123,6 +143,12 @@ class Polled:
             return (finished is None, finished or 0.0)
 
         del self._entries[min(self._entries, key=rank)]
+
+
+def progress_of(registry: Registry, snapshot: Snapshot) -> Callable[[], int]:
+    """What counts the bytes of an open transfer; not every step of it is told to listeners."""
+    transfer = registry.find(snapshot.id)
+    return lambda: transfer.snapshot.done
 
 
 def from_snapshot(snapshot: Snapshot) -> Row:

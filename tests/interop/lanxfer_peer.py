@@ -46,6 +46,10 @@ class Lanxfer:
         """One request to the process."""
         return self._result(self._child.begin(do, **args))
 
+    def begin(self, do: str, **args: Any) -> int:
+        """One request, whose answer can wait."""
+        return self._child.begin(do, **args)
+
     def _result(self, number: int, timeout: float = 20.0) -> Any:
         found = self._child.wait(number, timeout)
         assert "raised" not in found, found["raised"]
@@ -136,6 +140,10 @@ class Served:
     def pending(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.host.ask("pending", name=self.name)
         return found
+
+    def begin_tell(self, **args: Any) -> int:
+        """Have the service itself send; ``Lanxfer.sent`` has what comes of it."""
+        return self.host.begin("tell", name=self.name, args=args)
 
     def stop(self) -> None:
         self.host.ask("stop", name=self.name)

@@ -15,7 +15,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from lanxfer import ae, client
 from lanxfer.errors import LanxferError
-from lanxfer.service import Settings, TransferService
+from lanxfer.service import Message, Settings, TransferService
 from lanxfer.transfers import Conflict, as_row
 
 the_reactor: Any = reactor
@@ -30,9 +30,13 @@ class Runner:
 
     async def start(self, name: str, settings: dict[str, Any]) -> Any:
         texts: list[str] = []
-        service = TransferService(
-            the_reactor, Settings(**settings), on_message=lambda each: texts.append(each.text)
-        )
+
+        def show(message: Message) -> None:
+            if message.text == "break":
+                raise RuntimeError("the application has a bug")
+            texts.append(message.text)
+
+        service = TransferService(the_reactor, Settings(**settings), on_message=show)
         service.startService()
         addresses = await service.when_listening()
         self.services[name], self.messages_of[name] = service, texts
@@ -49,6 +53,9 @@ class Runner:
 
     async def finished(self, name: str) -> Any:
         return [as_row(each) for each in self.services[name].registry.finished()]
+
+    async def tell(self, name: str, args: dict[str, Any]) -> Any:
+        return dict(await self.services[name].send(args))
 
     async def modules(self) -> Any:
         return sorted(each for each in sys.modules if each.startswith("lanxfer"))
