@@ -51,19 +51,27 @@ class Transfer:
     """
 
     registry: Registry
-    snapshot: Snapshot
+    _snapshot: Snapshot
     literal: Mapping[str, Any] = MappingProxyType({})
     on_cancel: Callable[[LanxferError], None] | None = None
     on_pause: Callable[[bool], None] | None = None
     _told: float = 0.0
+    _done: int = 0
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The transfer as it is now."""
+        if self._snapshot.done != self._done:
+            self._snapshot = evolve(self._snapshot, done=self._done)
+        return self._snapshot
 
     @property
     def id(self) -> str:
-        return self.snapshot.id
+        return self._snapshot.id
 
     @property
     def state(self) -> State:
-        return self.snapshot.state
+        return self._snapshot.state
 
     def enter(self, state: State) -> None:
         """Move on; ignored where the transfer cannot go there any more."""
@@ -79,12 +87,11 @@ class Transfer:
         """``done`` bytes are safe on this side; told at most ten times a second."""
         if self.state.finished:
             return
+        self._done = done
         now = self.registry.clock()
         if now - self._told >= PROGRESS_INTERVAL:
             self._told = now
-            self._change(done=done)
-        else:
-            self.snapshot = evolve(self.snapshot, done=done)
+            self._change()
 
     def cancel(self, error: LanxferError) -> None:
         """Ask whoever moves the bytes to give up; the transfer is finished when they say so."""
@@ -118,7 +125,8 @@ class Transfer:
             return
         changes: dict[str, Any] = {"state": outcome}
         if stored is not None:
-            changes.update(stored=stored.path, digest=stored.digest, done=stored.size)
+            self._done = stored.size
+            changes.update(stored=stored.path, digest=stored.digest)
         if error is not None:
             changes.update(code=error.code, reason=error.reason)
         self.on_cancel = self.on_pause = None
@@ -126,8 +134,9 @@ class Transfer:
         self._change(**changes)
 
     def _change(self, **changes: Any) -> None:
-        self.snapshot = evolve(self.snapshot, changed=self.registry.clock(), **changes)
-        self.registry._tell(self.snapshot)
+        now = self.registry.clock()
+        self._snapshot = evolve(self._snapshot, changed=now, done=self._done, **changes)
+        self.registry._tell(self._snapshot)
 
 
 @define(eq=False)

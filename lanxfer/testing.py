@@ -375,7 +375,7 @@ def pump(clock: Clock, *wires: Wire, steps: int = 1_000_000) -> None:
 class MemoryNode(ServiceNode):
     """A device without a disk; ``messages`` are the texts that came, ``told`` what became known."""
 
-    store: MemoryStore
+    store: Any  # a MemoryStore, where a Node's may be any Store
     messages: list[Message]
     told: list[Snapshot]
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+from zope.interface import implementer
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +16,7 @@ def _watched() -> Iterator[list[str]]:
     """Everything that is logged as an error while a module's tests run, Deferreds included."""
     found: list[str] = []
 
+    @implementer(ILogObserver)
     def watch(event: dict[str, Any]) -> None:
         if event.get("log_level") in (LogLevel.error, LogLevel.critical):
             failure = event.get("log_failure")

@@ -257,27 +257,30 @@ class ReceivingTests:
         """What is on the disk is granted anew, a quarter of the window at a time."""
         answering = Answering(size=100 * limits.MIB)
         answering.begin()
-        answering.give(b"x" * limits.UNIT)
-        answering.pour()
-        for count in range(1, 16):
-            answering.give(b"x" * limits.UNIT, count * limits.UNIT)
+        given = self.give_units(answering, 4 * limits.WINDOW)
         granted = [each.bytes for each in answering.line.said if isinstance(each, Window)]
-        assert granted == [limits.WINDOW // 4] * 4
+        assert min(granted) >= limits.WINDOW // 4
+        assert 0 <= given - sum(granted) < limits.WINDOW // 4
 
     def test_no_credit_while_paused(self) -> None:
         """A paused file is granted nothing more; when it goes on, all that is owed."""
         answering = Answering(size=100 * limits.MIB)
         answering.begin()
-        answering.give(b"x" * limits.UNIT)
-        answering.pour()
         assert answering.call.hungry
         answering.transfer.pause(True)
         assert not answering.call.hungry
-        for count in range(1, 16):
-            answering.give(b"x" * limits.UNIT, count * limits.UNIT)
+        given = self.give_units(answering, limits.WINDOW)
         assert [each for each in answering.line.said if isinstance(each, Window)] == []
         answering.transfer.pause(False)
-        assert answering.line.said[-1] == Window(2, 16 * limits.UNIT)
+        assert answering.line.said[-1] == Window(2, given)
+
+    def give_units(self, answering: Answering, size: int) -> int:
+        """So many bytes, in units that are written at once; how many."""
+        for offset in range(0, size, limits.UNIT):
+            answering.give(b"x" * limits.UNIT, offset)
+            if not offset:
+                answering.pour()
+        return offset + limits.UNIT
 
     def test_progress(self) -> None:
         """Progress counts what is on the disk."""

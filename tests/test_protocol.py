@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -1142,8 +1143,8 @@ class EndTests:
         pair = Pair(held=True)
         pair.pump()
         outcome: list[Any] = []
-        pair.send("film", FILM).addBoth(outcome.append)
-        for _ in range(4):
+        pair.send("film", b"x" * 3 * limits.WINDOW).addBoth(outcome.append)
+        for _ in range(8):
             pair.pump()
             pair.disk.work(1)
         for end_ in (pair.client, pair.server):
@@ -1222,7 +1223,7 @@ class EndTests:
         pair.pump()
         told: list[str] = []
         for name in "ab":
-            pair.client.when_gone().addCallback(lambda _, name=name: told.append(name))
+            pair.client.when_gone().addCallback(partial(_append, told, name))
         pair.wire.cut_off()
         pair.pump()
         pair.client.when_gone().addCallback(lambda _: told.append("c"))
@@ -1274,6 +1275,10 @@ class EndTests:
         assert pair.client.gone
 
 
+def _append(told: list[str], name: str, _: object) -> None:
+    told.append(name)
+
+
 class AnswererTests:
     """What the asking side makes of an answerer that does not keep to the protocol."""
 
@@ -1315,7 +1320,7 @@ class AnswererTests:
         pair = Pair()
         pair.pump()
         heard_: list[bytes] = []
-        pair.server.dataReceived = heard_.append  # type: ignore[method-assign]
+        pair.server.dataReceived = heard_.append  # type: ignore[assignment,method-assign]
         pair.send("film", FILM).addErrback(lambda why: None)
         have = tuple((at, "af" * 32) for at in (5000, 400, 3))
         pair.wire.b.write(say(Go(2, 10**9, have)))
@@ -1329,7 +1334,7 @@ class AnswererTests:
         pair = Pair()
         pair.pump()
         heard_: list[bytes] = []
-        pair.server.dataReceived = heard_.append  # type: ignore[method-assign]
+        pair.server.dataReceived = heard_.append  # type: ignore[assignment,method-assign]
         pair.send("film", FILM).addErrback(lambda why: None)
         have = ((9000, "af" * 32), (5000, digest(FILM[:5000])), (3, digest(FILM[:3])))
         pair.wire.b.write(say(Go(2, 10**9, have)))
@@ -1343,7 +1348,7 @@ class AnswererTests:
         pair = Pair()
         pair.pump()
         heard_: list[bytes] = []
-        pair.server.dataReceived = heard_.append  # type: ignore[method-assign]
+        pair.server.dataReceived = heard_.append  # type: ignore[assignment,method-assign]
         pair.send("film", FILM).addErrback(lambda why: None)
         pair.wire.b.write(say(Go(2, 0)))
         pair.pump()
@@ -1426,7 +1431,8 @@ class ApplicationTests:
 
     def test_own_commands(self) -> None:
         """An application's command gets fields and body, tells, and answers."""
-        pair, events = self.pair(), []
+        pair = self.pair()
+        events: list[Any] = []
         answer = self.ask(pair, "app.echo", {"x": [1, "☃"]}, b"hello", on_event=events.append)
         assert answer.args == {"size": 5, "x": [1, "☃"]}
         assert events == [{"n": 1}]
@@ -1652,6 +1658,7 @@ class OtherDialectsTests:
         # covers: H09, J19
         pair = Pair(cut=CUTS[cut], held=held, principal=BEARER)
         slot = pair.there.offer_slot("photo.jpg", 5, 60)
+        done: list[str] = []
         dialogue = Dialogue(pair, TicketSession())
         dialogue.say(slot.line, b"hello", trailing)
         while pair.disk.work():
@@ -1659,7 +1666,8 @@ class OtherDialectsTests:
         assert dialogue.raw.received == f"ok 5 3610a686 {digest(b'hello')}\n".encode()
         assert closed(dialogue)
         assert pair.there.store.files == {"photo.jpg": b"hello"}
-        assert slot.done.result.path == "photo.jpg"
+        slot.done.addCallback(lambda stored: stored.path).addCallback(done.append)
+        assert done == ["photo.jpg"]
 
     def test_ticket_cut_short(self) -> None:
         """An upload that is cut short leaves nothing, and the ticket is used up."""

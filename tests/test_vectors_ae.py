@@ -376,7 +376,7 @@ class ServerTests:
         receiver, listener = Receiver(vector, send), None
         if vector.of("peer"):
             peer = vector.of("peer")[1]["text"]
-            parts = [receiver.play]
+            parts: list[Callable[[Wire], bool | None]] = [receiver.play]
             if case == "send_resume_after_interruption":
                 parts.append(anew)
             listener = Listener(parse(peer.encode())["remote_ip"], *parts)

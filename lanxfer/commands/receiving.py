@@ -161,6 +161,7 @@ async def _stream(
     series = conflict is Conflict.SERIES and not call.proves
     if not (series or call.proves):
         await _refuse_by_length(node, offer, path)
+    call.check()  # a place that was given to a call already stopped would never come back
     await call.shield(node.receiving())
     try:
         if series:

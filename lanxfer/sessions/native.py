@@ -77,6 +77,11 @@ class _Exchange:
         return None
 
     @property
+    def complete(self) -> bool:
+        """Whether a good answer can be true."""
+        return not self.streams or self.phase is Phase.ENDED
+
+    @property
     def late(self) -> int:
         """Bytes of parts that may be on their way when the answer goes out."""
         return self.credit if self.phase is Phase.GOING else 0
@@ -264,7 +269,7 @@ class NativeSession:
         if ours is None:
             self._stray()
             return Drop(answer.id, None, answer.body) if answer.body else None
-        if isinstance(answer, Ok) and ours.streams and ours.phase is not Phase.ENDED:
+        if isinstance(answer, Ok) and not ours.complete:
             raise BadHeader("A file was acknowledged before it was sent.")
         del self._ours[answer.id]
         return answer
@@ -304,7 +309,7 @@ class NativeSession:
                 self._last_ours = packet.id
                 self._ours[packet.id] = _exchange(packet)
             case Ok() | Failed():
-                self._answer(packet.id)
+                self._answer(packet)
             case Go():
                 theirs = self._open(self._theirs, packet.id, Phase.ASKED)
                 if not theirs.streams:
@@ -353,11 +358,14 @@ class NativeSession:
         body = b"".join(lines)
         return format_packet(Ok(ok.id, {**ok.args, "rows": len(lines)}, len(body))) + body
 
-    def _answer(self, id: int) -> None:
-        theirs = self._theirs.pop(id, None)
-        if theirs is None and id not in self._refused:
+    def _answer(self, answer: Ok | Failed) -> None:
+        theirs = self._theirs.get(answer.id)
+        if theirs is None and answer.id not in self._refused:
             raise ValueError("one answer a request")
-        self._refused.discard(id)
+        if theirs is not None and isinstance(answer, Ok) and not theirs.complete:
+            raise ValueError("a file is not acknowledged before all of it came")
+        self._theirs.pop(answer.id, None)
+        self._refused.discard(answer.id)
         self._late_packets += 2
         self._late_bytes += theirs.late if theirs is not None else 0
 

@@ -25,8 +25,9 @@ def main() -> int:
     folder: Path = options.parse_args().folder
     venv.create(folder, with_pip=True)
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "-r", HERE / "requirements-ae.txt"], check=True)
+    wanted = str(HERE / "requirements-ae.txt")
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "-r", wanted]
+    subprocess.run(pip, check=True)
     return subprocess.run([python, HERE / "ae_runner.py", "check"], check=False).returncode
 
 
