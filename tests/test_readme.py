@@ -21,7 +21,7 @@ TEXT = (ROOT / "README.rst").read_text()
 def blocks(after: str) -> list[str]:
     """The literal and code blocks that follow the heading ``after``."""
     part = TEXT.partition(f"\n{after}\n")[2]
-    part = re.split(r"\n\n\n[^\n]+\n[=-]{3,}\n", part)[0]
+    part = re.split(r"\n\n\n[^\n]+\n[=-]{3,}\n", part)[0] + "\n"
     found = re.findall(r"(?:::|\.\. code-block:: \w+)\n\n((?:(?:    .*)?\n)+)", part)
     return [dedent(each).strip("\n") for each in found]
 

@@ -52,7 +52,7 @@ class Daemon:
 
     def start(self, port: int = 0) -> None:
         """Start it and wait until it says where it listens."""
-        self.log = open(self.folder / "log", "a+")  # noqa: SIM115 - closed with the process
+        self.log = open(self.folder / "log", "w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             [
                 str(self.bin / "twistd"),
