@@ -41,7 +41,7 @@ from lanxfer.wire.dialects import Dialect, sniff
 from lanxfer.wire.native import format_packet
 from lanxfer.wire.packets import Failed
 
-READ_SIZE = 256 * limits.KIB
+READ_SIZE = 512 * limits.KIB
 """Bytes taken from a socket at a time; 64 KiB, Twisted's own, costs a quarter of the speed."""
 
 SEND_SIZE = 1024 * limits.KIB

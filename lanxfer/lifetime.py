@@ -97,6 +97,10 @@ class Lifetime(PacketReceiver):
         """A packet was written."""
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """Nothing more will come: take the last word that the session has kept, if it has."""
+        raise NotImplementedError
+
     # Beginning.
 
     def connectionMade(self) -> None:
@@ -294,6 +298,8 @@ class Lifetime(PacketReceiver):
     def why_gone(self) -> LanxferError:
         """What the end of the stream means to our open request."""
         unsaid = self.session.lost()
+        if unsaid is None:
+            self.settle()
         return Lost() if unsaid is None else from_wire(unsaid.code, unsaid.reason)
 
     def connectionLost(self, reason: Failure = _CLOSED) -> None:

@@ -344,10 +344,15 @@ class LanxferProtocol(Lifetime):
             self._dropped(Drop(self._coming, ShortBody(), 0))
             self._coming = None
         self.forget_body()
+        error = self.why_gone() if self._exchanges else Lost()
         exchanges, self._exchanges = self._exchanges, {}
-        error = self.why_gone() if exchanges else Lost()
         for exchange in exchanges.values():
             exchange.end(error)
+
+    def settle(self) -> None:
+        packet = self.session.implied()
+        if isinstance(packet, Ok | Failed):
+            self._take(packet)
 
 
 def _details(args: Args) -> dict[str, int | str]:

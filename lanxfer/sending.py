@@ -7,6 +7,7 @@ The receiver's answer is what counts: nothing here says that something arrived
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve, frozen
@@ -63,8 +64,8 @@ def _request(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str,
         args.update(kind=entry.kind.value, size=0)
     if entry.target is not None:
         args["target"] = entry.target
-    if entry.mtime_ns is not None and entry.kind is Kind.FILE:
-        args["mtime_ns"] = entry.mtime_ns
+    if entry.kind is Kind.FILE:
+        args.update(_time(entry.mtime_ns))
     if loaded.digest is not None:
         args["blake3"] = loaded.digest
     if entry.executable:
@@ -74,6 +75,11 @@ def _request(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str,
     if group:
         args["group"] = group
     return args
+
+
+def _time(mtime_ns: int | None) -> dict[str, int]:
+    """A time as the wire has it: none before 1970."""
+    return {} if mtime_ns is None or mtime_ns < 0 else {"mtime_ns": mtime_ns}
 
 
 async def send(
@@ -91,7 +97,8 @@ async def send(
     """
     args = _request(loaded, conflict, transfer.snapshot.group)
     entry = loaded.entry
-    if entry.kind is Kind.FILE and loaded.data is None and entry.size:
+    if entry.kind is Kind.FILE and entry.size and not _travels(connection, loaded):
+        args.pop("blake3", None)
         return await _stream(connection, disk, entry.local, args, transfer)
     exchange = connection.ask("recv_file", args, loaded.data or b"")
     transfer.on_cancel = exchange.cancel
@@ -99,6 +106,12 @@ async def send(
     transfer.enter(State.COMMITTING)
     answer = await exchange.answered()
     return _receipt(answer, loaded.digest or "", entry.size, 0)
+
+
+def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
+    """Whether a file goes with its request; the other side may want that for smaller ones only."""
+    most = connection.peer_limits.get("inline", limits.INLINE_MAX)
+    return loaded.data is not None and isinstance(most, int) and len(loaded.data) <= most
 
 
 async def send_message(connection: LanxferProtocol, text: str, transfer: Transfer) -> Receipt:
@@ -120,11 +133,11 @@ async def _stream(
     source: Source = await disk.run(open_source, local, undo=Source.close)
     handed_over = False
     try:
-        args.update(size=source.size, mtime_ns=source.mtime_ns)
+        args.update(size=source.size, **_time(source.mtime_ns))
         exchange = connection.ask("recv_file", args)
         transfer.on_cancel = exchange.cancel
-        transfer.on_pause = exchange.pause
         go = await exchange.going()
+        transfer.on_pause = _pausing(connection, exchange, go)
         transfer.enter(State.ACCEPTED)
         offset = await _prove(disk, exchange, source, go)
         transfer.enter(State.MOVING)
@@ -144,6 +157,17 @@ async def _stream(
         if not handed_over:
             await disk.run(source.close)
     return _receipt(answer, digest, source.size, offset)
+
+
+def _pausing(connection: LanxferProtocol, exchange: Exchange, go: Go) -> Callable[[bool], None]:
+    """Hold a file back here, and say so there: a receiver that waits in vain gives up."""
+
+    def pause(paused: bool) -> None:
+        exchange.pause(paused)
+        if isinstance(go.args.get("transfer"), str):
+            connection.ask("pause" if paused else "resume", {"id": go.args["transfer"]})
+
+    return pause
 
 
 async def _prove(disk: Disk, exchange: Exchange, source: Source, go: Go) -> int:

@@ -37,7 +37,7 @@ from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Command
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.disk import Disk
-from lanxfer.door import LanxferFactory, LocalFactory
+from lanxfer.door import READ_SIZE, LanxferFactory, LocalFactory
 from lanxfer.errors import BadConfig, BadHeader, BadState, Stopping
 from lanxfer.identity import load_identity
 from lanxfer.journal import Journal
@@ -99,7 +99,7 @@ class Settings:
     weak_storage: bool = False
     reserve_bytes: int = limits.RESERVE_BYTES
     reserve_share: float = limits.RESERVE_SHARE
-    buf_len: int = field(default=256 * limits.KIB)
+    buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
     control: bool = True
 

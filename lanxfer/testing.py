@@ -476,6 +476,8 @@ class Pair:
         pump(self.clock, *self.wires)
         while self.disk.work():
             pump(self.clock, *self.wires)
+        for node in (self.here, self.there):
+            node.journal.close()
 
     def end(self, node: ServiceNode, other: Principal, session: Session) -> LanxferProtocol:
         """One end of a connection, which knows ``other`` on the other."""

@@ -565,6 +565,27 @@ class OurSenderScriptedTests:
         listener.join()
         assert caught.value.code == "unconfirmed"
 
+    def test_faster_than_our_end(
+        self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """A receiver of whole blocks says its last word and closes before we end the stream."""
+        host = Lanxfer(tmp_path_factory.mktemp("slow"))
+        try:
+            host.ask("slow_check", seconds=0.3)
+            path, data = made(tmp_path, "blocks.bin", 32_768)
+
+            def fast(wire: Wire) -> None:
+                wire.line()
+                wire.send(b"{'transferred_bytes': 0}\n")
+                assert wire.read(len(data)) == data
+                wire.send(b"{'transferred_bytes': 32768}\n")
+
+            listener = Listener(address := new_address(), fast)
+            assert host.send(address, path=str(path))["size"] == 32_768
+            listener.join()
+        finally:
+            host.end()
+
     def test_unreachable(self, lanxfer: Lanxfer, tmp_path: Path) -> None:
         """Nobody listens there."""
         path, _ = made(tmp_path, "x", 5)

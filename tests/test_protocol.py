@@ -258,14 +258,14 @@ class ConversationTests:
         assert dialogue.server.expected == 0
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
-    def test_every_split(self, name: str) -> None:
-        """Split at any one byte the same is answered, in the same order."""
+    def test_one_split(self, name: str) -> None:
+        """Split at one byte or another the same is answered, in the same order."""
         # covers: H09
         said, _, _ = CONVERSATIONS[name]
         said = said[:700]
         once = Dialogue(Pair(taking=Taking(links=True)))
         once.say(said)
-        for at in range(0, len(said), 3):
+        for at in range(0, len(said), 9):
             dialogue = Dialogue(Pair(taking=Taking(links=True)))
             dialogue.say(said[:at])
             dialogue.say(said[at:])
@@ -1125,7 +1125,7 @@ class EndTests:
         """A connection that breaks after any byte leaves nothing half-done and no timer."""
         # covers: B04
         said, files, _ = CONVERSATIONS[name]
-        for after in range(1, len(said), max(1, len(said) // 20)):
+        for after in range(1, len(said), max(1, len(said) // 12)):
             dialogue = Dialogue(Pair(taking=Taking(links=True)))
             dialogue.wire.cut_off(from_a=after)
             dialogue.say(said)

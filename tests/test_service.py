@@ -456,6 +456,29 @@ class ControlTests:
         assert (await sending).digest == blake3(data).hexdigest()
 
     @in_reactor
+    async def test_pause_by_the_sender(self, devices: Devices) -> None:
+        """A file its sender pauses is paused on the other side too, so nobody gives it up."""
+        service, client = await pair(devices)
+        data = os.urandom(40 * MIB)
+        sending = client.send_file(devices.source("big", data))
+        await until(lambda: any(s.state is State.MOVING for s in service.registry.pending()))
+        (snapshot,) = client.registry.pending()
+        await until(lambda: client.registry.find(snapshot.id).on_pause)
+        client.registry.find(snapshot.id).pause(True)
+        await until(lambda: service.registry.pending()[0].state is State.PAUSED)
+        client.registry.find(snapshot.id).pause(False)
+        assert (await sending).digest == blake3(data).hexdigest()
+
+    @in_reactor
+    async def test_before_1970(self, devices: Devices) -> None:
+        """A file with an impossible time is sent without it."""  # covers: P18
+        _, client = await pair(devices)
+        for name, size in (("small", 5), ("large", MIB)):
+            path = devices.source(name, b"x" * size)
+            os.utime(path, ns=(0, -1_000_000_000))
+            assert (await client.send_file(path)).stored == name
+
+    @in_reactor
     async def test_watch(self, devices: Devices) -> None:
         """A watcher sees a transfer from its offer to its end, and may stop watching."""
         _, client = await pair(devices)

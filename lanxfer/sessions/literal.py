@@ -281,13 +281,18 @@ class LiteralSession:
 
         Once all was sent it is ``unconfirmed``, since another try might store or
         show the thing twice; a message is all in its request.  Before that it is
-        ``connection-lost``.  To a server it means nothing: it asked for nothing,
-        and that a body was cut short the protocol sees for itself.
+        ``connection-lost``.  A final line that was kept until our own end counts
+        now; ``implied`` has it.  To a server it means nothing: it asked for
+        nothing, and that a body was cut short the protocol sees for itself.
         """
         if self.server or self._step is Step.IDLE or self.finished:
             return None
+        if self._kept is not None:
+            self._settle()
+            return None
         self._closed = self.finished = True
-        sent = self._step is Step.ENDED or self._method.endswith("_message")
+        gone = self._step is Step.GOING and self._position == self._total
+        sent = gone or self._step is Step.ENDED or self._method.endswith("_message")
         return _failed("unconfirmed" if sent else "connection-lost")
 
     # The server's half.

@@ -6,6 +6,7 @@ import ast
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from attrs import asdict
@@ -16,6 +17,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from lanxfer import ae, client
 from lanxfer.errors import LanxferError
 from lanxfer.service import Message, Settings, TransferService
+from lanxfer.storage.sources import Source
 from lanxfer.transfers import Conflict, as_row
 
 the_reactor: Any = reactor
@@ -62,6 +64,16 @@ class Runner:
 
     async def chdir(self, path: str) -> Any:
         os.chdir(path)
+
+    async def slow_check(self, seconds: float) -> Any:
+        """Make the last look at a source take that long from now on."""
+        look = Source.check_unchanged
+
+        def slowly(source: Source) -> None:
+            time.sleep(seconds)
+            look(source)
+
+        Source.check_unchanged = slowly  # type: ignore[method-assign]
 
     async def answer_timeout(self, seconds: float) -> Any:
         ae.ANSWER_TIMEOUT = seconds
