@@ -123,7 +123,7 @@ class RealClientTests:
     def test_file(self, app: AeApp, served: Served, tmp_path: Path, half_closed: bool) -> None:
         """Accept line, body, final line, the last whether or not the stream is ended."""
         path, data = made(tmp_path, f"fresh-{half_closed}.bin", 40_001)
-        request = recv_file(path.name, len(data))
+        request = recv_file(path.name, len(data), message=7, remote_ip=None)  # not its keys
         accept = app.request(served.address, request, keep="fresh")
         assert accept["transferred_bytes"] == 0
         assert "error" not in accept

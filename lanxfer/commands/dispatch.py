@@ -27,15 +27,15 @@ async def run(call: Call, node: Node, table: Table) -> Reply:
     if call.principal.standing not in _AE or literal is None or call.name == "pending_requests":
         return await command(call, node)
     entry = node.polled.add(literal, call.principal.name)
-    text = literal.get("message")
-    size = None if text is None else len(text)  # a message is counted in characters
+    # A message is counted in characters, and there is no progress in it.
+    size = len(literal["message"]) if call.name.endswith("_message") else None
     sends = call.name in ("send_file", "send_message")
     if sends:
         node.polled.update(entry, total_bytes=size, transferred_bytes=0)
 
     def follow(snapshot: Snapshot) -> None:
         ours = snapshot.direction is Direction.OUT if sends else _came_from(call, snapshot)
-        if not ours or snapshot.request != call.args["request"] or text is not None:
+        if not ours or snapshot.request != call.args["request"] or size is not None:
             return
         total = snapshot.size if sends else None
         node.polled.update(entry, total_bytes=total, transferred_bytes=snapshot.done)

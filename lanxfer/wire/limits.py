@@ -33,12 +33,12 @@ STRAY_PACKETS = 64
 """Answers to nothing that are ignored before the connection is given up."""
 
 # Bytes in flight.
-WINDOW = 4 * MIB
+WINDOW = 6 * MIB
 """Credit a receiver grants one transfer."""
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 REPLIES_MAX = 64 * KIB
-UNIT = 1024 * KIB
+UNIT = 2 * MIB
 """Bytes handed to a disk thread at a time; at least 256 KiB, see bench/."""
 CHECKPOINT = 16 * MIB
 """Bytes a power cut may cost a transfer."""
