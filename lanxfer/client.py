@@ -284,6 +284,8 @@ class Client:
                     self._dialer, self._target, loaded.entry, transfer, series
                 )
             connection = await self._connected()
+            if transfer.state.finished:  # cancelled by its id while that took its time
+                raise Cancelled()
             return await sending.send(connection, self._disk, loaded, transfer, conflict)
 
         return await self._persist(attempt, transfer)

@@ -44,7 +44,7 @@ from lanxfer.wire.packets import Failed
 READ_SIZE = 512 * limits.KIB
 """Bytes taken from a socket at a time; 64 KiB, Twisted's own, costs a quarter of the speed."""
 
-SEND_SIZE = 1024 * limits.KIB
+SEND_SIZE = 512 * limits.KIB
 """Bytes given to a socket at a time; with Twisted's 128 KiB a unit takes four turns of the loop."""
 
 

@@ -12,8 +12,7 @@ functions that whoever moves the bytes has left on the transfer.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from attrs import Factory, define, evolve, field
@@ -47,12 +46,10 @@ class Transfer:
     """One file, folder, link or message on its way; made by ``Registry.open``.
 
     ``on_cancel`` and ``on_pause`` belong to whoever moves the bytes.
-    ``literal`` is the request of an ae peer as it came, for those who poll.
     """
 
     registry: Registry
     _snapshot: Snapshot
-    literal: Mapping[str, Any] = MappingProxyType({})
     on_cancel: Callable[[LanxferError], None] | None = None
     on_pause: Callable[[bool], None] | None = None
     _told: float = 0.0
@@ -166,7 +163,6 @@ class Registry:
         request: str = "",
         group: str = "",
         secure: bool = True,
-        literal: Mapping[str, Any] | None = None,
     ) -> Transfer:
         """A new transfer, offered; ``request`` is the id an ae peer gave it."""
         now = self.clock()
@@ -184,7 +180,7 @@ class Registry:
             secure=secure,
             group=group,
         )
-        transfer = Transfer(self, snapshot, MappingProxyType(dict(literal or {})))
+        transfer = Transfer(self, snapshot)
         self._open[snapshot.id] = transfer
         self._tell(snapshot)
         return transfer

@@ -49,9 +49,7 @@ class House:
         self.registry.subscribe(self.told.append)
 
     def open(self, peer: str = "peer:a", request: str = "", size: int = 10) -> Transfer:
-        return self.registry.open(
-            Direction.IN, Kind.FILE, peer, "a.txt", size, request=request, literal={"x": 1}
-        )
+        return self.registry.open(Direction.IN, Kind.FILE, peer, "a.txt", size, request=request)
 
 
 @pytest.fixture
@@ -251,8 +249,6 @@ class ReaderTests:
         assert before.state is State.OFFERED
         with pytest.raises(FrozenInstanceError):
             before.state = State.DONE  # type: ignore[misc]
-        with pytest.raises(TypeError):
-            transfer.literal["x"] = 2  # type: ignore[index]
 
     def test_pending_and_finished(self, house: House) -> None:
         """Pending is oldest first, finished newest first, and nothing is in both."""

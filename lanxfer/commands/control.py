@@ -46,7 +46,7 @@ async def ping(call: Call, node: Node) -> Reply:
 @command("pending_requests")
 async def pending_requests(call: Call, node: Node) -> Reply:
     """What is under way and the caller's to see, oldest first, at most a page of it."""
-    if call.args.get("literal") is not None:
+    if not call.proves:
         own = None
         if call.principal.standing is not Standing.LEGACY_LOCAL:
             caller = call.principal.name

@@ -23,7 +23,8 @@ def builtin() -> Table:
 async def run(call: Call, node: Node, table: Table) -> Reply:
     """Run the command; requests of ae peers are also put on the list those poll."""
     command = table[call.name]
-    literal = call.args.get("literal")
+    # Only that dialect's session puts it there; elsewhere it is just an unknown field.
+    literal = None if call.proves else call.args.get("literal")
     if call.principal.standing not in _AE or literal is None or call.name == "pending_requests":
         return await command(call, node)
     entry = node.polled.add(literal, call.principal.name)

@@ -112,7 +112,6 @@ async def _take(call: Call, node: Node, offer: Offer) -> Reply:
         request=args.get("request", ""),
         group=str(args.get("group", ""))[:64],
         secure=call.principal.secure,
-        literal=args.get("literal"),
     )
     call.began(transfer)
     try:
@@ -262,7 +261,6 @@ async def recv_message(call: Call, node: Node) -> Reply:
         size,
         request=call.args.get("request", ""),
         secure=call.principal.secure,
-        literal=call.args.get("literal"),
     )
     call.began(transfer)
     try:

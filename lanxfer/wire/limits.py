@@ -38,7 +38,7 @@ WINDOW = 6 * MIB
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 REPLIES_MAX = 64 * KIB
-UNIT = 2 * MIB
+UNIT = 1 * MIB
 """Bytes handed to a disk thread at a time; at least 256 KiB, see bench/."""
 CHECKPOINT = 16 * MIB
 """Bytes a power cut may cost a transfer."""
