@@ -41,10 +41,10 @@ from lanxfer.wire.dialects import Dialect, sniff
 from lanxfer.wire.native import format_packet
 from lanxfer.wire.packets import Failed
 
-READ_SIZE = 512 * limits.KIB
+READ_SIZE = 256 * limits.KIB
 """Bytes taken from a socket at a time; 64 KiB, Twisted's own, costs a quarter of the speed."""
 
-SEND_SIZE = 512 * limits.KIB
+SEND_SIZE = 1024 * limits.KIB
 """Bytes given to a socket at a time; with Twisted's 128 KiB a unit takes four turns of the loop."""
 
 

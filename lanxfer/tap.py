@@ -30,7 +30,7 @@ class Options(usage.Options):
     optParameters = [  # noqa: RUF012 - the way twisted.python.usage wants it
         ["port", "p", DEFAULT_PORT, "TCP port to listen on; 0 takes a free one.", _number],
         ["bind", "b", "", "Address to listen on (default: all)."],
-        ["buf-len", "l", 524288, "Bytes taken from a socket at a time.", _number],
+        ["buf-len", "l", 262144, "Bytes taken from a socket at a time.", _number],
         ["inbox", "i", None, "Folder for what arrives (default: lanxfer in your downloads)."],
         ["state", "s", None, "Folder with key, known peers, history and control socket."],
         ["device", "d", None, "The name this device shows (default: the host name)."],

@@ -33,7 +33,7 @@ STRAY_PACKETS = 64
 """Answers to nothing that are ignored before the connection is given up."""
 
 # Bytes in flight.
-WINDOW = 6 * MIB
+WINDOW = 8 * MIB
 """Credit a receiver grants one transfer."""
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
