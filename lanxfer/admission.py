@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import frozen
 
 from lanxfer.errors import BadConfig, LanxferError, NotPaired, TlsRequired
 from lanxfer.identity import short_key
@@ -64,13 +64,11 @@ class Admission:
     legacy: Legacy = Legacy.OFF
     legacy_from: tuple[Network, ...] = ()
     tickets_plain: bool = False
-    on_guest: Callable[[str], None] = field(default=lambda name: None)
 
     def with_key(self, key: str | None) -> Principal:
         """Who shows this key in TLS; a stranger can do nothing (catalogue A01)."""
         if key is None:
             raise NotPaired()
-        self.peers.refresh()
         peer = self.peers.by_key(key)
         if peer is not None:
             return Principal(Standing.PEER, f"peer:{key}", peer.name)

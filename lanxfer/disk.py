@@ -119,7 +119,6 @@ class SmallFiles:
 
     _disk: Disk
     _store: Store
-    waiting_bytes: int = 0
     _queue: list[tuple[Small, Deferred[Stored]]] = field(factory=list)
     _busy: bool = False
 
@@ -127,7 +126,6 @@ class SmallFiles:
         """Fires with where it is once it is durable; fails with a LanxferError."""
         done: Deferred[Stored] = Deferred()
         self._queue.append((small, done))
-        self.waiting_bytes += len(small.data)
         if not self._busy:
             self._next()
         return done
@@ -151,8 +149,7 @@ class SmallFiles:
         self._next()
         if isinstance(results, Failure):
             results = [results] * len(batch)
-        for (small, done), result in zip(batch, results, strict=True):
-            self.waiting_bytes -= len(small.data)
+        for (_small, done), result in zip(batch, results, strict=True):
             if isinstance(result, (Failure, LanxferError)):
                 done.errback(result)
             else:
