@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
-from lanxfer.disk import Disk
+from lanxfer.disk import Disk, Units
 from lanxfer.errors import Cancelled, Internal, LanxferError, Lost
 from lanxfer.storage import Part
 from lanxfer.storage.sources import Source
@@ -33,6 +33,9 @@ class BodySender(FileSender):
     one; the file here is this object, which answers with what a thread has
     read meanwhile.  When nothing is there yet the consumer's wish is kept and
     fulfilled as soon as the thread is back.
+
+    Chunks are views of memory that is used again: the consumer may keep one
+    until it asks for the next.
     """
 
     CHUNK_SIZE = limits.UNIT
@@ -41,7 +44,9 @@ class BodySender(FileSender):
         self._disk = disk
         self._source = source
         self._left = source.size - offset
-        self._ahead: bytes | None = None
+        self._units: Units = disk.units
+        self._given: bytearray | None = None
+        self._ahead: tuple[bytearray, memoryview] | None = None
         self._reading = False
         self._hungry = False
         self._stopped: LanxferError | None = None
@@ -69,21 +74,28 @@ class BodySender(FileSender):
 
     # FileSender's file.
 
-    def read(self, size: int) -> bytes:
-        chunk, self._ahead = self._ahead or b"", None
+    def read(self, size: int) -> bytes | memoryview:
+        if self._given is not None:
+            self._units.give(self._given)
+            self._given = None
+        if self._ahead is None:
+            return b""
+        (self._given, chunk), self._ahead = self._ahead, None
         return chunk
 
     def _fetch(self) -> None:
         if self._reading or self._ahead is not None or self._left == 0 or self._stopped:
             return
         self._reading = True
-        reading = self._disk.run(self._source.read, min(self._left, self.CHUNK_SIZE))
-        reading.addCallbacks(self._fetched, self._unreadable)
+        unit = self._units.take()
+        space = memoryview(unit)[: self._left]
+        reading = self._disk.run(self._source.read_into, space)
+        reading.addCallbacks(self._fetched, self._unreadable, callbackArgs=(unit, space))
 
-    def _fetched(self, chunk: bytes) -> None:
+    def _fetched(self, size: int, unit: bytearray, space: memoryview) -> None:
         self._reading = False
-        self._left -= len(chunk)
-        self._ahead = chunk
+        self._left -= size
+        self._ahead = unit, space[:size]
         if self._stopped is not None:
             self._close(Failure(self._stopped))
         elif self._hungry:
@@ -149,7 +161,10 @@ class BodyWriter:
         self._flush: IDelayedCall | None = None
         self._due = False
         self._part: Part | None = None
-        self._chunks: list[bytes] = []
+        self._units: Units = disk.units
+        self._unit: bytearray | None = None
+        self._filled = 0
+        self._full: list[tuple[bytearray, int]] = []
         self._writing = 0
         self._ended: tuple[str | None] | None = None
         self._error: LanxferError | None = None
@@ -158,10 +173,34 @@ class BodyWriter:
 
     def received(self, data: bytes) -> None:
         """Some of the body came."""
-        if self._error is None:
-            self._chunks.append(data)
-            self.waiting += len(data)
-            self._write()
+        rest = memoryview(data)
+        while rest:
+            space = self.space()
+            size = min(len(space), len(rest))
+            space[:size] = rest[:size]
+            rest = rest[size:]
+            self.filled(size)
+
+    def space(self) -> memoryview:
+        """Memory for more of the body; tell ``filled`` how much of it was used."""
+        if self._unit is None:
+            self._unit = self._units.take()
+        return memoryview(self._unit)[self._filled :]
+
+    def filled(self, size: int) -> None:
+        """So many bytes of the body are in what ``space`` gave."""
+        if self._error is not None:
+            return
+        self._filled += size
+        self.waiting += size
+        if self._unit is not None and self._filled == len(self._unit):
+            self._put_by()
+        self._write()
+
+    def _put_by(self) -> None:
+        if self._unit is not None and self._filled:
+            self._full.append((self._unit, self._filled))
+            self._unit, self._filled = None, 0
 
     def ended(self, digest: str | None) -> None:
         """All of it came."""
@@ -196,15 +235,18 @@ class BodyWriter:
         over = self._ended is not None or self._error is not None
         if self._writing or self._part is None or self._drained is None:
             return
-        if self._chunks and (over or self._due or self.waiting >= limits.UNIT):
+        if over or self._due:
+            self._put_by()
+        if self._full:
             self._stop_clock()
-            chunks, self._chunks = self._chunks, []
-            self._writing = self.waiting
-            writing = self._disk.run(self._part.write, chunks)
-            writing.addCallbacks(self._wrote, self._unwritten)
-        elif self._chunks and self._flush is None:
+            full, self._full = self._full, []
+            pieces = [memoryview(unit)[:size] for unit, size in full]
+            self._writing = sum(len(each) for each in pieces)
+            writing = self._disk.run(self._part.write, pieces)
+            writing.addCallbacks(self._wrote, self._unwritten, callbackArgs=(full,))
+        elif self._filled and self._flush is None:
             self._flush = self._clock.callLater(FLUSH_AFTER, self._overdue)
-        elif over and not self._chunks:
+        elif over:
             self._finish(self._drained)
 
     def _overdue(self) -> None:
@@ -218,7 +260,9 @@ class BodyWriter:
         if flush is not None:
             flush.cancel()
 
-    def _wrote(self, _: None) -> None:
+    def _wrote(self, _: None, units: list[tuple[bytearray, int]]) -> None:
+        for unit, _size in units:
+            self._units.give(unit)
         size, self._writing = self._writing, 0
         self.waiting -= size
         self._on_written(size)
@@ -227,7 +271,8 @@ class BodyWriter:
     def _unwritten(self, why: Failure) -> None:
         size, self._writing = self.waiting, 0
         self.waiting = 0
-        self._chunks.clear()
+        self._full.clear()
+        self._unit, self._filled = None, 0
         self._stop_clock()
         if self._error is None:
             self._error = why.value if isinstance(why.value, LanxferError) else Internal()

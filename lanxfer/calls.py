@@ -194,6 +194,18 @@ class IncomingCall:
         if self.principal.standing is Standing.TICKET:
             self._crc = crc32(data, self._crc)
 
+    def space(self) -> memoryview | None:
+        """Memory for the next bytes of a part, to be told of with ``filled``."""
+        if self.writer is None or self.principal.standing is Standing.TICKET:
+            return None
+        return self.writer.space()
+
+    def filled(self, size: int) -> None:
+        """Bytes of a part are in what ``space`` gave."""
+        assert self.writer is not None
+        self.writer.filled(size)
+        self._weigh()
+
     def end(self, end: End) -> None:
         """The sender said that was all."""
         self._ended = True

@@ -33,6 +33,25 @@ def typed(error: BaseException) -> BaseException:
     return errors.from_os(error) if isinstance(error, OSError) else error
 
 
+class Units:
+    """Memory in units of ``limits.UNIT``, used again instead of asked for again.
+
+    Fresh memory costs the kernel about as much as copying does.  Who takes a
+    unit may drop it instead of giving it back.
+    """
+
+    def __init__(self, keep: int = limits.WINDOW // limits.UNIT) -> None:
+        self._keep = keep
+        self._free: list[bytearray] = []
+
+    def take(self) -> bytearray:
+        return self._free.pop() if self._free else bytearray(limits.UNIT)
+
+    def give(self, unit: bytearray) -> None:
+        if len(self._free) < self._keep:
+            self._free.append(unit)
+
+
 class _Uninterrupted(Deferred[T]):
     """A Deferred that takes note of being cancelled, and waits for its end all the same."""
 
@@ -56,6 +75,7 @@ class Disk:
         self._reactor = reactor
         self._pool = ThreadPool(0, workers, "lanxfer-disk")
         self._under_way = 0
+        self.units = Units()
         self._idle: Deferred[None] | None = None
 
     def start(self) -> None:

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from lanxfer.direct import Direct
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.policy import Principal, Standing
@@ -119,7 +120,13 @@ class Lifetime(PacketReceiver):
             return
         if self.principal.standing is not Standing.STRANGER and hasattr(self.session, "known"):
             self.session.known = True
-        self._outbox = Outbox(self.transport, self.session, self._backlog, self.said)
+        self._outbox = Outbox(
+            self.transport,
+            self.session,
+            self._backlog,
+            self.said,
+            Direct.beside(self.transport, self),
+        )
         self.begun()
         self._tell_begun()
 
@@ -144,6 +151,10 @@ class Lifetime(PacketReceiver):
     def dataReceived(self, data: bytes) -> None:
         self._heard = self._clock.seconds()
         super().dataReceived(data)
+
+    def filled(self, size: int) -> None:
+        self._heard = self._clock.seconds()
+        super().filled(size)
 
     def weigh(self, change: int = 0) -> None:
         """So many bytes more, or fewer, wait for the disk: stop reading at too many (J16)."""

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from lanxfer.direct import Direct
 from lanxfer.sessions import Session
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Packet, Part
@@ -33,6 +34,7 @@ class Outbox:
     ``on_backlog`` hears True when the other side reads so little that more than
     64 KiB of headers wait for it, and False when that is over; ``on_said`` is
     called after each packet, since it may imply others (``Session.implied``).
+    ``direct`` sends the parts of files where the transport can be gone past.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Outbox:
         session: Session,
         on_backlog: Callable[[bool], None],
         on_said: Callable[[], None],
+        direct: Direct | None = None,
     ) -> None:
         self._transport = transport
+        self._direct = direct
         self._session = session
         self._on_backlog = on_backlog
         self._on_said = on_said
@@ -53,15 +57,21 @@ class Outbox:
         self.writable = True
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
-    def say(self, packet: Packet, data: bytes = b"") -> None:
-        """Write a packet and its body, if the connection still takes anything."""
+    def say(self, packet: Packet, data: bytes | memoryview = b"") -> None:
+        """Write a packet and its body, if the connection still takes anything.
+
+        A body that is a view must not change before the outbox is writable again.
+        """
         if not self._open:
             return
         line = self._session.send(packet)
-        if line:
-            self._transport.write(line)
-        if data:
-            self._transport.write(data)
+        if self._direct is not None and isinstance(data, memoryview):
+            self._direct.send(line, data)
+        else:
+            if line:
+                self._transport.write(line)
+            if data:
+                self._transport.write(bytes(data))
         if self._session.half_close:
             self.close()
             self._transport.loseWriteConnection()  # type: ignore[attr-defined]
@@ -150,7 +160,7 @@ class Turn:
         self._credit = credit
         self._on_progress = on_progress
         self._producer: IPullProducer | None = None
-        self._chunk = b""
+        self._chunk = memoryview(b"")
         self._queued = False
         self._asked = False
         self._paused = False
@@ -210,8 +220,8 @@ class Turn:
     def unregisterProducer(self) -> None:
         self._producer = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         # Not written here: the others may be before it, and the transport may be full by now.
         self._asked = False
-        self._chunk = data
+        self._chunk = memoryview(data)
         self._enqueue()

@@ -86,6 +86,8 @@ class LanxferProtocol(Lifetime):
         self._exchanges: dict[int, Exchange] = {}
         self._sink: Callable[[bytes], None] | None = None
         self._body_done: Callable[[], None] | None = None
+        self._into: IncomingCall | None = None  # whose part is being read
+        self._parts_follow = False
         self._coming: int | None = None  # the request whose body is being read
 
     # Asking.
@@ -146,8 +148,20 @@ class LanxferProtocol(Lifetime):
         if self._sink is not None:
             self._sink(data)
 
+    @property
+    def in_body(self) -> bool:
+        return self._parts_follow
+
+    def body_space(self) -> memoryview | None:
+        return None if self._into is None else self._into.space()
+
+    def bodyFilled(self, size: int) -> None:
+        if self._into is not None:
+            self._into.filled(size)
+
     def bodyReceived(self) -> None:
-        done, self._sink, self._body_done = self._body_done, None, None
+        self._parts_follow = self._into is not None
+        done, self._sink, self._body_done, self._into = self._body_done, None, None, None
         if done is not None:
             done()
         self._take_implied()
@@ -168,6 +182,7 @@ class LanxferProtocol(Lifetime):
         self.watch()
 
     def _take(self, packet: Packet | Drop | None) -> None:
+        self._parts_follow = False
         match packet:
             case None:
                 pass
@@ -177,6 +192,7 @@ class LanxferProtocol(Lifetime):
                 call = self._calls[packet.id]
                 call.part(packet)
                 self._sink = call.received
+                self._into = call
                 self.expect(packet.body)
             case End():
                 self._calls[packet.id].end(packet)

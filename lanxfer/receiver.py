@@ -78,6 +78,39 @@ class PacketReceiver(LineReceiver):
             self._busyReceiving = False
         self._buffer = b"" if self.deaf else rest + self._buffer
 
+    # Past ``dataReceived``: see ``lanxfer.direct``.
+
+    @property
+    def in_body(self) -> bool:
+        """What comes next is a header, and then more of a body for which there is space."""
+        return False
+
+    def body_space(self) -> memoryview | None:
+        """Memory for the next bytes of the body; None if ``rawDataReceived`` wants them."""
+        return None
+
+    def bodyFilled(self, size: int) -> None:
+        """So many bytes of the body are in what ``body_space`` gave."""
+        raise NotImplementedError
+
+    def space(self) -> memoryview | None:
+        """Where the next bytes from the socket belong, if they are those of a body."""
+        if not self._expected or self._buffer or self._busyReceiving or self.paused or self.deaf:
+            return None
+        space = self.body_space()
+        return None if space is None else space[: self._expected]
+
+    def filled(self, size: int) -> None:
+        """So many bytes, at least one, are in what ``space`` gave."""
+        self._expected -= size
+        self.bodyFilled(size)
+        self._end_body()
+
+    def _end_body(self) -> None:
+        if not self._expected and not self.deaf:
+            self.setLineMode()
+            self.bodyReceived()
+
     def _walk(self, data: bytes) -> bytes:
         """Read on in ``data``; what is left of it."""
         at, end = 0, len(data)
@@ -88,9 +121,7 @@ class PacketReceiver(LineReceiver):
                 at += size
                 self._expected -= size
                 self.rawDataReceived(chunk)
-                if not self._expected and not self.deaf:
-                    self.setLineMode()
-                    self.bodyReceived()
+                self._end_body()
                 continue
             limit = self.line_limit
             found = data.find(b"\n", at, at + limit + 2)

@@ -173,6 +173,11 @@ class MemorySource(Source):
     def _read_at(self, offset: int, size: int) -> bytes:
         return self.data[offset : offset + size]
 
+    def _fill(self, offset: int, space: memoryview) -> int:
+        data = self._read_at(offset, len(space))
+        space[: len(data)] = data
+        return len(data)
+
     def close(self) -> None:
         self.closed += 1
 

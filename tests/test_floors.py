@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "bodies",
         "calls",
+        "direct",
         "disk",
         "door",
         "lifetime",

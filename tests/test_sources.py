@@ -282,6 +282,26 @@ class ResumeTests:
             assert source.digest() == digest(DATA)
         assert count[0] == len(DATA)
 
+    @pytest.mark.parametrize("positional", [True, False])
+    def test_read_into(self, file: Path, monkeypatch: pytest.MonkeyPatch, positional: bool) -> None:
+        """The same bytes and digests in memory that is there already, wherever preadv is not."""
+        # covers: S10
+        if not positional:
+            monkeypatch.delattr(os, "preadv")
+        unit = bytearray(70_000)
+        with open_source(str(file)) as source:
+            found = b""
+            while size := source.read_into(memoryview(unit)):
+                found += unit[:size]
+            assert found == DATA
+            assert source.digest() == digest(DATA)
+            source.seek(0)
+            os.truncate(file, 50_000)
+            with pytest.raises(SourceChanged):
+                source.read_into(memoryview(unit))
+        with pytest.raises(SourceUnreadable):
+            source.read_into(memoryview(unit))
+
     def test_seek(self, file: Path) -> None:
         """An offset that nobody proved can be gone to, and the digest is still the file's."""
         with open_source(str(file)) as source:

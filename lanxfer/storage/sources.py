@@ -65,6 +65,21 @@ class Source:
             self._running.update(data)
         return data
 
+    def read_into(self, space: memoryview) -> int:
+        """As ``read``, into memory that is there; how many bytes that were."""
+        wanted = min(len(space), self.size - self.position)
+        found = 0
+        while found < wanted:
+            more = self._fill(self.position + found, space[found:wanted])
+            if not more:
+                raise SourceChanged()
+            found += more
+        self.position += found
+        # At once, while the bytes are in the processor's cache.
+        if self._running is not None:
+            self._running.update(space[:found])
+        return found
+
     def seek(self, offset: int) -> None:
         """Go to an offset, at most ``size``; the digest will still be that of all before it."""
         if not 0 <= offset <= self.size:
@@ -124,6 +139,18 @@ class Source:
                 return os.pread(self._fd, size, offset)
             os.lseek(self._fd, offset, os.SEEK_SET)  # Windows
             return os.read(self._fd, size)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+
+    def _fill(self, offset: int, space: memoryview) -> int:
+        if self._fd < 0:
+            raise SourceUnreadable("The file was closed.")
+        if not hasattr(os, "preadv"):
+            data = self._read_at(offset, len(space))
+            space[: len(data)] = data
+            return len(data)
+        try:
+            return os.preadv(self._fd, [space], offset)
         except OSError as error:
             raise unreadable(self.path, error) from error
 

@@ -1,0 +1,143 @@
+"""Bodies between a plain TCP socket and memory that is used again.
+
+Twisted's transport makes a new string of every read and joins everything that
+is to be written into another one.  For headers that is right; for the bytes of
+large files it is most of the work (bench/large).  ``Direct`` stands beside one
+transport and moves bodies between the socket and units of memory that somebody
+else owns, while everything else goes the way it always goes and in its order.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Protocol
+
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.tcp import Connection
+
+LINE_READ = 512
+"""Bytes read where a header comes next and more of a body after it."""
+
+
+READS = 4
+"""How often a connection may read before it is the others' turn."""
+
+
+class Reader(Protocol):
+    """The protocol of such a transport, as far as bodies are read directly."""
+
+    paused: bool
+
+    def space(self) -> memoryview | None:
+        """Where the next bytes belong; None if they have to come through ``dataReceived``."""
+
+    def filled(self, size: int) -> None:
+        """So many bytes, at least one, are in what ``space`` gave."""
+
+    @property
+    def in_body(self) -> bool:
+        """What comes next is a header in the midst of a large file."""
+
+
+class Direct:
+    """Takes over reading and writing of a TCP transport that is not wrapped by anything."""
+
+    def __init__(self, transport: Connection, reader: Reader) -> None:
+        # Any: it has no public name for most of what is used of it here.
+        self._transport: Any = transport
+        self._socket: socket.socket = transport.socket
+        self._reader = reader
+        self._rest: list[memoryview] = []
+        self._read_otherwise = transport.doRead
+        self._write_otherwise = transport.doWrite
+        transport.doRead = self._read  # type: ignore[method-assign]
+        transport.doWrite = self._write  # type: ignore[method-assign]
+
+    @classmethod
+    def beside(cls, transport: object, reader: Reader) -> Direct | None:
+        """One for ``transport``; None where that is no bare TCP connection."""
+        if not isinstance(transport, Connection):
+            return None
+        if transport.socket.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        return cls(transport, reader)
+
+    @property
+    def sending(self) -> bool:
+        """The memory that was given to ``send`` last is still in use."""
+        return bool(self._rest)
+
+    def send(self, header: bytes, body: memoryview) -> None:
+        """Send both, after all that was written before.
+
+        What the socket does not take at once stays where it is, and the producer
+        is paused until it is gone: ``body`` must not change before that.
+        """
+        transport = self._transport
+        if not transport.connected or transport._writeDisconnected:
+            return
+        if transport.dataBuffer or transport._tempDataBuffer or self._rest:
+            transport.write(header)
+            transport.write(bytes(body))
+            return
+        self._rest = [memoryview(header), body]
+        self._push()
+        if self._rest:
+            transport.startWriting()
+            if transport.producer is not None:
+                transport.producerPaused = True
+                transport.producer.pauseProducing()
+
+    def _push(self) -> Any:
+        """Give the socket as much as it takes; whatever means the connection is lost."""
+        try:
+            sent = self._socket.sendmsg(self._rest)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        while self._rest and sent >= len(self._rest[0]):
+            sent -= len(self._rest.pop(0))
+        if sent:
+            self._rest[0] = self._rest[0][sent:]
+        return None
+
+    def _write(self) -> Any:
+        if self._rest:
+            lost = self._push()
+            if lost is not None or self._rest:
+                return lost
+        # With nothing left, this asks the producer for more, or closes.
+        return self._write_otherwise()
+
+    def _read(self) -> Any:
+        if not self._reader.in_body and self._reader.space() is None:
+            return self._read_otherwise()
+        # Several at a time: a turn of the loop costs as much as a header.
+        for _ in range(READS):
+            if self._reader.paused or not self._transport.connected:
+                break
+            space = self._reader.space()
+            if space is None:
+                lost = self._read_line()
+                if lost is not None or self._reader.space() is None:
+                    return lost
+                continue
+            try:
+                size = self._socket.recv_into(space)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                return CONNECTION_LOST
+            if not size:
+                return CONNECTION_DONE
+            self._reader.filled(size)
+        return None
+
+    def _read_line(self) -> Any:
+        transport = self._transport
+        usual, transport.bufferSize = transport.bufferSize, LINE_READ
+        try:
+            return self._read_otherwise()
+        finally:
+            transport.bufferSize = usual
