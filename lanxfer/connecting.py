@@ -16,9 +16,9 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError, UserError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from lanxfer.bulk import BulkTLSFactory
 from lanxfer.calls import own_cancel
 from lanxfer.commands.control import VERSION
 from lanxfer.commands.table import Node, Table
@@ -117,7 +117,7 @@ class Dialer:
         factory: Any = _Once(lambda: self._protocol(target, address))
         if not target.plain:
             options = client_options(self.identity)
-            factory = TLSMemoryBIOFactory(options, True, factory, clock=self.reactor)
+            factory = BulkTLSFactory(options, True, factory, clock=self.reactor)
         return await _connect(endpoint, factory, _where(target, address))
 
     def _protocol(self, target: Target, address: str) -> LanxferProtocol:

@@ -19,6 +19,9 @@ LINE_READ = 512
 """Bytes read where a header comes next and more of a body after it."""
 
 
+PIECES = 64
+"""Pieces given to the socket at a time; systems take 1,024."""
+
 READS = 4
 """How often a connection may read before it is the others' turn."""
 
@@ -76,22 +79,24 @@ class Direct:
         transport = self._transport
         if not transport.connected or transport._writeDisconnected:
             return
-        if transport.dataBuffer or transport._tempDataBuffer or self._rest:
+        if transport.dataBuffer or transport._tempDataBuffer:
             transport.write(header)
             transport.write(bytes(body))
             return
-        self._rest = [memoryview(header), body]
-        self._push()
+        waiting = bool(self._rest)
+        self._rest += [memoryview(header), body]
+        if not waiting:
+            self._push()
         if self._rest:
             transport.startWriting()
-            if transport.producer is not None:
+            if transport.producer is not None and not transport.producerPaused:
                 transport.producerPaused = True
                 transport.producer.pauseProducing()
 
     def _push(self) -> Any:
         """Give the socket as much as it takes; whatever means the connection is lost."""
         try:
-            sent = self._socket.sendmsg(self._rest)
+            sent = self._socket.sendmsg(self._rest[:PIECES])
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:

@@ -23,11 +23,11 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lanxfer.admission import Admission, bare, networks
+from lanxfer.bulk import BulkTLS, BulkTLSFactory
 from lanxfer.commands.table import Node, Table
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, LanxferError, Overloaded, TimedOut, TlsRequired
@@ -101,7 +101,7 @@ class Door(Protocol):
         self.factory: LanxferFactory = factory
         self._secure = secure
         self._first = b""
-        self._inner: LanxferProtocol | TLSMemoryBIOProtocol | None = None
+        self._inner: LanxferProtocol | BulkTLS | None = None
         self._deadline: IDelayedCall | None = None
         self._dead = False
         self._shaken = False
@@ -149,24 +149,36 @@ class Door(Protocol):
             first, self._first = self._first, b""
             self._open(dialect, first)
 
+    # What the TLS outside asks for; see ``lanxfer.bulk``.
+
+    def space(self) -> memoryview | None:
+        return self._inner.space() if isinstance(self._inner, LanxferProtocol) else None
+
+    def filled(self, size: int) -> None:
+        cast(LanxferProtocol, self._inner).filled(size)
+
+    @property
+    def in_body(self) -> bool:
+        return isinstance(self._inner, LanxferProtocol) and self._inner.in_body
+
     def _open(self, dialect: Dialect, first: bytes) -> None:
         try:
             self._inner = self._protocol(dialect)
         except LanxferError as error:
             self._refuse(error)
             return
-        if isinstance(self._inner, TLSMemoryBIOProtocol):
+        if isinstance(self._inner, BulkTLS):
             self._clear_deadline()  # the inner door has its own
             cast(Door, self._inner.wrappedProtocol)._outer = self
         self._inner.makeConnection(self.transport)
         self.dataReceived = self._inner.dataReceived  # type: ignore[method-assign]
         self._inner.dataReceived(first)
 
-    def _protocol(self, dialect: Dialect) -> LanxferProtocol | TLSMemoryBIOProtocol:
+    def _protocol(self, dialect: Dialect) -> LanxferProtocol | BulkTLS:
         factory = self.factory
         address = host_of(self.transport)
         if dialect is Dialect.TLS and not self._secure:
-            return factory.tls.buildProtocol(self.transport.getPeer())
+            return cast(BulkTLS, factory.tls.buildProtocol(self.transport.getPeer()))
         if dialect is Dialect.NATIVE and self._secure:
             principal = factory.admission.with_key(peer_key(self.transport))
             return self._speak(NativeSession(), principal)
@@ -258,7 +270,7 @@ class LanxferFactory(Factory):
         self.clock = clock
         self.connections: set[LanxferProtocol] = set()
         self._unknown: dict[Door, str] = {}
-        self.tls = TLSMemoryBIOFactory(tls_options, False, _Inside(self), clock=clock)
+        self.tls = BulkTLSFactory(tls_options, False, _Inside(self), clock=clock)
 
     def buildProtocol(self, addr: IAddress | None) -> Door:  # type: ignore[override]  # a Door has a typed factory
         return Door(self)

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lanxfer.direct import Direct
+from lanxfer.bulk import way_past
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.policy import Principal, Standing
@@ -125,7 +125,7 @@ class Lifetime(PacketReceiver):
             self.session,
             self._backlog,
             self.said,
-            Direct.beside(self.transport, self),
+            way_past(self.transport, self),
         )
         self.begun()
         self._tell_begun()

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from lanxfer.bulk import BulkTLS
 from lanxfer.direct import Direct
 from lanxfer.sessions import Session
 from lanxfer.wire import limits
@@ -43,7 +44,7 @@ class Outbox:
         session: Session,
         on_backlog: Callable[[bool], None],
         on_said: Callable[[], None],
-        direct: Direct | None = None,
+        direct: Direct | BulkTLS | None = None,
     ) -> None:
         self._transport = transport
         self._direct = direct

@@ -49,6 +49,9 @@ CERTIFICATE_MAX = 16 * limits.KIB
 CHAIN_MAX = 4
 """Certificates above the device's own that are put up with; ours has none."""
 
+_PARTIAL_WRITE = 1
+"""SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and has no name for."""
+
 _OTHER_PROTOCOL = "The other side speaks TLS, but not lanxfer/1."
 
 # The words OpenSSL has for it, its own findings and the other side's alerts alike.
@@ -179,6 +182,8 @@ def _make_context(identity: Identity) -> SSL.Context:
     # keeps.  Early data is off as long as nobody allows some.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
+    # A write is for all its bytes: ``lanxfer.bulk`` gives many records at a time.
+    context.clear_mode(_PARTIAL_WRITE)
     # Idle connections are the most frequent kind.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_alpn_protos([ALPN])

@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("admission", "commands", "policy"),
     (
         "bodies",
+        "bulk",
         "calls",
         "direct",
         "disk",

@@ -1,0 +1,190 @@
+"""TLS in large pieces.
+
+Twisted's TLS transport cuts what it is given into records itself, reads and
+writes one at a time, and hands each to the protocol on its own; for a large
+file that is ten times the work of the encryption.  Here OpenSSL cuts the
+records, what comes is decrypted straight into the place where a body belongs,
+and headers are handed on together.  Handshake, shutdown and errors are
+Twisted's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
+from twisted.internet.interfaces import IProtocol, ITransport
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from lanxfer.direct import Direct, Reader
+from lanxfer.wire import limits
+
+RECORD = 16 * limits.KIB
+"""Bytes that one TLS record carries at most; OpenSSL gives no more at a time (RFC 8446, 5.1)."""
+
+PIECE = 256 * limits.KIB
+"""Bytes encrypted, or decrypted, before they go on; they fit into a processor's own cache."""
+
+_CIPHERTEXT = bytearray(PIECE)
+"""Read into by every connection in turn, and empty again before the next one."""
+
+
+class BulkTLS(BufferingTLSTransport):
+    """One connection; the protocol inside may have ``space``, ``filled`` and ``in_body``.
+
+    See ``lanxfer.receiver.PacketReceiver`` for these.
+    """
+
+    transport: Any  # whatever carries bytes
+
+    def __init__(
+        self, factory: TLSMemoryBIOFactory, wrappedProtocol: IProtocol, _connectWrapped: bool = True
+    ) -> None:
+        super().__init__(factory, wrappedProtocol, _connectWrapped)
+        self.paused = False
+        self._direct: Direct | None = None
+        self._small = self.write
+        self.write = self._write_any  # type: ignore[method-assign]
+        self._space: Callable[[], memoryview | None] = getattr(
+            wrappedProtocol, "space", lambda: None
+        )
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self._direct = Direct.beside(transport, self)
+        super().makeConnection(transport)
+
+    # Writing.
+
+    def _write_any(self, data: bytes) -> None:
+        """Small pieces wait for others until the next turn of the loop; large ones do not."""
+        if len(data) < RECORD:
+            self._small(data)
+        else:
+            self._aggregator.flush()
+            TLSMemoryBIOProtocol.write(self, data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        super().connectionLost(reason)
+        self._small = self.write
+
+    def send(self, header: bytes, body: memoryview) -> None:
+        """As ``Direct.send``; the body is encrypted by the time this returns."""
+        if header:
+            self.write(header)
+        # As bytes it could be kept; Twisted's layers only pass it on to ``_write``.
+        self.write(body)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        if self._lostTLSConnection:
+            return
+        left = memoryview(data)
+        while left:
+            try:
+                sent = self._tlsConnection.send(left[:PIECE])
+            except WantReadError:
+                self._bufferedWrite(bytes(left))
+                return
+            except Error:
+                self._tlsShutdownFinished(Failure())
+                return
+            left = left[sent:]
+            self._flushSendBIO()
+
+    def _flushSendBIO(self) -> None:
+        size = 2 * PIECE
+        found = size
+        while found == size:
+            try:
+                data = self._tlsConnection.bio_read(size)
+            except WantReadError:
+                return
+            found = len(data)
+            if self._direct is not None:
+                self._direct.send(b"", memoryview(data))
+            else:
+                self.transport.write(data)
+
+    # Reading: the ciphertext from the socket, as ``direct.Reader``.
+
+    in_body = True
+
+    def space(self) -> memoryview:
+        return memoryview(_CIPHERTEXT)
+
+    def filled(self, size: int) -> None:
+        self.dataReceived(memoryview(_CIPHERTEXT)[:size])
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self.transport.resumeProducing()
+
+    # Reading: what is inside.
+
+    def _flushReceiveBIO(self) -> None:
+        more = True
+        while more and not self._lostTLSConnection:
+            space = None if self._aborted else self._space()
+            more = self._receive() if space is None else self._receive_into(space)
+        self._flushSendBIO()
+
+    def _receive_into(self, space: memoryview) -> bool:
+        """Decrypt into ``space``; whether there may be more."""
+        found, ended = 0, True
+        try:
+            while found < len(space):
+                found += self._tlsConnection.recv_into(space[found:], RECORD)
+            ended = False
+        except Error as error:
+            why: Error = error
+        if found:
+            protocol: Any = self.wrappedProtocol
+            protocol.filled(found)
+        if ended:
+            self._stopped(why)
+        return not ended
+
+    def _receive(self) -> bool:
+        """Decrypt what is there, and hand it on in one; whether there may be more."""
+        # In the middle of a file no more than can hold the next header.
+        most = RECORD if getattr(self.wrappedProtocol, "in_body", False) else PIECE
+        pieces: list[bytes] = []
+        found, ended = 0, True
+        try:
+            while found < most:
+                pieces.append(self._tlsConnection.recv(RECORD))
+                found += len(pieces[-1])
+            ended = False
+        except Error as error:
+            why: Error = error
+        if pieces and not self._aborted:
+            self.wrappedProtocol.dataReceived(b"".join(pieces))
+        if ended:
+            self._stopped(why)
+        return not ended
+
+    def _stopped(self, why: Error) -> None:
+        """OpenSSL gives no more for now, or never again."""
+        if isinstance(why, WantReadError) or self._lostTLSConnection:
+            return
+        if isinstance(why, ZeroReturnError):
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+        else:
+            self._tlsShutdownFinished(Failure(why))
+
+
+class BulkTLSFactory(TLSMemoryBIOFactory):
+    """Makes such connections; arguments as those of Twisted's own."""
+
+    protocol = BulkTLS
+
+
+def way_past(transport: object, reader: Reader) -> Direct | BulkTLS | None:
+    """What moves bodies faster than ``transport.write`` and ``dataReceived``, if anything does."""
+    return transport if isinstance(transport, BulkTLS) else Direct.beside(transport, reader)
