@@ -8,6 +8,7 @@ Both hold a bounded number of bytes, whatever the size of the file.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +27,12 @@ FLUSH_AFTER = 0.25
 """Seconds that bytes of a slow body wait for more before they are written."""
 
 
+AHEAD = 4
+"""Units read before they are asked for: on a busy machine a hop to a thread takes a while."""
+
+
 class BodySender(FileSender):
-    """Sends one file, as a pull producer that reads one unit ahead.
+    """Sends one file, as a pull producer that reads a few units ahead.
 
     FileSender asks its file for the next chunk whenever the consumer wants
     one; the file here is this object, which answers with what a thread has
@@ -46,7 +51,8 @@ class BodySender(FileSender):
         self._left = source.size - offset
         self._units: Units = disk.units
         self._given: bytearray | None = None
-        self._ahead: tuple[bytearray, memoryview] | None = None
+        self._ahead: deque[tuple[bytearray, memoryview]] = deque()
+        self._begun = False
         self._reading = False
         self._hungry = False
         self._stopped: LanxferError | None = None
@@ -78,24 +84,34 @@ class BodySender(FileSender):
         if self._given is not None:
             self._units.give(self._given)
             self._given = None
-        if self._ahead is None:
+        if not self._ahead:
             return b""
-        (self._given, chunk), self._ahead = self._ahead, None
+        self._given, chunk = self._ahead.popleft()
         return chunk
 
     def _fetch(self) -> None:
-        if self._reading or self._ahead is not None or self._left == 0 or self._stopped:
+        if self._reading or len(self._ahead) > AHEAD // 2 or self._left == 0 or self._stopped:
             return
         self._reading = True
-        unit = self._units.take()
-        space = memoryview(unit)[: self._left]
-        reading = self._disk.run(self._source.read_into, space)
-        reading.addCallbacks(self._fetched, self._unreadable, callbackArgs=(unit, space))
+        units: list[tuple[bytearray, memoryview]] = []
+        # Two for a hop to a thread, but the first as soon as can be.
+        for _ in range(AHEAD // 2 if self._begun else 1):
+            unit = self._units.take()
+            space = memoryview(unit)[: self._left]
+            if space:
+                self._left -= len(space)
+                units.append((unit, space))
+        self._begun = True
+        reading = self._disk.run(self._read_units, units)
+        reading.addCallbacks(self._fetched, self._unreadable, callbackArgs=(units,))
 
-    def _fetched(self, size: int, unit: bytearray, space: memoryview) -> None:
+    def _read_units(self, units: list[tuple[bytearray, memoryview]]) -> None:
+        for _unit, space in units:
+            self._source.read_into(space)
+
+    def _fetched(self, _: None, units: list[tuple[bytearray, memoryview]]) -> None:
         self._reading = False
-        self._left -= size
-        self._ahead = unit, space[:size]
+        self._ahead.extend(units)
         if self._stopped is not None:
             self._close(Failure(self._stopped))
         elif self._hungry:
@@ -113,7 +129,7 @@ class BodySender(FileSender):
     # The pull producer.
 
     def resumeProducing(self) -> None:
-        if self._ahead is None and (self._reading or self._left):
+        if not self._ahead and (self._reading or self._left):
             self._hungry = True
             return
         super().resumeProducing()
@@ -138,7 +154,7 @@ class BodySender(FileSender):
             self._close(Failure(self._stopped or Lost()))
 
     def _close(self, result: Any) -> None:
-        self._ahead = None
+        self._ahead.clear()
         self._source.close()
         if not self._finished.called:
             self._finished.callback(result)

@@ -57,10 +57,10 @@ class BulkTLS(BufferingTLSTransport):
 
     # Writing.
 
-    def _write_any(self, data: bytes) -> None:
+    def _write_any(self, data: bytes | memoryview) -> None:
         """Small pieces wait for others until the next turn of the loop; large ones do not."""
         if len(data) < RECORD:
-            self._small(data)
+            self._small(bytes(data))
         else:
             self._aggregator.flush()
             TLSMemoryBIOProtocol.write(self, data)
@@ -73,8 +73,7 @@ class BulkTLS(BufferingTLSTransport):
         """As ``Direct.send``; the body is encrypted by the time this returns."""
         if header:
             self.write(header)
-        # As bytes it could be kept; Twisted's layers only pass it on to ``_write``.
-        self.write(body)
+        self._write_any(body)
 
     def _write(self, data: bytes | memoryview) -> None:
         if self._lostTLSConnection:

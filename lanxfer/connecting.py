@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from lanxfer.bulk import BulkTLSFactory
 from lanxfer.calls import own_cancel
 from lanxfer.commands.control import VERSION
 from lanxfer.commands.table import Node, Table
@@ -39,7 +38,7 @@ from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
-from lanxfer.tls import client_options, describe_tls_failure, peer_key
+from lanxfer.tls import client_options, describe_tls_failure, peer_key, wrap_client
 from lanxfer.wire import limits
 
 CONNECT_TIMEOUT = 10.0
@@ -116,8 +115,7 @@ class Dialer:
         endpoint = HostnameEndpoint(self.reactor, host, port, CONNECT_TIMEOUT)
         factory: Any = _Once(lambda: self._protocol(target, address))
         if not target.plain:
-            options = client_options(self.identity)
-            factory = BulkTLSFactory(options, True, factory, clock=self.reactor)
+            factory = wrap_client(client_options(self.identity), factory, self.reactor)
         return await _connect(endpoint, factory, _where(target, address))
 
     def _protocol(self, target: Target, address: str) -> LanxferProtocol:

@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lanxfer.admission import Admission, bare, networks
-from lanxfer.bulk import BulkTLS, BulkTLSFactory
+from lanxfer.bulk import BulkTLS
 from lanxfer.commands.table import Node, Table
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, LanxferError, Overloaded, TimedOut, TlsRequired
@@ -35,7 +35,7 @@ from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
-from lanxfer.tls import peer_key
+from lanxfer.tls import peer_key, wrap_server
 from lanxfer.wire import limits
 from lanxfer.wire.dialects import Dialect, sniff
 from lanxfer.wire.native import format_packet
@@ -270,7 +270,7 @@ class LanxferFactory(Factory):
         self.clock = clock
         self.connections: set[LanxferProtocol] = set()
         self._unknown: dict[Door, str] = {}
-        self.tls = BulkTLSFactory(tls_options, False, _Inside(self), clock=clock)
+        self.tls = wrap_server(tls_options, _Inside(self), clock)
 
     def buildProtocol(self, addr: IAddress | None) -> Door:  # type: ignore[override]  # a Door has a typed factory
         return Door(self)

@@ -26,10 +26,11 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorTime,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from lanxfer.bulk import BulkTLSFactory
 from lanxfer.errors import (
     AuthFailed,
     BadState,
@@ -108,18 +109,18 @@ def client_options(identity: Identity) -> TlsOptions:
 
 def wrap_server(
     options: TlsOptions, factory: IProtocolFactory, clock: IReactorTime | None = None
-) -> TLSMemoryBIOFactory:
+) -> BulkTLSFactory:
     """The factory to listen with; ``factory`` builds what speaks inside."""
     creator = cast(IOpenSSLServerConnectionCreator, options)
-    return TLSMemoryBIOFactory(creator, False, factory, clock)
+    return BulkTLSFactory(creator, False, factory, clock)
 
 
 def wrap_client(
     options: TlsOptions, factory: IProtocolFactory, clock: IReactorTime | None = None
-) -> TLSMemoryBIOFactory:
+) -> BulkTLSFactory:
     """The factory to connect with; ``factory`` builds what speaks inside."""
     creator = cast(IOpenSSLClientConnectionCreator, options)
-    return TLSMemoryBIOFactory(creator, True, factory, clock)
+    return BulkTLSFactory(creator, True, factory, clock)
 
 
 def peer_key(transport: object) -> str | None:

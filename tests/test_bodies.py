@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from lanxfer.bodies import FLUSH_AFTER, BodySender, BodyWriter
+from lanxfer.bodies import AHEAD, FLUSH_AFTER, BodySender, BodyWriter
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     BadOffset,
@@ -123,13 +123,18 @@ class SenderTests:
         sending.disk.work(1)
         assert sending.taker.chunks == [b"x" * 10]
 
-    def test_reads_one_unit_ahead(self) -> None:
-        """As long as nobody asks, no more than one unit is read."""
+    def test_reads_ahead(self) -> None:
+        """As long as nobody asks, one unit is read, and then never more than a few."""
         # covers: B07, R06
-        sending = Sending(b"x" * 100)
+        sending = Sending(b"x" * 1000)
         while sending.disk.work():
             pass
         assert sending.source.position == UNIT
+        for asked in range(1, 10):
+            sending.taker.ask()
+            while sending.disk.work():
+                pass
+            assert UNIT * asked < sending.source.position <= UNIT * (asked + AHEAD)
 
     def test_disk_at_once(self) -> None:
         """A disk that answers at once makes no difference."""
