@@ -25,6 +25,9 @@ from lanxfer.wire import limits
 T = TypeVar("T")
 
 WORKERS = 4
+RESERVED = 1
+"""Workers besides, for what the owner asks; they wait for no file (catalogue R10)."""
+
 BATCH_BYTES = 4 * limits.MIB
 
 
@@ -74,23 +77,26 @@ class Disk:
     def __init__(self, reactor: IReactorFromThreads, workers: int = WORKERS) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(0, workers, "lanxfer-disk")
+        self._reserved = ThreadPool(0, RESERVED, "lanxfer-control")
         self._under_way = 0
         self.units = Units()
         self._idle: Deferred[None] | None = None
 
     def start(self) -> None:
-        self._pool.start()
+        for pool in (self._pool, self._reserved):
+            pool.start()
 
     def stop(self) -> None:
         """Wait for what the threads have begun, then end them; blocks."""
-        self._pool.stop()
+        for pool in (self._pool, self._reserved):
+            pool.stop()
 
     async def stopped(self) -> None:
         """Wait for what the threads have begun without blocking, then end them."""
         while self._under_way:
             self._idle = Deferred()
             await self._idle
-        self._pool.stop()
+        self.stop()
 
     def run(
         self,
@@ -102,6 +108,22 @@ class Disk:
 
         ``undo`` gets the result where nobody waits for it any more.
         """
+        return self._run(self._pool, function, args, undo)
+
+    def run_reserved(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """``run`` for the journal, so that a hanging inbox keeps no control command waiting.
+
+        Nothing that touches the inbox belongs here.
+        """
+        return self._run(self._reserved, function, args, None)
+
+    def _run(
+        self,
+        pool: ThreadPool,
+        function: Callable[..., T],
+        args: tuple[Any, ...],
+        undo: Callable[[T], object] | None,
+    ) -> Deferred[T]:
         done = _Uninterrupted[T]()
         deliver = self._reactor.callFromThread
 
@@ -109,7 +131,7 @@ class Disk:
             deliver(self._came, done, success, result, undo)
 
         self._under_way += 1
-        self._pool.callInThreadWithCallback(came, function, *args)
+        pool.callInThreadWithCallback(came, function, *args)
         return done
 
     def _came(

@@ -187,7 +187,7 @@ class ServiceNode:
             await self._asked(self.on_message, message)
         # The record is what keeps the text; lists show only its beginning.
         kept = evolve(transfer.snapshot, path=text, state=State.DONE, changed=self.registry.clock())
-        await self.disk.run(self.journal.record, [kept])
+        await self.disk.run_reserved(self.journal.record, [kept])
 
     async def send(self, call: Call) -> Mapping[str, Any]:
         args = call.args
@@ -197,7 +197,7 @@ class ServiceNode:
 
     async def history(self, limit: int, before: str, peer: str | None) -> list[Snapshot]:
         await self.recorded()
-        return await self.disk.run(self.journal.history, limit, before or None, peer)
+        return await self.disk.run_reserved(self.journal.history, limit, before or None, peer)
 
     def status(self) -> Mapping[str, Any]:
         return self.about()
@@ -244,7 +244,7 @@ class ServiceNode:
             self._recording = None
             return
         batch, self._finished = self._finished, []
-        self._recording = self.disk.run(self.journal.record, batch)
+        self._recording = self.disk.run_reserved(self.journal.record, batch)
         self._recording.addErrback(self._unrecorded)
         self._recording.addCallback(self._record)
 

@@ -42,7 +42,7 @@ class Outgoing:
 
     async def begin(self) -> None:
         """Take up what waited when the service was stopped."""
-        for id, job in await self._disk.run(self._journal.queued):
+        for id, job in await self._disk.run_reserved(self._journal.queued):
             self._start(id, job)
 
     def end(self) -> None:
@@ -67,7 +67,7 @@ class Outgoing:
             return await self.run(job)
         self._client(job)  # a peer that nobody knows is said now, not in vain for ever
         id = secrets.token_hex(4)
-        await self._disk.run(self._journal.enqueue, id, job)
+        await self._disk.run_reserved(self._journal.enqueue, id, job)
         self._start(id, job)
         return {"queued": id}
 
@@ -113,7 +113,7 @@ class Outgoing:
                 await deferLater(self._reactor, pause, lambda: None)
         except CancelledError:
             return
-        await self._disk.run(self._journal.dequeue, id)
+        await self._disk.run_reserved(self._journal.dequeue, id)
 
 
 def _job(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,14 +71,10 @@ class Devices:
     def service(self, name: str, hooks: dict[str, Any] | None = None, **settings: Any) -> Any:
         """A service that is not started yet, on a port of its own."""
         chosen = {"port": 0, "bind": "127.0.0.1", "reserve_bytes": 0, "reserve_share": 0.0}
+        chosen["inbox"] = str(self.inbox(name))
         made = TransferService(
             reactor,
-            Settings(
-                inbox=str(self.inbox(name)),
-                state=self.state(name).path,
-                device=name,
-                **{**chosen, **settings},
-            ),
+            Settings(state=self.state(name).path, device=name, **{**chosen, **settings}),
             **(hooks or {}),
         )
         self._services.append(made)
