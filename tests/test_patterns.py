@@ -18,8 +18,6 @@ FUNCTIONS = {
     *("compile", "match", "fullmatch", "search", "sub", "subn"),
     *("split", "findall", "finditer"),
 }
-    ["compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"]
-)
 MANY = 1000
 """A repetition of fewer than that is harmless."""
 
