@@ -13,11 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 from attrs import define
+from blake3 import blake3
 
 from lanxfer.errors import Exit
 from lanxfer.identity import load_identity
@@ -119,12 +121,12 @@ class Serving:
     def ask(self, *line: object) -> Done:
         return run("--state", self.state, *line)
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str, **args: object) -> list[dict[str, Any]]:
         """Ask without a process of its own, which is a good deal quicker."""
         with socket.socket(socket.AF_UNIX) as control:
             control.connect(str(self.state / "control.sock"))
             hello = {"do": 1, "name": "hello", "speaks": ["lanxfer/1"], "device": "test"}
-            for request in (hello, {"do": 2, "name": name}):
+            for request in (hello, {"do": 2, "name": name, **args}):
                 control.sendall(json.dumps(request).encode() + b"\n")
             with control.makefile("rb") as answers:
                 while "ok" not in (answer := json.loads(answers.readline())) or answer["ok"] != 2:
@@ -535,6 +537,44 @@ class InterruptTests:
         sending.send_signal(signal.SIGINT)
         assert finish(sending).code == Exit.CANCELLED
         assert not list(tmp_path.iterdir())
+
+
+class StopTests:
+    """A process that the system holds still for a while, as a laptop's lid does."""
+
+    @pytest.mark.parametrize("side", ["sender", "receiver"])
+    def test_stopped_and_continued(
+        self, side: str, nas: Serving, here: Path, tmp_path: Path
+    ) -> None:
+        """Held still in the middle of a file and let go again, it goes on and arrives whole."""
+        # covers: K11
+        name = f"held-{side}.bin"
+        path = tmp_path / name
+        with path.open("wb") as file:
+            file.truncate(300_000_000)
+        sending = start("send", path, "nas", "--json", "-s", here)
+        id = moving(nas, name)
+        # Paused as well, so that it cannot be over before it is held.
+        nas.rows("pause", id=id)
+        (before,) = (row for row in nas.rows("pending_requests") if row["id"] == id)
+        process = sending if side == "sender" else nas.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            if side == "sender":
+                nas.rows("resume", id=id)  # asks for more of one who does not hear it
+            time.sleep(1.0)
+            assert sending.poll() is None and nas.process.poll() is None
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert before["done"] < before["size"]
+        if side == "receiver":
+            assert not (nas.inbox / name).exists()
+            nas.rows("resume", id=id)
+        done = finish(sending)
+        assert (done.code, done.err) == (Exit.OK, "")
+        with (nas.inbox / name).open("rb") as there, path.open("rb") as ours:
+            assert file_digest(there, blake3).digest() == file_digest(ours, blake3).digest()
+        (nas.inbox / name).unlink()
 
 
 class TerminalTests:

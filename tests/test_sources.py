@@ -15,8 +15,8 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lanxfer.errors import BadName, SourceChanged, SourceUnreadable, TooLarge
-from lanxfer.storage.sources import Entry, open_source, read_small, walk
+from lanxfer.errors import BadName, Forbidden, SourceChanged, SourceUnreadable, TooLarge
+from lanxfer.storage.sources import Entry, check_within, open_source, read_small, walk
 from lanxfer.transfers import Kind
 
 DATA = bytes(range(256)) * 1000
@@ -134,6 +134,61 @@ class OpenTests:
             source.read(1)
         with pytest.raises(SourceUnreadable):
             source.check_unchanged()
+
+
+class SharesTests:
+    @pytest.fixture
+    def share(self, tmp_path: Path) -> Path:
+        """A shared folder, with what is not shared beside it."""
+        share = tmp_path / "share"
+        (share / "sub").mkdir(parents=True)
+        for folder in (share, share / "sub", tmp_path):
+            (folder / "x").write_bytes(b"x")
+        for other in ("share2", "Share", "shar"):
+            (tmp_path / other).mkdir()
+            (tmp_path / other / "x").write_bytes(b"x")
+        (share / "out").symlink_to(tmp_path / "x")
+        (share / "up").symlink_to("..")
+        (share / "in").symlink_to("sub/x")
+        (tmp_path / "door").symlink_to("share")
+        return share
+
+    # covers: L05
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("../x", "sub/../../x", "out", "up/x", "up/share2/x", "../share2/x", "../shar/x"),
+            *("../Share/x", "../SHARE/x", "//etc/passwd", "/etc/passwd", "", "../share/../x", "~"),
+            *("../../../../../../../../etc/passwd", "sub/../up/x"),
+        ],
+    )
+    def test_outside(self, name: str, share: Path) -> None:
+        """What is not below a shared folder is refused, however it is written."""
+        path = name if name.startswith("/") or not name else f"{share}/{name}"
+        if name == "~":
+            path = "~/x"
+        with pytest.raises(Forbidden):
+            check_within(path, [str(share)])
+
+    # covers: L05
+    @pytest.mark.parametrize("name", ["x", "sub/x", "sub/../x", "in", "up/share/x", "../door/x"])
+    def test_inside(self, name: str, share: Path) -> None:
+        """What is below one is not, whichever of several it is, and with a slash at the end too."""
+        check_within(f"{share}/{name}", [str(share)])
+        check_within(f"{share}/{name}", ["/nowhere", f"{share}/"])
+
+    def test_everything(self, share: Path) -> None:
+        """Where no folder is named, every file of this user's may be sent."""
+        check_within("/etc/passwd", [])
+
+    # covers: L05, H14
+    @pytest.mark.parametrize("name", ["a\x00b", "a\ud800"])
+    def test_no_name(self, name: str, share: Path) -> None:
+        """A path that no file can have is refused with a sentence."""
+        for folders in ([], [str(share)]):
+            with pytest.raises((SourceUnreadable, Forbidden)):
+                check_within(f"{share}/{name}", folders)
+                open_source(f"{share}/{name}").close()
 
 
 class ReadTests:

@@ -209,7 +209,10 @@ def open_source(path: str) -> Source:
 
 def check_within(path: str, folders: Sequence[str]) -> None:
     """Raise Forbidden unless ``path`` lies below one of ``folders``, where any is named."""
-    real = os.path.realpath(path)
+    try:
+        real = os.path.realpath(path)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
     tops = [os.path.realpath(each).rstrip(os.sep) for each in folders]
     if tops and not any(real == top or real.startswith(top + os.sep) for top in tops):
         raise Forbidden("That file is not below a shared folder.")
