@@ -27,6 +27,7 @@ if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 else:
     import fcntl
+    import resource
 
 FILE_MAX = 16 * limits.MIB
 """No file of the state folder that is read as a whole is anywhere near this large."""
@@ -50,6 +51,17 @@ def default_state() -> str:
     """The folder used where none is named: LANXFER_STATE, else the platform's own place."""
     named = os.environ.get("LANXFER_STATE", "")
     return os.path.expanduser(named) if named else str(appdirs.user_data_dir("lanxfer"))
+
+
+def forbid_cores() -> None:
+    """No image of this process, keys and all, is left behind by a crash (catalogue A11).
+
+    For processes of lanxfer's own; what an application does with its own is its business.
+    """
+    if sys.platform == "win32":  # pragma: no cover
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 class StateFolder:

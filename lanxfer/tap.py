@@ -12,6 +12,7 @@ from twisted.python import usage
 from lanxfer.errors import LanxferError
 from lanxfer.peers import DEFAULT_PORT
 from lanxfer.service import Settings, TransferService
+from lanxfer.state import forbid_cores
 from lanxfer.transfers import Conflict
 
 
@@ -109,6 +110,7 @@ class _Daemon(TransferService):
     """The service where nobody but twistd is there to catch what keeps it from starting."""
 
     def startService(self) -> None:
+        forbid_cores()
         try:
             super().startService()
         except LanxferError as error:

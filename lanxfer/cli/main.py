@@ -15,6 +15,7 @@ from lanxfer.cli import control, peers, send, serve
 from lanxfer.cli.options import Choices, common
 from lanxfer.cli.output import Output, fail_usage, make_printable, show_traceback
 from lanxfer.errors import Cancelled, Exit
+from lanxfer.state import forbid_cores
 from lanxfer.version import VERSION
 
 
@@ -24,6 +25,7 @@ class Lanxfer(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As click's own, but never with a traceback, and 4 for a line that makes no sense."""
         make_printable()
+        forbid_cores()
         kwargs["standalone_mode"] = False
         kwargs.setdefault("prog_name", "lanxfer")
         sys.exit(self._code(*args, **kwargs))
