@@ -47,6 +47,7 @@ from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.registry import Registry
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.local import LocalStore
+from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
 from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
@@ -123,6 +124,7 @@ class _Running:
     outgoing: Outgoing
     registry: Registry
     key: str
+    tidying: Tidying
     ports: list[IListeningPort] = Factory(list)
 
 
@@ -250,6 +252,7 @@ class TransferService(Service):
             outgoing,
             registry,
             identity.key,
+            Tidying(self.reactor, disk, store, journal, self.log),
         )
 
     def _admission(self, peers: Peers) -> Admission:
@@ -286,6 +289,7 @@ class TransferService(Service):
             door = UNIXServerEndpoint(self.reactor, path, mode=0o600, wantPID=False)
             running.ports.append(await _listening(door, LocalFactory(running.factory)))
         await running.outgoing.begin()
+        running.tidying.start()
         return [_shown(port) for port in running.ports if hasattr(port.getHost(), "port")]
 
     def _opened(self, addresses: list[str]) -> None:
@@ -357,6 +361,7 @@ class TransferService(Service):
                 connection.leave(limits.ABORT_AFTER)
             await gatherResults(leaving)
         await running.outgoing.ended()
+        await running.tidying.stop()
         await running.node.recorded()
         await running.disk.stopped()
         running.store.close()

@@ -59,7 +59,7 @@ async def meet(folder: Path, sender: Shouter, receiver: Listener, bulk: tuple[bo
 @pytest.mark.parametrize("roomy", [True, False])
 async def test_order(tmp_path: Path, bulk: tuple[bool, bool], roomy: bool) -> None:
     """Lines and bodies of any size arrive as they were sent."""
-    # covers: B07, A13
+    # covers: B07
     chance = random.Random(repr((bulk, roomy)))
     sender, receiver = Shouter(), Listener()
     receiver.roomy = roomy
@@ -92,7 +92,7 @@ async def test_order(tmp_path: Path, bulk: tuple[bool, bool], roomy: bool) -> No
 @pytest.mark.parametrize("who", ["sender", "receiver"])
 async def test_cut(tmp_path: Path, who: str) -> None:
     """A connection that breaks in the middle of a body ends both sides."""
-    # covers: B08
+    # covers: B04
     sender, receiver = Shouter(), Listener()
     port = await meet(tmp_path, sender, receiver, (True, True))
     body = b"x" * 20_000_000
@@ -111,7 +111,7 @@ async def test_cut(tmp_path: Path, who: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_garbled(tmp_path: Path) -> None:
     """A record that was changed on its way ends the connection, and nothing of it is handed on."""
-    # covers: A13
+    # covers: B11
     sender, receiver = Shouter(), Listener()
     port = await meet(tmp_path, sender, receiver, (True, True))
     sender.say(b"%d\n" % UNIT, memoryview(b"x" * UNIT))

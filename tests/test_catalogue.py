@@ -158,8 +158,9 @@ class TableTests:
 
     def test_claims_are_read(self) -> None:
         """Ids are found beside each other, and only in comments of that form."""
-        assert claims("x = 1  # covers: A01, B02 C03") == {"A01", "B02", "C03"}
-        assert claims("# covers: S1-17 I9\n# A02\ncovers: A03") == {"I9"}
+        mark = "covers" + ":"  # in pieces, or this would be a claim
+        assert claims(f"x = 1  # {mark} A01, B02 C03") == {"A01", "B02", "C03"}
+        assert claims(f"# {mark} S1-17 I9\n# A02\n{mark} A03") == {"I9"}
 
 
 class LimitsTests:
@@ -206,9 +207,12 @@ class LimitsTests:
 
 class ReachTests:
     def test_nothing_is_fetched(self) -> None:
-        """No command gives anybody a file of this device, or changes a setting."""
-        # covers: L04, L05
+        """No command gives anybody a file of this device, changes a setting or opens what came."""
+        # covers: L04, L05, L08
         reached = {name for names in REACH.values() for name in names}
         owner = {"send_file", "send_message"}
-        words = ("get", "fetch", "pull", "read", "download", "open", "config", "set", "write")
+        words = {
+            *("get", "fetch", "pull", "read", "download", "open", "config", "set", "write"),
+            *("run", "exec", "extract", "unpack", "preview", "delete", "remove", "show"),
+        }
         assert [each for each in reached - owner if each.split("_")[0] in words] == []

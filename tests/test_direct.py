@@ -211,7 +211,7 @@ async def test_closed_with_a_rest() -> None:
 @pytest.mark.parametrize("who", ["sender", "receiver"])
 async def test_cut_with_a_rest(who: str) -> None:
     """A connection that breaks in the middle of a body ends both sides, and what it was given."""
-    # covers: B08
+    # covers: B04
     sender, receiver = Sender(), Receiver()
     port = await meet(sender, receiver)
     receiver.pauseProducing()

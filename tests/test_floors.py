@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "receiver",
         "tls",
     ),
-    ("ae", "client", "connecting", "node", "outgoing", "sending", "service", "trees"),
+    ("ae", "client", "connecting", "node", "outgoing", "sending", "service", "tidying", "trees"),
     ("cli", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""

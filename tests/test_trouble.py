@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from wires import Wire
 
 from lanxfer.disk import WORKERS
-from lanxfer.errors import DigestMismatch
+from lanxfer.errors import DigestMismatch, DiskFailed
+from lanxfer.journal import Journal
 from lanxfer.storage import parts
 from lanxfer.transfers import Snapshot, State
 from lanxfer.wire import limits
@@ -108,8 +110,58 @@ class WireTests:
         assert wire.up - len(data) - overhead <= 4 * limits.WINDOW
         await wire.close()
 
+    @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the options of Linux")
+    @in_reactor
+    async def test_cut_cable_is_noticed(self, devices: Devices) -> None:
+        """Both ends tell the system to notice within a minute that nobody is there any more."""
+        # covers: B08
+        service = await devices.start("nas")
+        await devices.pair("laptop", service, "nas")
+        client = await devices.client("laptop", "nas")
+        (connection,) = service._now.factory.connections
+        for end in (connection, client._connection):
+            wire = end.transport.transport.getHandle()
+            ask = wire.getsockopt
+            assert ask(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle, every, count = (
+                ask(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle + every * count <= 60
+            # Keep-alives stand still while bytes wait to be acknowledged; this does not.
+            assert ask(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 60_000
+
 
 class CrowdTests:
+    @in_reactor
+    async def test_many_connections(self, devices: Devices) -> None:
+        """Many connections at once with a file each: all arrive, and nothing is left of them."""
+        # covers: C04
+        service = await devices.start("nas")
+        names = ("laptop", "phone", "tablet")
+        for name in names:
+            await devices.pair(name, service, "nas")
+        clients = [
+            (name, number, await devices.client(name, "nas"))
+            for name in names
+            for number in range(limits.CONNECTIONS_PER_PEER)
+        ]
+        assert len(service._now.factory.connections) == len(clients)
+        data = os.urandom(MIB)
+        sending = []
+        for name, number, client in clients:
+            path = devices.source(f"{name}-{number}", number.to_bytes(2, "big") + data)
+            sending.append(client.send_file(path))
+        for (_, number, _), receipt in zip(clients, await gatherResults(sending), strict=True):
+            sent = number.to_bytes(2, "big") + data
+            assert (devices.inbox("nas") / receipt.stored).read_bytes() == sent
+        assert len(published(devices.inbox("nas"))) == len(clients)
+        await gatherResults([client.close() for *_, client in clients])
+        running = service._now
+        await until(lambda: not running.factory.connections and not running.factory._unknown)
+        assert (len(running.registry), running.disk._under_way) == (0, 0)
+        assert sorted(os.listdir(devices.inbox("nas") / ".lanxfer-staging")) == ["lock"]
+
     @in_reactor
     async def test_all_come_back(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
         """Forty devices in the middle of a file come back at once after a restart, and finish.
@@ -221,6 +273,68 @@ class DiskTests:
         for each in sending:
             assert (await each).digest == blake3(data).hexdigest()
         assert published(devices.inbox("nas")) == [f"f{n}" for n in range(count)]
+
+
+class CrashTests:
+    @in_reactor
+    async def test_answer_not_recorded(
+        self, devices: Devices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A sender that dies between the answer and its record asks again, and makes no copy."""
+        # covers: K09
+        third = await devices.start("third")
+        nas = await devices.start("nas")
+        devices.pin("nas", "third", third.address)
+        devices.pin("third", "nas")
+        control = await devices.control("nas")
+
+        def dies(journal: Any, id: str) -> None:
+            raise DiskFailed()
+
+        monkeypatch.setattr(Journal, "dequeue", dies)
+        for size in (10, 2 * MIB):
+            path = devices.source(f"f{size}", os.urandom(size))
+            await control.call("send_file", {"path": path, "peer": "third", "wait": False})
+        await until(lambda: len(published(devices.inbox("third"))) == 2)
+        await until(lambda: not nas.registry.pending() and not nas._now.outgoing._waiting)
+        await control.close()
+        await nas.stopService()
+        monkeypatch.undo()
+        told: list[Snapshot] = []
+        again = devices.service("nas")
+        again.subscribe(told.append)
+        again.startService()
+        await again.when_listening()
+        await until(lambda: len([each for each in told if each.state is State.DONE]) == 2)
+        await until(lambda: not again._now.outgoing._waiting)
+        assert published(devices.inbox("third")) == ["f10", f"f{2 * MIB}"]
+        assert Journal(devices.state("nas").file("history.db")).queued() == []
+
+    @in_reactor
+    async def test_orphans(self, devices: Devices) -> None:
+        """Ten thousand parts of peers that never came back go when they are old, and nothing else.
+
+        A service that starts on them serves, and what is young can still be continued.
+        """
+        # covers: K10
+        service = await devices.start("nas")
+        await service.stopService()
+        staging = devices.inbox("nas") / ".lanxfer-staging"
+        for number in range(10_000):
+            (staging / f"{number:032x}.part").touch(0o600)
+        others = ["lock", "notes", "x.part", f"{1:032x}.part.bak", f"{'G' * 32}.part"]
+        for name in others:
+            (staging / name).touch(0o600)
+        await devices.pair("laptop", service, "nas")
+        again = await devices.start("nas", port=port_of(service))
+        client = await devices.client("laptop", "nas")
+        assert (await client.send_file(devices.source("new", b"1"))).stored == "new"
+        assert len(list(staging.iterdir())) == 10_000 + len(others)
+        # They cannot be made to look old: the time of a change of the file itself counts.
+        assert again._now.store.tidy(3600.0) == 0
+        assert again._now.store.tidy(-1.0) == 10_000
+        assert sorted(each.name for each in staging.iterdir()) == sorted(others)
+        assert published(devices.inbox("nas")) == ["new"]
 
 
 class SettingsTests:
