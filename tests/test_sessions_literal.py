@@ -475,6 +475,7 @@ ECHO = {"method_name": "recv_file", "file_path": "a.txt", "total_bytes": 10, "rt
 class ServerTests:
     def test_face(self) -> None:
         """The session has the face the protocol needs."""
+        # covers: J03
         session: Session = LiteralSession()
         assert session.line_limit == limits.HEADER_LITERAL
 

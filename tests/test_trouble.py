@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,37 @@ class WireTests:
         assert wire.up - len(data) - overhead <= 4 * limits.WINDOW
         await wire.close()
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="all of 127.0.0.0/8 is loopback there")
+    @in_reactor
+    async def test_another_address(self, devices: Devices) -> None:
+        """A sender that comes back from another address goes on where it was: its key counts."""
+        # covers: B10
+        service = await devices.start("nas")
+        wire = Wire(service.address)
+        devices.pin("laptop", "nas", wire.address)
+        devices.pin("nas", "laptop")
+        client = await devices.client("laptop", "nas")
+        seen = set()
+
+        def moving() -> bool:
+            for each in service._now.factory.connections:
+                seen.add(each.transport.getPeer().host)
+            return any(each.done > 8 * MIB for each in service.registry.pending())
+
+        data = os.urandom(32 * MIB)
+        sending = client.send_file(devices.source("big", data))
+        await until(moving)
+        wire.source = "127.0.0.2"
+        (connection,) = service._now.factory.connections
+        connection.transport.abortConnection()
+        await until(lambda: moving() and "127.0.0.2" in seen)
+        receipt = await sending
+        assert seen == {"127.0.0.1", "127.0.0.2"}
+        assert receipt.resumed_from > 0
+        assert published(devices.inbox("nas")) == ["big"]
+        assert (devices.inbox("nas") / "big").read_bytes() == data
+        await wire.close()
+
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the options of Linux")
     @in_reactor
     async def test_cut_cable_is_noticed(self, devices: Devices) -> None:
@@ -168,7 +200,7 @@ class CrowdTests:
 
         What they hold is proved by few threads at a time, and the owner is answered meanwhile.
         """
-        # covers: C08
+        # covers: C08, C09
         monkeypatch.setattr(limits, "WINDOW", MIB // 2)
         guard, now, most, proved = threading.Lock(), 0, 0, 0
         have = parts.LocalPart.have

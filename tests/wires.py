@@ -8,12 +8,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol
-from twisted.protocols.portforward import (
-    ProxyClient,
-    ProxyClientFactory,
-    ProxyFactory,
-    ProxyServer,
-)
+from twisted.protocols.portforward import ProxyClient, ProxyClientFactory, ProxyFactory, ProxyServer
 
 Meddle = Callable[[bytes, int], bytes | None]
 """What arrives of these bytes, which begin at this offset of all that went up; None cuts."""
@@ -31,7 +26,14 @@ class _ClientFactory(ProxyClientFactory):  # type: ignore[misc]
 
 
 class _Server(ProxyServer):  # type: ignore[misc]
-    clientProtocolFactory = _ClientFactory
+    def connectionMade(self) -> None:
+        self.transport.pauseProducing()  # until the way on is there
+        onward = _ClientFactory()
+        onward.setServer(self)
+        wire = self.factory.wire
+        reactor.connectTCP(  # type: ignore[attr-defined]
+            wire.host, wire.port, onward, bindAddress=(wire.source, 0)
+        )
 
     def dataReceived(self, data: bytes) -> None:
         wire = self.factory.wire
@@ -54,7 +56,10 @@ class _Dead(Protocol):
 
 
 class Wire(ProxyFactory):  # type: ignore[misc]
-    """Listens, and passes on to a service; ``up`` counts what came from the callers."""
+    """Listens, and passes on to a service; ``up`` counts what came from the callers.
+
+    To the service everything seems to come from ``source``.
+    """
 
     protocol = _Server
     noisy = False
@@ -64,6 +69,7 @@ class Wire(ProxyFactory):  # type: ignore[misc]
         super().__init__(host, int(port))
         self.wire = self
         self.meddle = meddle
+        self.source = "127.0.0.1"
         self.up = 0
         self.callers = 0
         self.dead = False
