@@ -1,4 +1,4 @@
-"""Blocking work in threads: what is typed, what cannot be interrupted, who waits for whom."""
+"""Blocking work in real threads: what is typed, what cannot be interrupted, who waits for whom."""
 
 from __future__ import annotations
 
