@@ -304,6 +304,16 @@ class BadConfig(LanxferError):
     exit = Exit.CONFIG
 
 
+class AsRoot(LanxferError):
+    """A service should not be root's: run it as another user, or see --allow-root.
+
+    Told twice (``--allow-root`` and LANXFER_ALLOW_ROOT=1 in the environment) it runs all the same.
+    """
+
+    code = "as-root"
+    exit = Exit.CONFIG
+
+
 class WeakStorage(LanxferError):
     """That folder's file system cannot keep lanxfer's promises; see --weak-storage."""
 

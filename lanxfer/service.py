@@ -45,6 +45,7 @@ from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slo
 from lanxfer.outgoing import Outgoing
 from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.registry import Registry
+from lanxfer.sandbox import confine, writable
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.local import LocalStore
 from lanxfer.tls import server_options
@@ -77,7 +78,9 @@ class Settings:
     socket are; both are made if missing.  ``port`` 0 takes a free one, None
     none.  ``listen`` are endpoint strings besides it.  ``buf_len`` is the number
     of bytes taken from a socket at a time, ``drain`` the seconds that transfers
-    under way get when the service stops.
+    under way get when the service stops.  ``sandbox`` confines the whole process
+    to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
+    may be removed), which cannot be undone.
     """
 
     inbox: str = field(factory=default_inbox, converter=os.fspath)
@@ -102,6 +105,9 @@ class Settings:
     buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
     control: bool = True
+    sandbox: bool = False
+    also_writable: tuple[str, ...] = ()
+    also_removable: tuple[str, ...] = ()
 
     @buf_len.validator
     def _check_buf_len(self, attribute: Any, value: int) -> None:
@@ -123,6 +129,7 @@ class _Running:
     outgoing: Outgoing
     registry: Registry
     key: str
+    unconfined: str
     ports: list[IListeningPort] = Factory(list)
 
 
@@ -199,6 +206,8 @@ class TransferService(Service):
             )
             undo.append(store.close)
             admission = self._admission(peers)
+            # Before the first thread, and when both folders exist.
+            unconfined = self._confine()
             store.tidy(limits.PART_LIFETIME)
             journal.prune()
         except BaseException:
@@ -250,7 +259,16 @@ class TransferService(Service):
             outgoing,
             registry,
             identity.key,
+            unconfined,
         )
+
+    def _confine(self) -> str:
+        """Why the process may write elsewhere, too; "" if it may not."""
+        settings = self.settings
+        if not settings.sandbox:
+            return "it was not asked for"
+        folders = [settings.inbox, settings.state, *settings.also_writable]
+        return confine(writable(folders, settings.also_removable))
 
     def _admission(self, peers: Peers) -> Admission:
         settings = self.settings
@@ -328,6 +346,8 @@ class TransferService(Service):
             found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
         if self._now is not None:
             found.extend(self._now.store.weaknesses())
+            if settings.sandbox and self._now.unconfined:
+                found.append(f"NO SANDBOX: {self._now.unconfined}.")
         return found
 
     # Stopping.
@@ -409,6 +429,7 @@ class TransferService(Service):
             "free": running.store.free(),
             "pending": len(running.registry),
             "connections": len(running.factory.connections),
+            "sandbox": f"off: {running.unconfined}" if running.unconfined else "on",
             "warnings": self.warnings(),
         }
 
