@@ -292,7 +292,7 @@ class TransferService(Service):
             texts.insert(0, f"tcp:{settings.port}" + (f":interface={bind}" if bind else ""))
         try:
             return [serverFromString(self.reactor, each) for each in texts]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise BadConfig(f"--listen does not name an endpoint: {error}.") from None
 
     async def _listen(self, running: _Running) -> list[str]:

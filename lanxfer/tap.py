@@ -139,7 +139,7 @@ def _no_start(error: LanxferError) -> SystemExit:
 def _for_twistd(settings: Settings, twistd: Any) -> tuple[Settings, str]:
     """Leave open what twistd itself writes later, and why that may leave everything open."""
     log, pid = twistd.get("logfile"), twistd.get("pidfile")
-    if not log and not twistd.get("nodaemon"):
+    if not log and not twistd.get("nodaemon", True):  # "twist" has no such option
         log = "twistd.log"
     run = twistd.get("rundir") or "."
     logs, removals, why = for_daemon(run, "" if log == "-" else log or "", pid or "")

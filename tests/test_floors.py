@@ -78,6 +78,12 @@ MAY_TOUCH_DISK = {
         "os.unlink": "see open",
         "tempfile": "see open",
     },
+    "cli.units": {
+        "os.geteuid": "touches no disk",
+        "os.path.abspath": "a unit names whole paths",
+        "os.path.dirname": "see os.path.join",
+        "os.path.join": "the twistd beside this Python",
+    },
     "door": {"os.getuid": "compared with the caller's user"},
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
     "sending": {
