@@ -236,6 +236,7 @@ class TooSlow(LanxferError):
 
     code = "too-slow"
     retry = True
+    closes = True
 
 
 class Cancelled(LanxferError):

@@ -86,6 +86,7 @@ class LanxferProtocol(Lifetime):
         self._exchanges: dict[int, Exchange] = {}
         self._sink: Callable[[bytes], None] | None = None
         self._body_done: Callable[[], None] | None = None
+        self._body_since = 0.0
         self._coming: int | None = None  # the request whose body is being read
 
     # Asking.
@@ -108,6 +109,7 @@ class LanxferProtocol(Lifetime):
             exchange.end(self.lost_because or Lost())
             return exchange
         self._exchanges[do.id] = exchange
+        self.watch()
         try:
             outbox.say(do, data)
         except LanxferError as error:
@@ -165,6 +167,7 @@ class LanxferProtocol(Lifetime):
         self._sink = chunks.append
         self._body_done = lambda: done(b"".join(chunks))
         self.expect(size)
+        self._body_since = self._clock.seconds()
         self.watch()
 
     def _take(self, packet: Packet | Drop | None) -> None:
@@ -178,6 +181,7 @@ class LanxferProtocol(Lifetime):
                 call.part(packet)
                 self._sink = call.received
                 self.expect(packet.body)
+                self._body_since = self._clock.seconds()
             case End():
                 self._calls[packet.id].end(packet)
             case Cancel():
@@ -190,6 +194,8 @@ class LanxferProtocol(Lifetime):
                 exchange = self._exchanges.pop(packet.id, None)
                 if exchange is not None:
                     self._answered(exchange, packet)
+                if not self._exchanges:
+                    self._pace.ease()
                 self.maybe_leave()
             case Failed():
                 self._refused(packet)
@@ -272,10 +278,12 @@ class LanxferProtocol(Lifetime):
                 error = drop.error
                 self._outbox.say(Failed(drop.id, error.code, error.reason, error.retry))
                 if error.closes or self.session.finished:
+                    self.lost_because = self.lost_because or error
                     self.hang_up()
                     return
         if drop.body:
             self.expect(drop.body)
+            self._body_since = self._clock.seconds()
             self.watch()
 
     def _heard_of(self, packet: Go | Window | Event) -> None:
@@ -306,6 +314,8 @@ class LanxferProtocol(Lifetime):
         exchange = self._exchanges.pop(failed.id, None)
         if exchange is not None:
             exchange.end(error)
+        if not self._exchanges:
+            self._pace.ease()
         self.maybe_leave()
 
     # What the connection asks of the conversation.
@@ -317,8 +327,18 @@ class LanxferProtocol(Lifetime):
         return bool(self._calls or self._exchanges or wanted)
 
     @property
-    def hungry(self) -> bool:
-        return bool(self.expected) or any(call.hungry for call in self._calls.values())
+    def body_due_since(self) -> float | None:
+        due = [since for call in self._calls.values() if (since := call.due_since) is not None]
+        if self.expected:
+            due.append(self._body_since)
+        return min(due) if due else None
+
+    @property
+    def asking(self) -> bool:
+        return bool(self._exchanges) and getattr(self.session, "room", 0) > 0
+
+    def ping(self) -> None:
+        self.ask("ping", {}).answered().addErrback(lambda why: None)
 
     def begun(self) -> None:
         self._on_ready(self)

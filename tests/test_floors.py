@@ -16,7 +16,7 @@ PACKAGE = ROOT / "lanxfer"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "transfers", "version", "wire"),
     ("registry", "sessions"),
-    ("identity", "journal", "peers", "sandbox", "state", "storage"),
+    ("descriptors", "identity", "journal", "peers", "sandbox", "state", "storage"),
     ("admission", "commands", "policy"),
     (
         "bodies",
@@ -25,9 +25,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "door",
         "lifetime",
         "outbox",
+        "pace",
         "protocol",
         "receiver",
+        "refusals",
         "tls",
+        "turns",
     ),
     ("ae", "client", "connecting", "node", "outgoing", "sending", "service", "trees"),
     ("cli", "tap"),
