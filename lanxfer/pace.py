@@ -142,12 +142,11 @@ class Pace:
             self._of.fail(TimedOut())
             return None
         began, read = self._came
-        if began >= due and now - began >= limits.RATE_OVER:
-            if self.read - read < limits.RATE_LEAST * (now - began):
-                self._of.fail(TooSlow())
-                return None
-            began = 0.0
-        if began < due or not began:
+        measured = began >= due and now - began >= limits.RATE_OVER
+        if measured and self.read - read < limits.RATE_LEAST * (now - began):
+            self._of.fail(TooSlow())
+            return None
+        if measured or began < due:
             self._came = began, _ = now, self.read
         return min(limits.BODY_IDLE_TIMEOUT - silent, began + limits.RATE_OVER - now)
 
@@ -157,14 +156,13 @@ class Pace:
         if blocked is None or self._of.deaf:
             return None
         began, count = self._went
-        if began >= blocked and now - began >= limits.RATE_OVER:
-            gone = taken(self._of.transport) - count
-            if gone < limits.RATE_LEAST * (now - began):
-                self._of.abort(TooSlow(_TAKES_NOTHING) if gone > 0 else TimedOut(_TAKES_NOTHING))
-                return None
-            began = 0.0
-        if began < blocked or not began:
-            self._went = began, _ = now, taken(self._of.transport)
+        measured = began >= blocked and now - began >= limits.RATE_OVER
+        gone = taken(self._of.transport) - count
+        if measured and gone < limits.RATE_LEAST * (now - began):
+            self._of.abort(TooSlow(_TAKES_LITTLE) if gone > 0 else TimedOut(_TAKES_NOTHING))
+            return None
+        if measured or began < blocked:
+            self._went = began, _ = now, count + gone
         return began + limits.RATE_OVER - now
 
     def _alive(self, now: float) -> float | None:
@@ -186,4 +184,5 @@ class Pace:
         return limits.PING_TIMEOUT
 
 
+_TAKES_LITTLE = "The other side takes too slowly what it is sent."
 _TAKES_NOTHING = "The other side does not take what it is sent."
