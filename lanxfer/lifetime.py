@@ -56,6 +56,7 @@ class Lifetime(PacketReceiver):
         self.session = session
         self.principal: Principal | None = None
         self.lost_because: LanxferError | None = None
+        self.refused: LanxferError | None = None  # what this side ended it with
         self.gone = False
         self._clock = clock
         self._identify = identify
@@ -167,6 +168,10 @@ class Lifetime(PacketReceiver):
             self._line_since = self._clock.seconds()
             self.watch()
 
+    def take_turns(self, turns: Turns) -> None:
+        """Share the reactor with the others that have these."""
+        self._turns = turns
+
     def turn_over(self) -> None:
         """Let the others have their turn before the rest of what is here is read."""
         if self._waits_turn or self.deaf:
@@ -261,6 +266,7 @@ class Lifetime(PacketReceiver):
         if self.deaf:
             return
         self.lost_because = self.lost_because or error
+        self.refused = error
         self.deaf = True
         last = self.session.complaint(error)
         if self._outbox is not None:
@@ -273,6 +279,7 @@ class Lifetime(PacketReceiver):
 
     def abort(self, error: LanxferError) -> None:
         """Cut the connection; whoever waits on it hears ``error``."""
+        self.refused = self.refused or error
         self.lost_because = self.lost_because or error
         self.deaf = True
         self.transport.abortConnection()

@@ -278,7 +278,7 @@ class LanxferProtocol(Lifetime):
                 error = drop.error
                 self._outbox.say(Failed(drop.id, error.code, error.reason, error.retry))
                 if error.closes or self.session.finished:
-                    self.lost_because = self.lost_because or error
+                    self.refused = error
                     self.hang_up()
                     return
         if drop.body:

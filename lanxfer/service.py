@@ -36,6 +36,7 @@ from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Command
 from lanxfer.connecting import Dialer, find_target
+from lanxfer.descriptors import raise_limit
 from lanxfer.disk import Disk
 from lanxfer.door import READ_SIZE, LanxferFactory, LocalFactory
 from lanxfer.errors import BadConfig, BadHeader, BadState, Stopping
@@ -245,7 +246,14 @@ class TransferService(Service):
         )
         table = {**builtin(), **self._commands}
         factory = LanxferFactory(
-            node, disk, table, admission, server_options(identity), self.reactor, settings.buf_len
+            node,
+            disk,
+            table,
+            admission,
+            server_options(identity),
+            self.reactor,
+            settings.buf_len,
+            raise_limit(),
         )
         dialer = Dialer(self.reactor, disk, peers, identity, settings.device, node, table)
         return _Running(
@@ -376,6 +384,7 @@ class TransferService(Service):
             for connection in list(running.factory.connections):
                 connection.leave(limits.ABORT_AFTER)
             await gatherResults(leaving)
+        running.factory.refusals.stop()
         await running.outgoing.ended()
         await running.node.recorded()
         await running.disk.stopped()

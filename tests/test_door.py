@@ -188,6 +188,8 @@ def house(tmp_path: Path, identities: dict[str, Identity]) -> Iterator[House]:
         each.wire.cut_off()
     made.pump()
     assert made.factory._unknown == {}
+    assert made.factory._inside == set() and not made.factory._of_each
+    made.factory.refusals.stop()
     assert made.factory.connections == set()
     assert made.clock.getDelayedCalls() == []
 
@@ -412,6 +414,7 @@ class DeadlineTests:
         visitor.say(b'{"do": 1'[:after])
         visitor.wire.cut_off()
         house.pump()
+        house.factory.refusals.stop()
         assert house.clock.getDelayedCalls() == []
         assert house.factory._unknown == {}
 
