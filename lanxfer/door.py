@@ -226,6 +226,12 @@ class Door(Protocol):
     def writeConnectionLost(self) -> None:
         """Our own half-close, in the dialects that have one."""
 
+    def give_way(self) -> None:
+        """Somebody else needs the place."""
+        self._dead = True
+        self._clear_deadline()
+        self.transport.abortConnection()
+
     def _note(self, error: LanxferError) -> None:
         self.factory.refusals.note(host_of(self.transport), error)
 
@@ -330,16 +336,33 @@ class LanxferFactory(Factory):
     def enter(self, door: Door) -> bool:
         """Whether one more unknown caller from there may come in."""
         source = _source(host_of(door.transport))
-        unknown = self._unknown
-        if (
-            len(self._inside) >= self._most
-            or len(unknown) >= limits.STRANGERS_MAX
-            or (source and list(unknown.values()).count(source) >= limits.STRANGERS_PER_SOURCE)
-        ):
+        if len(self._inside) >= self._most or not self._place_for(source):
             self.refusals.note(source, Overloaded("There are too many callers at once."))
             return False
         self._inside.add(door)
-        unknown[door] = source
+        self._unknown[door] = source
+        return True
+
+    def _place_for(self, source: str) -> bool:
+        """Whether there is a place, or one can be taken from an address that has more.
+
+        With a fixed number of places and first come, first served, a hundred
+        silent connections would keep everybody else out.  So the oldest caller
+        of whichever address has most of them makes room, and where all have
+        one, the oldest of all: whoever has something to say has said it by then.
+        """
+        places = Counter(self._unknown.values())
+        if source and places[source] >= limits.STRANGERS_PER_SOURCE:
+            return False
+        if len(self._unknown) < limits.STRANGERS_MAX:
+            return True
+        most = max(places.values())
+        if places[source] + 1 > most:
+            return False
+        oldest = next(door for door, its in self._unknown.items() if places[its] == most)
+        self.refusals.note(self._unknown[oldest], Overloaded("Others had to have a place, too."))
+        self.left(oldest)
+        oldest.give_way()
         return True
 
     def identified(self, door: Door) -> None:

@@ -57,6 +57,10 @@ from lanxfer.wire import limits
 __all__ = ["Incoming", "Message", "Settings", "Slot", "TransferService", "default_inbox"]
 
 
+BACKLOG = 1024
+"""Callers that wait to be accepted: with Twisted's 50 a burst costs the next one a second."""
+
+
 def default_inbox() -> str:
     """The user's own folder for downloads, and lanxfer's in it."""
     from platformdirs import user_downloads_dir  # appdirs has no user folders
@@ -297,7 +301,8 @@ class TransferService(Service):
         texts = list(settings.listen)
         if settings.port is not None:
             bind = settings.bind.replace(":", r"\:")
-            texts.insert(0, f"tcp:{settings.port}" + (f":interface={bind}" if bind else ""))
+            where = f":interface={bind}" if bind else ""
+            texts.insert(0, f"tcp:{settings.port}:backlog={BACKLOG}{where}")
         try:
             return [serverFromString(self.reactor, each) for each in texts]
         except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -79,7 +79,7 @@ Description=The port of lanxfer
 
 [Socket]
 ListenStream={address}
-Backlog=128
+Backlog=1024
 
 [Install]
 WantedBy=sockets.target
