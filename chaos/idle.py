@@ -32,8 +32,10 @@ def _hold(callers: list[Any], port: int, first: int, number: int, told: Connecti
             told.send(len(kept))
     told.send("ready")
     told.recv()
-    alive = sum(1 for each in kept if not select.select([each], [], [], 0)[0])
-    told.send(alive)
+    poller = select.poll()
+    for connection in kept:
+        poller.register(connection, select.POLLIN | select.POLLHUP)
+    told.send(len(kept) - len(poller.poll(0)))
 
 
 _made: dict[Any, Caller] = {}
