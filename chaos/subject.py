@@ -12,11 +12,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 
 from lanxfer.descriptors import raise_limit
 from lanxfer.identity import load_identity
@@ -110,7 +109,6 @@ class Subject:
     folder: Path
     inbox: Path
     errors: Path
-    _numbers: Any = field(factory=lambda: count(1))
 
     @property
     def memory(self) -> int:
@@ -125,9 +123,14 @@ class Subject:
 
     def status(self) -> dict[str, Any]:
         """What it says of itself on its control socket."""
+        path = str(self.folder / "state" / "control.sock")
+        until = time.monotonic() + PATIENCE
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(PATIENCE)
-            control.connect(str(self.folder / "state" / "control.sock"))
+            while control.connect_ex(path):
+                if self.process.poll() is not None or time.monotonic() > until:
+                    raise AssertionError(self.errors.read_text())
+                time.sleep(0.05)
             control.sendall(HELLO + b'{"do": 2, "name": "status"}\n')
             with control.makefile("rb") as answers:
                 while (answer := json.loads(answers.readline())).get("ok") != 2:
@@ -137,7 +140,7 @@ class Subject:
 
 @contextmanager
 def subject(*options: str, peers: int = 1) -> Iterator[tuple[Subject, list[Caller]]]:
-    """Start ``lanxfer serve`` with so many paired devices; it is ended and cleared away after."""
+    """Start ``twistd lanxfer`` with so many paired devices; it is ended and cleared away after."""
     raise_limit()
     where = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="lanxfer-chaos-", dir=where) as name:
@@ -150,23 +153,19 @@ def subject(*options: str, peers: int = 1) -> Iterator[tuple[Subject, list[Calle
         with errors.open("wb") as log:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "lanxfer.cli.main", "serve", "--json", "--allow-root"),
+                    *(sys.executable, "-m", "twisted", "--log-format", "text", "lanxfer"),
                     *("--port", "0", "--bind", "127.0.0.1", "--state", str(folder / "state")),
-                    *("--inbox", str(folder / "inbox"), *options),
+                    *("--inbox", str(folder / "inbox"), "--allow-root", *options),
                 ],
-                cwd=ROOT,
-                env={**os.environ, "LANXFER_ALLOW_ROOT": "1"},
-                stdout=subprocess.PIPE,
+                cwd=folder,
+                env={**os.environ, "LANXFER_ALLOW_ROOT": "1", "PYTHONPATH": str(ROOT)},
+                stdout=log,
                 stderr=log,
             )
         try:
-            assert process.stdout is not None
-            first = process.stdout.readline()
-            if not first:
-                raise AssertionError(errors.read_text())
-            port = int(json.loads(first)["listening"][0].rpartition(":")[2])
-            os.set_blocking(process.stdout.fileno(), False)
-            yield Subject(process, port, folder, folder / "inbox", errors), callers
+            under = Subject(process, 0, folder, folder / "inbox", errors)
+            under.port = int(under.status()["listening"][0].rpartition(":")[2])
+            yield under, callers
         finally:
             process.terminate()
             try:
