@@ -24,6 +24,7 @@ from lanxfer.state import StateFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0
+MIB = 1024 * 1024
 HELLO = b'{"do": 1, "name": "hello", "speaks": ["lanxfer/1"], "device": "chaos"}\n'
 
 
@@ -202,6 +203,22 @@ class Good:
         assert b'"ok": %d' % self._next in answer, answer
         self._next += 1
         return time.perf_counter() - began
+
+    def send_file(self, name: bytes, data: bytes, digest: bytes) -> None:
+        """Send one large file, and wait for the receiver's word."""
+        connection, do = self._connection, self._next
+        self._next += 1
+        ask = b'{"do": %d, "name": "recv_file", "path": "%s", "size": %d}\n'
+        connection.sendall(ask % (do, name, len(data)))
+        answer = line(connection)
+        assert b'"go": %d' % do in answer, answer
+        for at in range(0, len(data), MIB):
+            part = data[at : at + MIB]
+            connection.sendall(b'{"part": %d, "offset": %d, "body": %d}\n' % (do, at, len(part)))
+            connection.sendall(part)
+        connection.sendall(b'{"end": %d, "size": %d, "blake3": "%s"}\n' % (do, len(data), digest))
+        while b'"ok": %d' % do not in (answer := line(connection)):
+            assert answer and b'"window"' in answer, answer
 
     def close(self) -> None:
         """Hang up."""
