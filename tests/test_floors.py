@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "lifetime",
         "outbox",
         "pace",
+        "places",
         "protocol",
         "receiver",
         "refusals",
