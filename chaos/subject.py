@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import ssl
 import subprocess
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +141,18 @@ class Subject:
         return dict(answer)
 
 
+def _limit(files: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+
 @contextmanager
-def subject(*options: str, peers: int = 1) -> Iterator[tuple[Subject, list[Caller]]]:
-    """Start ``twistd lanxfer`` with so many paired devices; it is ended and cleared away after."""
+def subject(
+    *options: str, peers: int = 1, limit: int = 0
+) -> Iterator[tuple[Subject, list[Caller]]]:
+    """Start ``twistd lanxfer`` with so many paired devices; it is ended and cleared away after.
+
+    ``limit`` is the number of files it may have open, where that is to be few.
+    """
     raise_limit()
     where = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="lanxfer-chaos-", dir=where) as name:
@@ -162,6 +173,7 @@ def subject(*options: str, peers: int = 1) -> Iterator[tuple[Subject, list[Calle
                 env={**os.environ, "LANXFER_ALLOW_ROOT": "1", "PYTHONPATH": str(ROOT)},
                 stdout=log,
                 stderr=log,
+                preexec_fn=partial(_limit, limit) if limit else None,
             )
         try:
             under = Subject(process, 0, folder, folder / "inbox", errors)

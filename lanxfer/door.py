@@ -289,8 +289,10 @@ class LanxferFactory(Factory):
         self._of_each: Counter[str] = Counter()
         self.tls = TLSMemoryBIOFactory(tls_options, False, _Inside(self), clock=clock)
 
-    def buildProtocol(self, addr: IAddress | None) -> Door:  # type: ignore[override]  # a Door has a typed factory
-        return Door(self)
+    def buildProtocol(self, addr: IAddress | None) -> Door | None:  # type: ignore[override]  # a Door has a typed factory
+        # Where the address is known already, whoever is too much costs no transport.
+        host = getattr(addr, "host", None)
+        return Door(self) if host is None or self._admits(_source(host)) else None
 
     def make(
         self, session: Session, identify: Callable[[Any], Principal], proves: bool = True
@@ -336,12 +338,17 @@ class LanxferFactory(Factory):
     def enter(self, door: Door) -> bool:
         """Whether one more unknown caller from there may come in."""
         source = _source(host_of(door.transport))
-        if len(self._inside) >= self._most or not self._place_for(source):
-            self.refusals.note(source, Overloaded("There are too many callers at once."))
+        if not self._admits(source):
             return False
         self._inside.add(door)
         self._unknown[door] = source
         return True
+
+    def _admits(self, source: str) -> bool:
+        if len(self._inside) < self._most and self._place_for(source):
+            return True
+        self.refusals.note(source, Overloaded("There are too many callers at once."))
+        return False
 
     def _place_for(self, source: str) -> bool:
         """Whether there is a place, or one can be taken from an address that has more.
