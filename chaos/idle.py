@@ -111,7 +111,7 @@ def _strangers(figures: Figures, under: Subject, good: Good, number: int) -> Non
             kept.append(dial(under.port, address(each // limits.STRANGERS_PER_SOURCE)))
         except ConnectionError:
             continue  # refused before connect() was back
-        if each % 500 == 499:
+        if each % min(500, number) == min(499, number - 1):
             waits.append(good.connect() * 1000)
             highest = max(highest, under.memory)
             figures.tell(each, number, "strangers")

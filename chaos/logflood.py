@@ -131,7 +131,7 @@ def _over_sockets(
                     line(plain)
         except OSError:
             pass  # being cut off is an answer, too
-        if each % 100 == 99:
+        if each % min(100, number) == min(99, number - 1):
             waits.append(good.connect() * 1000)
         figures.tell(each, number, "refusals over sockets")
     good.close()
