@@ -104,6 +104,7 @@ class IncomingCall:
         self._crc = 0
         self._owed = 0
         self._paused = False
+        self._due: float | None = None
         self._ended = False
         self._starved = False
         self._have: frozenset[int] = frozenset()
@@ -122,6 +123,12 @@ class IncomingCall:
     def hungry(self) -> bool:
         """Bytes ought to be coming: it was told to go, and is neither paused nor complete."""
         return self.writer is not None and not self._ended and not self._paused
+
+    @property
+    def due_since(self) -> float | None:
+        """Since when bytes of it ought to be coming; None while it waits for this side's disk."""
+        behind = self.writer is not None and self.writer.waiting >= limits.WINDOW // 2
+        return self._due if self.hungry and not behind else None
 
     # The command's side.
 
@@ -160,6 +167,7 @@ class IncomingCall:
         self._have = frozenset(offset for offset, _ in have)
         chosen = self.shield(self._offset)
         self._outbox.say(Go(self.id, limits.WINDOW, tuple(have), args))
+        self._due = self._clock.seconds()
         self._on_moved(0)
         return await chosen
 
@@ -238,11 +246,14 @@ class IncomingCall:
 
     def _pause(self, paused: bool) -> None:
         self._paused = paused
+        self._due = self._clock.seconds()
         self._written(0)
         self._on_moved(0)
 
     def _written(self, size: int) -> None:
         self._owed += size
+        if size and self.writer is not None and self.writer.waiting + size >= limits.WINDOW // 2:
+            self._due = self._clock.seconds()  # only now there is room for more
         if size and self._transfer is not None and self._part is not None:
             self._transfer.progressed(self._part.position)
         if self._owed >= limits.WINDOW // 4 and self.hungry and self._error is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -29,13 +30,16 @@ from zope.interface import implementer
 from lanxfer.admission import Admission, bare, networks
 from lanxfer.bulk import BulkTLS
 from lanxfer.commands.table import Node, Table
+from lanxfer.descriptors import UNLIMITED, connections_most
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, LanxferError, Overloaded, TimedOut, TlsRequired
+from lanxfer.errors import BadHeader, LanxferError, Lost, Overloaded, TimedOut, TlsRequired
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
+from lanxfer.refusals import Refusals
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
-from lanxfer.tls import peer_key, wrap_server
+from lanxfer.tls import describe_tls_failure, peer_key, wrap_server
+from lanxfer.turns import Turns
 from lanxfer.wire import limits
 from lanxfer.wire.dialects import Dialect, sniff
 from lanxfer.wire.native import format_packet
@@ -106,16 +110,20 @@ class Door(Protocol):
         self._dead = False
         self._shaken = False
         self._outer: Door = self
+        self._since = factory.clock.seconds()
 
     def connectionMade(self) -> None:
-        if not self._secure:
-            tune(self.transport, self.factory.read_size)
-            if not self.factory.enter(self):
-                self._dead = True
-                self.transport.abortConnection()
-                return
-        seconds = limits.HANDSHAKE_TIMEOUT if self._secure else limits.HEADER_TIMEOUT
-        self._set_deadline(seconds)
+        if self._secure:
+            # Counted from the connection on, however late its first byte was.
+            waited = self._since - self._outer._since
+            self._set_deadline(max(limits.HANDSHAKE_TIMEOUT - waited, 0.0))
+            return
+        if not self.factory.enter(self):
+            self._dead = True
+            self.transport.abortConnection()
+            return
+        tune(self.transport, self.factory.read_size)
+        self._set_deadline(limits.HEADER_TIMEOUT)
 
     def handshakeCompleted(self) -> None:
         self._shaken = True
@@ -135,6 +143,7 @@ class Door(Protocol):
             self._inner.fail(TimedOut())
         elif self._secure and not self._shaken:
             # Nothing can be said before the two sides have keys in common.
+            self._note(TimedOut())
             self._dead = True
             self.transport.abortConnection()
         else:
@@ -209,6 +218,7 @@ class Door(Protocol):
 
     def _refuse(self, error: LanxferError) -> None:
         """One line that JSON and Python readers both understand, and the end."""
+        self._note(error)
         self._dead = True
         self._clear_deadline()
         plain = Failed(0, error.code, error.reason)
@@ -228,7 +238,20 @@ class Door(Protocol):
     def writeConnectionLost(self) -> None:
         """Our own half-close, in the dialects that have one."""
 
+    def give_way(self) -> None:
+        """Somebody else needs the place."""
+        self._dead = True
+        self._clear_deadline()
+        self.transport.abortConnection()
+
+    def _note(self, error: LanxferError) -> None:
+        self.factory.refusals.note(host_of(self.transport), error)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._secure and not (self._shaken or self._dead):
+            error = describe_tls_failure(reason)
+            if not isinstance(error, Lost):
+                self._note(error)
         self._dead = True
         self._clear_deadline()
         if not self._secure:
@@ -261,6 +284,7 @@ class LanxferFactory(Factory):
         tls_options: Any,
         clock: IReactorTime,
         read_size: int = READ_SIZE,
+        open_files: int = UNLIMITED,
     ) -> None:
         self.read_size = read_size
         self.node = node
@@ -269,17 +293,24 @@ class LanxferFactory(Factory):
         self.admission = admission
         self.clock = clock
         self.connections: set[LanxferProtocol] = set()
+        self.refusals = Refusals(clock)
+        self._turns = Turns(clock)
+        self._most = connections_most(open_files)
+        self._inside: set[Door] = set()
         self._unknown: dict[Door, str] = {}
+        self._of_each: Counter[str] = Counter()
         self.tls = wrap_server(tls_options, _Inside(self), clock)
 
-    def buildProtocol(self, addr: IAddress | None) -> Door:  # type: ignore[override]  # a Door has a typed factory
-        return Door(self)
+    def buildProtocol(self, addr: IAddress | None) -> Door | None:  # type: ignore[override]  # a Door has a typed factory
+        # Where the address is known already, whoever is too much costs no transport.
+        host = getattr(addr, "host", None)
+        return Door(self) if host is None or self._admits(_source(host)) else None
 
     def make(
         self, session: Session, identify: Callable[[Any], Principal], proves: bool = True
     ) -> LanxferProtocol:
         """A protocol for an accepted connection."""
-        return LanxferProtocol(
+        made = LanxferProtocol(
             session,
             self.node,
             self.disk,
@@ -287,14 +318,31 @@ class LanxferFactory(Factory):
             self.clock,
             identify,
             proves=proves,
-            on_ready=self.connections.add,
-            on_gone=self.connections.discard,
+            on_ready=self._ready,
+            on_gone=self._gone,
         )
+        made.take_turns(self._turns)
+        return made
+
+    def _ready(self, connection: LanxferProtocol) -> None:
+        if connection.principal is not None:
+            self.connections.add(connection)
+            self._of_each[connection.principal.name] += 1
+
+    def _gone(self, connection: LanxferProtocol) -> None:
+        error = connection.refused
+        if error is not None and error.closes:
+            self.refusals.note(host_of(connection.transport), error)
+        if connection in self.connections and connection.principal is not None:
+            self.connections.discard(connection)
+            name = connection.principal.name
+            self._of_each[name] -= 1
+            if not self._of_each[name]:
+                del self._of_each[name]
 
     def check_room(self, principal: Principal) -> None:
         """Raise Overloaded where one principal has as many connections as it may."""
-        names = [each.principal.name for each in self.connections if each.principal is not None]
-        if names.count(principal.name) >= limits.CONNECTIONS_PER_PEER:
+        if self._of_each[principal.name] >= limits.CONNECTIONS_PER_PEER:
             raise Overloaded("That device has too many connections here already.")
 
     # Callers not identified yet (catalogue C05).
@@ -302,11 +350,38 @@ class LanxferFactory(Factory):
     def enter(self, door: Door) -> bool:
         """Whether one more unknown caller from there may come in."""
         source = _source(host_of(door.transport))
-        if len(self._unknown) >= limits.STRANGERS_MAX:
+        if not self._admits(source):
             return False
-        if source and list(self._unknown.values()).count(source) >= limits.STRANGERS_PER_SOURCE:
-            return False
+        self._inside.add(door)
         self._unknown[door] = source
+        return True
+
+    def _admits(self, source: str) -> bool:
+        if len(self._inside) < self._most and self._place_for(source):
+            return True
+        self.refusals.note(source, Overloaded("There are too many callers at once."))
+        return False
+
+    def _place_for(self, source: str) -> bool:
+        """Whether there is a place, or one can be taken from an address that has more.
+
+        With a fixed number of places and first come, first served, a hundred
+        silent connections would keep everybody else out.  So the oldest caller
+        of whichever address has most of them makes room, and where all have
+        one, the oldest of all: whoever has something to say has said it by then.
+        """
+        places = Counter(self._unknown.values())
+        if source and places[source] >= limits.STRANGERS_PER_SOURCE:
+            return False
+        if len(self._unknown) < limits.STRANGERS_MAX:
+            return True
+        most = max(places.values())
+        if places[source] + 1 > most:
+            return False
+        oldest = next(door for door, its in self._unknown.items() if places[its] == most)
+        self.refusals.note(self._unknown[oldest], Overloaded("Others had to have a place, too."))
+        self.left(oldest)
+        oldest.give_way()
         return True
 
     def identified(self, door: Door) -> None:
@@ -314,6 +389,7 @@ class LanxferFactory(Factory):
 
     def left(self, door: Door) -> None:
         self._unknown.pop(door, None)
+        self._inside.discard(door)
 
 
 class _Inside(Factory):

@@ -236,6 +236,7 @@ class TooSlow(LanxferError):
 
     code = "too-slow"
     retry = True
+    closes = True
 
 
 class Cancelled(LanxferError):
@@ -301,6 +302,16 @@ class BadConfig(LanxferError):
     """The settings make no sense."""
 
     code = "bad-config"
+    exit = Exit.CONFIG
+
+
+class AsRoot(LanxferError):
+    """A service should not be root's: run it as another user, or see --allow-root.
+
+    Told twice (``--allow-root`` and LANXFER_ALLOW_ROOT=1 in the environment) it runs all the same.
+    """
+
+    code = "as-root"
     exit = Exit.CONFIG
 
 

@@ -24,9 +24,11 @@ from zope.interface import implementer
 from lanxfer.bulk import way_past
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
+from lanxfer.pace import Pace
 from lanxfer.policy import Principal, Standing
 from lanxfer.receiver import PacketReceiver
 from lanxfer.sessions import Session
+from lanxfer.turns import Turns
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Bye
 
@@ -55,17 +57,22 @@ class Lifetime(PacketReceiver):
         self.session = session
         self.principal: Principal | None = None
         self.lost_because: LanxferError | None = None
+        self.refused: LanxferError | None = None  # what this side ended it with
         self.gone = False
         self._clock = clock
         self._identify = identify
         self._secure = secure
         self._why_lost = why_lost
         self._outbox: Outbox | None = None
+        self._pace = Pace(clock, self)
+        self._turns: Turns | None = None
+        self._waits_turn = False
         self._weight = 0
-        self._heard = 0.0
         self._held = False
         self._leaving = False
-        self._idle: IDelayedCall | None = None
+        self._line_since: float | None = None
+        self._blocked: float | None = None
+        self._cutting: IDelayedCall | None = None
         self._stuck: IDelayedCall | None = None
         self._begun: Deferred[None] | None = None
         self._goners: list[Callable[[], object]] = []
@@ -78,8 +85,17 @@ class Lifetime(PacketReceiver):
         raise NotImplementedError
 
     @property
-    def hungry(self) -> bool:
-        """Bytes ought to be coming."""
+    def body_due_since(self) -> float | None:
+        """Since when bytes of a body ought to be coming; None if none have to."""
+        raise NotImplementedError
+
+    @property
+    def asking(self) -> bool:
+        """The other side owes an answer, and may be asked whether it lives."""
+        raise NotImplementedError
+
+    def ping(self) -> None:
+        """Ask it."""
         raise NotImplementedError
 
     def begun(self) -> None:
@@ -112,7 +128,7 @@ class Lifetime(PacketReceiver):
         self._begin()
 
     def _begin(self) -> None:
-        self._heard = self._clock.seconds()
+        self._pace.received(0)
         try:
             self.principal = self._identify(self.transport)
         except LanxferError as error:
@@ -127,6 +143,7 @@ class Lifetime(PacketReceiver):
             self.said,
             way_past(self.transport, self),
         )
+        self._outbox.on_blocked = self._on_blocked
         self.begun()
         self._tell_begun()
 
@@ -149,11 +166,36 @@ class Lifetime(PacketReceiver):
     # Keeping within bounds.
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = self._clock.seconds()
+        self._pace.received(len(data))
+        lines = self.lines
         super().dataReceived(data)
+        if not self.line_begun:
+            self._line_since = None
+        elif self._line_since is None or lines != self.lines:
+            self._line_since = self._clock.seconds()
+            self.watch()
+
+    def take_turns(self, turns: Turns) -> None:
+        """Share the reactor with the others that have these."""
+        self._turns = turns
+
+    def turn_over(self) -> None:
+        """Let the others have their turn before the rest of what is here is read."""
+        if self._waits_turn or self.deaf:
+            return
+        self._waits_turn = True
+        if not self.paused:
+            self.pauseProducing()
+        turns = self._turns or Turns(self._clock)
+        turns.queue(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self._waits_turn = False
+        if self.paused and self._may_read() and self._weight <= limits.UNWRITTEN_MAX:
+            self.resumeProducing()
 
     def filled(self, size: int) -> None:
-        self._heard = self._clock.seconds()
+        self._pace.received(size)
         super().filled(size)
 
     def weigh(self, change: int = 0) -> None:
@@ -182,11 +224,11 @@ class Lifetime(PacketReceiver):
             self.weigh()
 
     def _may_read(self) -> bool:
-        return not (self.deaf or self._held) and self._stuck is None
+        return not (self.deaf or self._held or self._waits_turn) and self._stuck is None
 
     def _resume(self) -> None:
         if self.paused and self._may_read():
-            self._heard = self._clock.seconds()
+            self._pace.rested()
             self.resumeProducing()
 
     def _backlog(self, much: bool) -> None:
@@ -201,24 +243,29 @@ class Lifetime(PacketReceiver):
             self.weigh()
 
     def watch(self) -> None:
-        """See to it that a body that stopped coming is noticed (catalogue B01)."""
-        if self._idle is None and not self.deaf:
-            self._idle = self._clock.callLater(limits.BODY_IDLE_TIMEOUT, self._look)
+        """See to it that a connection that stopped moving is noticed (``lanxfer.pace``)."""
+        self._pace.watch()
 
-    def _look(self) -> None:
-        self._idle = None
-        if not self.hungry:
-            return
-        silent = 0.0 if self.paused else self._clock.seconds() - self._heard
-        if silent >= limits.BODY_IDLE_TIMEOUT:
-            self.fail(TimedOut())
-        else:
-            rest = limits.BODY_IDLE_TIMEOUT - silent
-            self._idle = self._clock.callLater(rest, self._look)
+    @property
+    def due_since(self) -> float | None:
+        """Since when bytes ought to be coming, of a body or of a line that was begun."""
+        due = [each for each in (self.body_due_since, self._line_since) if each is not None]
+        return min(due) if due else None
+
+    @property
+    def blocked_since(self) -> float | None:
+        """Since when the transport takes no more; None if it does."""
+        full = self._outbox is not None and not self._outbox.writable
+        return self._blocked if full else None
+
+    def _on_blocked(self) -> None:
+        self._blocked = self._clock.seconds()
+        self.watch()
 
     def _stop_timers(self) -> None:
-        timers = (self._idle, self._stuck)
-        self._idle = self._stuck = None
+        self._pace.stop()
+        timers = (self._cutting, self._stuck)
+        self._cutting = self._stuck = None
         for each in timers:
             if each is not None and each.active():
                 each.cancel()
@@ -230,6 +277,7 @@ class Lifetime(PacketReceiver):
         if self.deaf:
             return
         self.lost_because = self.lost_because or error
+        self.refused = error
         self.deaf = True
         last = self.session.complaint(error)
         if self._outbox is not None:
@@ -242,6 +290,7 @@ class Lifetime(PacketReceiver):
 
     def abort(self, error: LanxferError) -> None:
         """Cut the connection; whoever waits on it hears ``error``."""
+        self.refused = self.refused or error
         self.lost_because = self.lost_because or error
         self.deaf = True
         self.transport.abortConnection()
@@ -255,7 +304,7 @@ class Lifetime(PacketReceiver):
             self._outbox.close()
         self.transport.loseConnection()
         self._stop_timers()
-        self._idle = self._clock.callLater(limits.ABORT_AFTER, self.transport.abortConnection)
+        self._cutting = self._clock.callLater(limits.ABORT_AFTER, self.transport.abortConnection)
 
     def leave(self, timeout: float) -> Deferred[None]:
         """Ask nothing more, let what is under way finish, close; fires when closed.

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +22,7 @@ from lanxfer.commands.table import Call
 from lanxfer.disk import Disk, SmallFiles
 from lanxfer.errors import BadName, Expired, Forbidden
 from lanxfer.journal import Journal
+from lanxfer.places import Places
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Registry, Transfer
 from lanxfer.storage import Small, Store
@@ -118,7 +119,9 @@ class ServiceNode:
     _small: SmallFiles = field(init=False)
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
-    _receiving: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(limits.RECEIVES_MAX))
+    _receiving: Places = field(
+        factory=lambda: Places(limits.RECEIVES_MAX, limits.RECEIVES_PER_PEER)
+    )
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
@@ -133,11 +136,11 @@ class ServiceNode:
     def store_small(self, small: Small) -> Deferred[Stored]:
         return self._small.put(small)
 
-    def receiving(self) -> Deferred[Any]:
-        return self._receiving.acquire()
+    def receiving(self, principal: Principal) -> Deferred[None]:
+        return self._receiving.acquire(principal.name)
 
-    def received(self) -> None:
-        self._receiving.release()
+    def received(self, principal: Principal) -> None:
+        self._receiving.release(principal.name)
 
     def place(self, principal: Principal, offer: Offer) -> SafePath:
         if principal.standing in (Standing.LEGACY, Standing.LEGACY_LOCAL):

@@ -34,7 +34,8 @@ class Outbox:
 
     ``on_backlog`` hears True when the other side reads so little that more than
     64 KiB of headers wait for it, and False when that is over; ``on_said`` is
-    called after each packet, since it may imply others (``Session.implied``).
+    called after each packet, since it may imply others (``Session.implied``);
+    ``on_blocked`` is called when the transport takes no more for now.
     ``direct`` sends the parts of files where the transport can be gone past.
     """
 
@@ -56,6 +57,7 @@ class Outbox:
         self._backlog = 0
         self._open = True
         self.writable = True
+        self.on_blocked: Callable[[], None] = lambda: None
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     def say(self, packet: Packet, data: bytes | memoryview = b"") -> None:
@@ -122,7 +124,9 @@ class Outbox:
     # IPushProducer: what the transport says.
 
     def pauseProducing(self) -> None:
-        self.writable = False
+        if self.writable:
+            self.writable = False
+            self.on_blocked()
 
     def resumeProducing(self) -> None:
         self.writable = True

@@ -22,6 +22,7 @@ from lanxfer.client import Client
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, LanxferError, Unfinished
 from lanxfer.journal import Journal
+from lanxfer.storage.names import shown
 from lanxfer.transfers import Conflict, Receipt
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -106,7 +107,9 @@ class Outgoing:
                     if self._ending:
                         return
                     if not error.retry:
-                        self._log.error("{id} was given up: {why}", id=id, why=error.reason)
+                        # Its words, maybe, and the log's line.
+                        why = shown(error.reason, 300)
+                        self._log.error("{id} was given up: {why}", id=id, why=why)
                         break
                 pause = PAUSES[min(tries, len(PAUSES) - 1)]
                 tries += 1

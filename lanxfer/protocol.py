@@ -88,6 +88,7 @@ class LanxferProtocol(Lifetime):
         self._body_done: Callable[[], None] | None = None
         self._into: IncomingCall | None = None  # whose part is being read
         self._parts_follow = False
+        self._body_since = 0.0
         self._coming: int | None = None  # the request whose body is being read
 
     # Asking.
@@ -110,6 +111,7 @@ class LanxferProtocol(Lifetime):
             exchange.end(self.lost_because or Lost())
             return exchange
         self._exchanges[do.id] = exchange
+        self.watch()
         try:
             outbox.say(do, data)
         except LanxferError as error:
@@ -179,6 +181,7 @@ class LanxferProtocol(Lifetime):
         self._sink = chunks.append
         self._body_done = lambda: done(b"".join(chunks))
         self.expect(size)
+        self._body_since = self._clock.seconds()
         self.watch()
 
     def _take(self, packet: Packet | Drop | None) -> None:
@@ -194,6 +197,7 @@ class LanxferProtocol(Lifetime):
                 self._sink = call.received
                 self._into = call
                 self.expect(packet.body)
+                self._body_since = self._clock.seconds()
             case End():
                 self._calls[packet.id].end(packet)
             case Cancel():
@@ -206,6 +210,8 @@ class LanxferProtocol(Lifetime):
                 exchange = self._exchanges.pop(packet.id, None)
                 if exchange is not None:
                     self._answered(exchange, packet)
+                if not self._exchanges:
+                    self._pace.ease()
                 self.maybe_leave()
             case Failed():
                 self._refused(packet)
@@ -288,10 +294,12 @@ class LanxferProtocol(Lifetime):
                 error = drop.error
                 self._outbox.say(Failed(drop.id, error.code, error.reason, error.retry))
                 if error.closes or self.session.finished:
+                    self.refused = error
                     self.hang_up()
                     return
         if drop.body:
             self.expect(drop.body)
+            self._body_since = self._clock.seconds()
             self.watch()
 
     def _heard_of(self, packet: Go | Window | Event) -> None:
@@ -322,6 +330,8 @@ class LanxferProtocol(Lifetime):
         exchange = self._exchanges.pop(failed.id, None)
         if exchange is not None:
             exchange.end(error)
+        if not self._exchanges:
+            self._pace.ease()
         self.maybe_leave()
 
     # What the connection asks of the conversation.
@@ -333,8 +343,18 @@ class LanxferProtocol(Lifetime):
         return bool(self._calls or self._exchanges or wanted)
 
     @property
-    def hungry(self) -> bool:
-        return bool(self.expected) or any(call.hungry for call in self._calls.values())
+    def body_due_since(self) -> float | None:
+        due = [since for call in self._calls.values() if (since := call.due_since) is not None]
+        if self.expected:
+            due.append(self._body_since)
+        return min(due) if due else None
+
+    @property
+    def asking(self) -> bool:
+        return bool(self._exchanges) and getattr(self.session, "room", 0) > 0
+
+    def ping(self) -> None:
+        self.ask("ping", {}).answered().addErrback(lambda why: None)
 
     def begun(self) -> None:
         self._on_ready(self)

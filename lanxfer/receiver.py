@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from twisted.protocols.basic import LineReceiver
 
+from lanxfer.wire import limits
+
 
 class PacketReceiver(LineReceiver):
     """Lines, and bodies of known length between them.
@@ -20,6 +22,7 @@ class PacketReceiver(LineReceiver):
 
     delimiter = b"\n"
     deaf = False
+    lines = 0
     _expected = 0
 
     @property
@@ -42,6 +45,14 @@ class PacketReceiver(LineReceiver):
     def bodyReceived(self) -> None:
         """The body announced last is complete; lines come next."""
         raise NotImplementedError
+
+    def turn_over(self) -> None:
+        """So many lines were read in one go; ``pauseProducing`` leaves the rest for later."""
+
+    @property
+    def line_begun(self) -> bool:
+        """A part of a line waits for its end."""
+        return bool(self._buffer) and not (self._expected or self.paused)
 
     @property
     def expected(self) -> int:
@@ -134,8 +145,11 @@ class PacketReceiver(LineReceiver):
             at = found + 1
             if line.endswith(b"\r"):
                 line = line[:-1]
+            self.lines += 1
             if len(line) > limit:
                 self.lineLengthExceeded(line)
             else:
                 self.lineReceived(line)
+            if at < end and not self.lines % limits.LINES_PER_TURN:
+                self.turn_over()
         return data[at:]

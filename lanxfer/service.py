@@ -36,6 +36,7 @@ from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Command
 from lanxfer.connecting import Dialer, find_target
+from lanxfer.descriptors import raise_limit
 from lanxfer.disk import Disk
 from lanxfer.door import READ_SIZE, LanxferFactory, LocalFactory
 from lanxfer.errors import BadConfig, BadHeader, BadState, Stopping
@@ -45,6 +46,7 @@ from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slo
 from lanxfer.outgoing import Outgoing
 from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.registry import Registry
+from lanxfer.sandbox import confine, writable
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.local import LocalStore
 from lanxfer.tidying import Tidying
@@ -54,6 +56,10 @@ from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
 __all__ = ["Incoming", "Message", "Settings", "Slot", "TransferService", "default_inbox"]
+
+
+BACKLOG = 1024
+"""Callers that wait to be accepted: with Twisted's 50 a burst costs the next one a second."""
 
 
 def default_inbox() -> str:
@@ -78,7 +84,9 @@ class Settings:
     socket are; both are made if missing.  ``port`` 0 takes a free one, None
     none.  ``listen`` are endpoint strings besides it.  ``buf_len`` is the number
     of bytes taken from a socket at a time, ``drain`` the seconds that transfers
-    under way get when the service stops.
+    under way get when the service stops.  ``sandbox`` confines the whole process
+    to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
+    may be removed), which cannot be undone.
     """
 
     inbox: str = field(factory=default_inbox, converter=os.fspath)
@@ -103,6 +111,9 @@ class Settings:
     buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
     control: bool = True
+    sandbox: bool = False
+    also_writable: tuple[str, ...] = ()
+    also_removable: tuple[str, ...] = ()
 
     @buf_len.validator
     def _check_buf_len(self, attribute: Any, value: int) -> None:
@@ -124,6 +135,7 @@ class _Running:
     outgoing: Outgoing
     registry: Registry
     key: str
+    unconfined: str
     tidying: Tidying
     ports: list[IListeningPort] = Factory(list)
 
@@ -201,6 +213,8 @@ class TransferService(Service):
             )
             undo.append(store.close)
             admission = self._admission(peers)
+            # Before the first thread, and when both folders exist.
+            unconfined = self._confine()
             store.tidy(limits.PART_LIFETIME)
             journal.prune()
         except BaseException:
@@ -238,7 +252,14 @@ class TransferService(Service):
         )
         table = {**builtin(), **self._commands}
         factory = LanxferFactory(
-            node, disk, table, admission, server_options(identity), self.reactor, settings.buf_len
+            node,
+            disk,
+            table,
+            admission,
+            server_options(identity),
+            self.reactor,
+            settings.buf_len,
+            raise_limit(),
         )
         dialer = Dialer(self.reactor, disk, peers, identity, settings.device, node, table)
         return _Running(
@@ -252,8 +273,17 @@ class TransferService(Service):
             outgoing,
             registry,
             identity.key,
+            unconfined,
             Tidying(self.reactor, disk, store, journal, self.log),
         )
+
+    def _confine(self) -> str:
+        """Why the process may write elsewhere, too; "" if it may not."""
+        settings = self.settings
+        if not settings.sandbox:
+            return "it was not asked for"
+        folders = [settings.inbox, settings.state, *settings.also_writable]
+        return confine(writable(folders, settings.also_removable))
 
     def _admission(self, peers: Peers) -> Admission:
         settings = self.settings
@@ -274,10 +304,11 @@ class TransferService(Service):
         texts = list(settings.listen)
         if settings.port is not None:
             bind = settings.bind.replace(":", r"\:")
-            texts.insert(0, f"tcp:{settings.port}" + (f":interface={bind}" if bind else ""))
+            where = f":interface={bind}" if bind else ""
+            texts.insert(0, f"tcp:{settings.port}:backlog={BACKLOG}{where}")
         try:
             return [serverFromString(self.reactor, each) for each in texts]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise BadConfig(f"--listen does not name an endpoint: {error}.") from None
 
     async def _listen(self, running: _Running) -> list[str]:
@@ -332,6 +363,8 @@ class TransferService(Service):
             found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
         if self._now is not None:
             found.extend(self._now.store.weaknesses())
+            if settings.sandbox and self._now.unconfined:
+                found.append(f"NO SANDBOX: {self._now.unconfined}.")
         return found
 
     # Stopping.
@@ -360,6 +393,7 @@ class TransferService(Service):
             for connection in list(running.factory.connections):
                 connection.leave(limits.ABORT_AFTER)
             await gatherResults(leaving)
+        running.factory.refusals.stop()
         await running.outgoing.ended()
         await running.tidying.stop()
         await running.node.recorded()
@@ -414,6 +448,7 @@ class TransferService(Service):
             "free": running.store.free(),
             "pending": len(running.registry),
             "connections": len(running.factory.connections),
+            "sandbox": f"off: {running.unconfined}" if running.unconfined else "on",
             "warnings": self.warnings(),
         }
 

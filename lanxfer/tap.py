@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from attrs import fields
+from attrs import evolve, fields
 from twisted.application.service import IService
 from twisted.python import usage
 
 from lanxfer.errors import LanxferError
 from lanxfer.peers import DEFAULT_PORT
+from lanxfer.sandbox import for_daemon, refuse_root
 from lanxfer.service import Settings, TransferService
 from lanxfer.state import forbid_cores
 from lanxfer.transfers import Conflict
@@ -22,6 +23,11 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def port_number(text: str) -> int | None:
+    """The value of --port; ValueError for what is neither a number nor "none"."""
+    return None if text == "none" else _number(text)
+
+
 class Options(usage.Options):
     """What ``twistd lanxfer --help`` shows; README.rst explains it."""
 
@@ -29,7 +35,7 @@ class Options(usage.Options):
     longdesc = "Receive files and text messages from other devices, and send them."
 
     optParameters = [  # noqa: RUF012 - the way twisted.python.usage wants it
-        ["port", "p", DEFAULT_PORT, "TCP port to listen on; 0 takes a free one.", _number],
+        ["port", "p", DEFAULT_PORT, "TCP port; 0 takes a free one, none none.", port_number],
         ["bind", "b", "", "Address to listen on (default: all)."],
         ["buf-len", "l", 262144, "Bytes taken from a socket at a time.", _number],
         ["inbox", "i", None, "Folder for what arrives (default: lanxfer in your downloads)."],
@@ -44,6 +50,8 @@ class Options(usage.Options):
         ["links", None, "Take symbolic links that stay inside the transfer."],
         ["dotfiles", None, "Take files whose names begin with a dot."],
         ["weak-storage", None, "Serve a folder that cannot keep every promise."],
+        ["no-sandbox", None, "Do not give up writing outside of inbox and state."],
+        ["allow-root", None, "Run as root, if LANXFER_ALLOW_ROOT=1 says so, too."],
     ]
 
     def __init__(self) -> None:
@@ -101,25 +109,58 @@ def settings_from(options: Any) -> Settings:
         "legacy_from": tuple(options["legacy-from"]),
         "plain_from": tuple(options["plain-from"]),
         "shares": tuple(options["share"]),
+        "sandbox": not options["no-sandbox"],
     }
     assert found.keys() <= {each.name for each in fields(Settings)}
-    return Settings(**{key: value for key, value in found.items() if value is not None})
+    given = {key: value for key, value in found.items() if value is not None}
+    return Settings(**{**given, "port": options["port"]})
 
 
 class _Daemon(TransferService):
     """The service where nobody but twistd is there to catch what keeps it from starting."""
+
+    open_because = ""
+
+    def warnings(self) -> list[str]:
+        why = [f"NO SANDBOX: {self.open_because}."] if self.open_because else []
+        return super().warnings() + why
 
     def startService(self) -> None:
         forbid_cores()
         try:
             super().startService()
         except LanxferError as error:
-            print(f"lanxfer: {error}", file=sys.stderr)
-            raise SystemExit(int(error.exit)) from None
+            raise _no_start(error) from None
+
+
+def _no_start(error: LanxferError) -> SystemExit:
+    print(f"lanxfer: {error}", file=sys.stderr)
+    return SystemExit(int(error.exit))
+
+
+def _for_twistd(settings: Settings, twistd: Any) -> tuple[Settings, str]:
+    """Leave open what twistd itself writes later, and why that may leave everything open."""
+    log, pid = twistd.get("logfile"), twistd.get("pidfile")
+    if not log and not twistd.get("nodaemon", True):  # "twist" has no such option
+        log = "twistd.log"
+    run = twistd.get("rundir") or "."
+    logs, removals, why = for_daemon(run, "" if log == "-" else log or "", pid or "")
+    if why:
+        return evolve(settings, sandbox=False), why
+    return evolve(settings, also_writable=logs, also_removable=removals), ""
 
 
 def makeService(options: Options) -> IService:
     """What twistd runs."""
     from twisted.internet import reactor
 
-    return _Daemon(reactor, settings_from(options))
+    try:
+        refuse_root(bool(options["allow-root"]))
+    except LanxferError as error:
+        raise _no_start(error) from None
+    settings, why = settings_from(options), ""
+    if options.parent is not None and settings.sandbox:
+        settings, why = _for_twistd(settings, options.parent)
+    daemon = _Daemon(reactor, settings)
+    daemon.open_because = why
+    return daemon

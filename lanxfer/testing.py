@@ -576,6 +576,7 @@ class Dialogue:
 
     def __init__(self, pair: Pair | None = None, session: Session | None = None) -> None:
         self.pair = pair or Pair()
+        self.pair.pump()  # what its own connection still had to say
         self.raw = RawEnd()
         session = session or NativeSession()
         self.server = self.pair.end(self.pair.there, self.pair.principal, session)

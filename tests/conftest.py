@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import implementer
+
+# Tests may be run as root, as in a container; a service is told so twice (see test_sandbox).
+os.environ.setdefault("LANXFER_ALLOW_ROOT", "1")
 
 
 @pytest.fixture(scope="module")

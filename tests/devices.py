@@ -18,16 +18,19 @@ from lanxfer.peers import Peer, Peers
 from lanxfer.service import Settings, TransferService
 from lanxfer.state import StateFolder
 
+HANGS = 300.0
+"""Seconds after which a test will not end any more, however busy the machine is."""
+
 
 def in_reactor(
     test: Callable[..., Coroutine[Any, Any, None]],
 ) -> Callable[..., Deferred[None]]:
-    """Run a coroutine test in the reactor that pytest-twisted started."""
+    """Run a coroutine test in the reactor that pytest-twisted started; one that hangs fails."""
 
     @pytest_twisted.ensureDeferred
     @wraps(test)
     async def run(*args: Any, **kwargs: Any) -> None:
-        await test(*args, **kwargs)
+        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(HANGS, reactor)
 
     return run  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import pytest_twisted
+from devices import in_reactor
 from test_direct import UNIT, Receiver, Sender, loop
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -54,7 +54,7 @@ async def meet(folder: Path, sender: Shouter, receiver: Listener, bulk: tuple[bo
     return port
 
 
-@pytest_twisted.ensureDeferred
+@in_reactor
 @pytest.mark.parametrize("bulk", [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize("roomy", [True, False])
 async def test_order(tmp_path: Path, bulk: tuple[bool, bool], roomy: bool) -> None:
@@ -88,7 +88,7 @@ async def test_order(tmp_path: Path, bulk: tuple[bool, bool], roomy: bool) -> No
     await sender.gone
 
 
-@pytest_twisted.ensureDeferred
+@in_reactor
 @pytest.mark.parametrize("who", ["sender", "receiver"])
 async def test_cut(tmp_path: Path, who: str) -> None:
     """A connection that breaks in the middle of a body ends both sides."""
@@ -108,7 +108,7 @@ async def test_cut(tmp_path: Path, who: str) -> None:
     await port.stopListening()
 
 
-@pytest_twisted.ensureDeferred
+@in_reactor
 async def test_garbled(tmp_path: Path) -> None:
     """A record that was changed on its way ends the connection, and nothing of it is handed on."""
     # covers: B11

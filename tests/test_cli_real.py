@@ -143,6 +143,7 @@ def serve(folder: Path, *options: object) -> Serving:
     folder.mkdir(exist_ok=True)
     with log.open("wb") as out, errors.open("wb") as err:
         line = ("serve", "--port", 0, "--bind", "127.0.0.1", "--state", state, "--inbox", inbox)
+        line = (*line, "--allow-root")
         process = start(*line, *options, "--json", stdout=out, stderr=err)
     until(lambda: log.read_text().count("\n") or process.poll() is not None)
     assert process.poll() is None, errors.read_text()
@@ -336,7 +337,15 @@ class ExitCodeTests:
         loose.chmod(0o755)
         done = run("send", __file__, "nas", "-s", loose)
         assert done.code == Exit.CONFIG and "chmod 700" in done.err
-        line = ("serve", "--bind", "127.0.0.1", "--inbox", tmp_path / "in", "--port")
+        line = (
+            "serve",
+            "--bind",
+            "127.0.0.1",
+            "--inbox",
+            tmp_path / "in",
+            "--allow-root",
+            "--port",
+        )
         port = nas.address.rpartition(":")[2]
         done = run(*line, port, "--state", tmp_path / "s")
         assert done.code == Exit.CONFIG and done.err.count("\n") == 1 and port in done.err

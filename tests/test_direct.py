@@ -7,7 +7,7 @@ import socket
 from typing import Any, cast
 
 import pytest
-import pytest_twisted
+from devices import in_reactor
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
@@ -76,7 +76,7 @@ class Receiver(PacketReceiver):
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
-        self.lines: list[bytes] = []
+        self.heard: list[bytes] = []
         self.direct_bytes = 0
         self.gone: Deferred[None] = Deferred()
         self._unit = bytearray(UNIT)
@@ -94,7 +94,7 @@ class Receiver(PacketReceiver):
         return self._after_body
 
     def lineReceived(self, line: bytes) -> None:
-        self.lines.append(line)
+        self.heard.append(line)
         self._after_body = False
         if line.isdigit() and int(line):
             self._got = bytearray()
@@ -146,7 +146,7 @@ async def until(true: Any) -> None:
     raise AssertionError("that never came")
 
 
-@pytest_twisted.ensureDeferred
+@in_reactor
 @pytest.mark.parametrize("roomy", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 async def test_order(seed: int, roomy: bool) -> None:
@@ -185,7 +185,7 @@ async def test_order(seed: int, roomy: bool) -> None:
     await sender.gone
 
 
-@pytest_twisted.ensureDeferred
+@in_reactor
 async def test_closed_with_a_rest() -> None:
     """A connection that is given up while the socket is full still sends the rest first."""
     sender, receiver = Sender(), Receiver()
@@ -202,12 +202,12 @@ async def test_closed_with_a_rest() -> None:
     receiver.resumeProducing()
     await receiver.gone
     assert receiver.bodies == [body]
-    assert receiver.lines[-1] == b"last"
+    assert receiver.heard[-1] == b"last"
     await port.stopListening()
     await sender.gone
 
 
-@pytest_twisted.ensureDeferred
+@in_reactor
 @pytest.mark.parametrize("who", ["sender", "receiver"])
 async def test_cut_with_a_rest(who: str) -> None:
     """A connection that breaks in the middle of a body ends both sides, and what it was given."""
@@ -231,7 +231,7 @@ async def test_cut_with_a_rest(who: str) -> None:
     await port.stopListening()
 
 
-@pytest_twisted.ensureDeferred
+@in_reactor
 async def test_line_by_line() -> None:
     """Where a header comes next, little is read with it, so that the body goes to its place."""
     sender, receiver = Sender(), Receiver()

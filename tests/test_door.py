@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -188,6 +189,8 @@ def house(tmp_path: Path, identities: dict[str, Identity]) -> Iterator[House]:
         each.wire.cut_off()
     made.pump()
     assert made.factory._unknown == {}
+    assert made.factory._inside == set() and not made.factory._of_each
+    made.factory.refusals.stop()
     assert made.factory.connections == set()
     assert made.clock.getDelayedCalls() == []
 
@@ -412,6 +415,7 @@ class DeadlineTests:
         visitor.say(b'{"do": 1'[:after])
         visitor.wire.cut_off()
         house.pump()
+        house.factory.refusals.stop()
         assert house.clock.getDelayedCalls() == []
         assert house.factory._unknown == {}
 
@@ -610,11 +614,34 @@ class RoomTests:
     def test_all_together(self, house: House) -> None:
         """A hundred and twenty-eight may be unknown in all; they cost nobody else a place."""
         # covers: C05
-        for number in range(limits.STRANGERS_MAX):
-            assert not house.visit(f"10.0.{number}.1").closed
-        assert house.visit("10.9.9.9").closed
-        house.pass_time(limits.HEADER_TIMEOUT + limits.ABORT_AFTER)
+        visitors = [house.visit(f"10.0.{each}.1") for each in range(limits.STRANGERS_MAX)]
+        assert not any(each.closed for each in visitors)
         assert not house.visit("10.9.9.9").closed
+        house.pump()
+        assert [each.closed for each in visitors] == [True] + [False] * (len(visitors) - 1)
+        assert len(house.factory._unknown) == limits.STRANGERS_MAX
+        house.pass_time(limits.HEADER_TIMEOUT + limits.ABORT_AFTER)
+        assert house.factory._unknown == {}
+
+    def test_shares(self, house: House) -> None:
+        """Whoever has most makes room for who has less, and who has most gets no more."""
+        # covers: C05
+        each = limits.STRANGERS_PER_SOURCE
+        crowd = [
+            [house.visit(f"10.0.{source}.1") for _ in range(each)]
+            for source in range(limits.STRANGERS_MAX // each)
+        ]
+        lone = house.visit("10.9.9.9")
+        house.pump()
+        assert crowd[0][0].closed and not lone.closed
+        for _ in range(3 * limits.STRANGERS_MAX):
+            house.visit("10.8.8.8")
+        house.pump()
+        assert not lone.closed
+        assert len(house.factory._unknown) == limits.STRANGERS_MAX
+        shares = Counter(house.factory._unknown.values())
+        assert shares["10.9.9.9"] == 1 and max(shares.values()) <= each
+        assert shares["10.8.8.8"] <= min(shares[f"10.0.{n}.1"] for n in range(len(crowd))) + 1
 
     def test_known_ones_do_not_count(self, house: House) -> None:
         """Who is known takes no place of the unknown, and has thirty-two of its own."""

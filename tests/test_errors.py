@@ -47,6 +47,7 @@ LOCAL = {
     "bad-state",
     "bad-config",
     "weak-storage",
+    "as-root",
 }
 """What only this side can know; the document of the wire has no word for it."""
 

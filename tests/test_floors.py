@@ -16,7 +16,7 @@ PACKAGE = ROOT / "lanxfer"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "transfers", "version", "wire"),
     ("registry", "sessions"),
-    ("identity", "journal", "peers", "state", "storage"),
+    ("descriptors", "identity", "journal", "peers", "sandbox", "state", "storage"),
     ("admission", "commands", "policy"),
     (
         "bodies",
@@ -27,9 +27,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "door",
         "lifetime",
         "outbox",
+        "pace",
+        "places",
         "protocol",
         "receiver",
+        "refusals",
         "tls",
+        "turns",
     ),
     ("ae", "client", "connecting", "node", "outgoing", "sending", "service", "tidying", "trees"),
     ("cli", "tap"),
@@ -42,13 +46,49 @@ BESIDE = {"testing"}
 REACTOR = 4
 """Twisted begins on this floor."""
 
-DISK = {"storage", "state", "identity", "journal", "peers", "cli"}
+DISK = {"storage", "state", "identity", "journal", "peers"}
 """What may open files and look at paths as it likes."""
+
+OTHER_WAYS = {
+    *("shutil", "pathlib", "tempfile", "io", "glob", "fileinput", "mmap", "codecs", "posix"),
+    *("builtins", "ctypes", "subprocess", "sqlite3", "dbm", "shelve", "mailbox", "fcntl"),
+    *("tarfile", "zipfile", "gzip", "bz2", "lzma", "pickle", "runpy", "pty"),
+}
+"""Modules that reach a disk by themselves."""
 
 MAY_TOUCH_DISK = {
     "client": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
+    },
+    "cli.output": {
+        "os.O_WRONLY": "see os.open",
+        "os.close": "see os.open",
+        "os.devnull": "see os.open",
+        "os.dup2": "see os.open",
+        "os.open": "the null device in place of an output that nobody reads",
+        "os.environ.get": "touches no disk",
+    },
+    "cli.progress": {"os.environ.get": "touches no disk"},
+    "cli.running": {"os._exit": "touches no disk"},
+    "cli.send": {"os.path.isdir": "tells a folder from a file"},
+    "cli.sending": {
+        "os.path.abspath": "what is sent, for a service in another folder",
+        "os.stat": "the size of what is about to be sent",
+    },
+    "cli.sources": {
+        "open": "what came on standard input, in a folder of its own until it is sent",
+        "os.path.join": "see open",
+        "os.read": "standard input",
+        "os.rmdir": "see open",
+        "os.unlink": "see open",
+        "tempfile": "see open",
+    },
+    "cli.units": {
+        "os.geteuid": "touches no disk",
+        "os.path.abspath": "a unit names whole paths",
+        "os.path.dirname": "see os.path.join",
+        "os.path.join": "the twistd beside this Python",
     },
     "door": {"os.getuid": "compared with the caller's user"},
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
@@ -62,12 +102,26 @@ MAY_TOUCH_DISK = {
         "os.path.join": "the default inbox, below the user's Downloads",
         "os.unlink": "the control socket that a crash left",
     },
+    "sandbox": {
+        "os.devnull": "what everybody may write to",
+        "os.environ": "touches no disk",
+        "os.path.commonpath": "whether one folder lies in another",
+        "os.path.dirname": "the folder of a log or pid file",
+        "os.path.expanduser": "the home folder, which is not to be opened",
+        "os.path.join": "where a relative name lies",
+        "os.path.realpath": "Landlock knows real folders only",
+        "os as a value": "Windows has no geteuid",
+    },
     "testing": {"os.stat_result": "a value"},
 }
 """Everything else that may, with its reason; what is not used any more has to go from here."""
 
 OPENERS = {"open", "compile", "exec", "eval", "__import__"}
-FILE_MODULES = {"shutil", "pathlib", "tempfile", "io", "glob", "fileinput", "mmap"}
+METHODS = {
+    *("write_text", "write_bytes", "read_text", "read_bytes", "touch", "unlink", "rmdir", "mkdir"),
+    *("symlink_to", "hardlink_to", "rename", "iterdir", "setContent", "moveTo", "makedirs"),
+}
+"""What the path objects of several libraries are told to do."""
 
 
 def floor_of(module: str) -> int | None:
@@ -135,14 +189,30 @@ def dotted(node: ast.expr) -> str:
 def touches(source: str) -> set[str]:
     """The names in a source by which it could reach a disk."""
     tree = ast.parse(source)
-    found = {name for name in imports(tree) if name.partition(".")[0] in FILE_MODULES}
-    found |= {name for name in imports(tree) if name.startswith("os.")}
+    found = {name for name in imports(tree) if name.partition(".")[0] in OTHER_WAYS}
+    found |= {name for name in imports(tree) if name.startswith(("os.", "twisted.python.filep"))}
     chains = {dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     longest = {each for each in chains if not any(other.startswith(f"{each}.") for other in chains)}
     found |= {each for each in longest if each.startswith("os.")}
-    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     found |= {func.id for func in calls if isinstance(func, ast.Name) and func.id in OPENERS}
-    return found
+    methods = {func.attr for func in calls if isinstance(func, ast.Attribute)}
+    found |= {f".{name}" for name in methods & METHODS if f"os.{name}" not in found}
+    return found | hidden(tree)
+
+
+def hidden(tree: ast.AST) -> set[str]:
+    """Uses of ``os`` under another name, or as a value, which nobody here can follow."""
+    aliases = {
+        f"os as {each.asname}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for each in node.names
+        if each.asname and each.name.partition(".")[0] == "os"
+    }
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "os"]
+    owners = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return aliases | {"os as a value" for node in named if id(node) not in owners}
 
 
 class FloorTests:
@@ -225,6 +295,17 @@ class BanTests:
             ("from os import path", {"os.path"}),
             ("from pathlib import Path", {"pathlib", "pathlib.Path"}),
             ("import shutil", {"shutil"}),
+            ("def f():\n    import subprocess", {"subprocess"}),
+            ("import os as o\no.unlink('x')", {"os as o", ".unlink"}),
+            ("import os\ngetattr(os, 'unlink')('x')", {"os as a value"}),
+            ("from os import unlink as gone\ngone('x')", {"os.unlink"}),
+            ("import os\nos.rename('a', 'b')", {"os.rename"}),
+            ("root.joinpath('x').write_bytes(b'')", {".write_bytes"}),
+            ("import builtins\nbuiltins.open('x')", {"builtins"}),
+            (
+                "from twisted.python.filepath import FilePath",
+                {"twisted.python.filepath", "twisted.python.filepath.FilePath"},
+            ),
             ("self.open('x'); opened('y')", set()),
         ],
     )

@@ -859,15 +859,34 @@ class SilenceTests:
         assert len(dialogue.pair.there.registry) == 0
         assert dialogue.pair.clock.getDelayedCalls() == []
 
-    def test_a_byte_now_and_then(self) -> None:
-        """A slow body is none that fell silent."""
+    def test_now_and_then(self) -> None:
+        """A slow body is none that fell silent, as long as it keeps the least rate."""
         dialogue = hello()
-        dialogue.say(say(large(2, "film", 9), Part(2, 0, 9)))
+        some = b"x" * limits.RATE_LEAST * 120
+        dialogue.say(say(large(2, "film", len(some) * 9), Part(2, 0, len(some) * 9)))
         for _ in range(9):
             dialogue.pass_time(limits.BODY_IDLE_TIMEOUT - 1)
-            dialogue.say(b"x")
-        dialogue.say(say(end(2, b"x" * 9)))
+            dialogue.say(some)
+        dialogue.say(say(end(2, some * 9)))
         assert answers(dialogue) == {2: "ok"}
+
+    def test_too_slow(self) -> None:
+        """A byte now and then is less than the least rate; what came is kept, the place is free."""
+        # covers: B03
+        dialogue = hello()
+        dialogue.say(say(large(2, "film", 1000), Part(2, 0, 1000)))
+        for _ in range(29):
+            dialogue.pass_time(2.0)
+            dialogue.say(b"x")
+        assert not closed(dialogue)
+        dialogue.pass_time(4.0)
+        assert answers(dialogue) == {0: "too-slow"}
+        dialogue.pass_time(limits.ABORT_AFTER)
+        assert closed(dialogue)
+        there = dialogue.pair.there
+        assert there.told[-1].state is State.INTERRUPTED
+        assert len(there.registry) == 0 and there.store._open == set()
+        assert [len(each.data) for each in there.store._parts.values()] == [29]
 
     def test_after_the_bodies(self) -> None:
         """A connection on which nothing is due may be silent as long as it likes."""

@@ -37,7 +37,8 @@ def bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
-    return {**kept, "HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+    told = {"LANXFER_ALLOW_ROOT": "1"}
+    return {**kept, **told, "HOME": str(folder), "PYTHONUNBUFFERED": "1"}
 
 
 class Daemon:
@@ -63,6 +64,7 @@ class Daemon:
                 "--bind=127.0.0.1",
                 f"--inbox={self.folder / 'inbox'}",
                 f"--state={self.state}",
+                "--allow-root",
                 *self.options,
             ],
             cwd=self.folder,

@@ -174,6 +174,7 @@ async def status(here: Run) -> int:
         ("listening", ", ".join(found["listening"]) or "nowhere yet"),
         ("inbox", f"{shown(found['inbox'], 1000)}, {human_size(found['free'])} free"),
         ("state", shown(found["state"], 1000)),
+        ("sandbox", shown(found.get("sandbox", "not said"), 200)),
         ("under way", f"{transfers}, {connections}"),
     ]
     facts += [("warning", harmless(each)) for each in found["warnings"]]

@@ -11,8 +11,21 @@ from lanxfer.cli.options import Choices, common
 PORT = 36969
 BUF_LEN = 262144
 
+
+class _Port(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
+    name = "port"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+        if value == "none":
+            return None
+        return int(click.INT.convert(value, param, ctx))
+
+
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (("-p", "--port"), {"type": int, "default": PORT, "help": "TCP port; 0 takes a free one."}),
+    (
+        ("-p", "--port"),
+        {"type": _Port(), "default": PORT, "help": "TCP port; 0 takes a free one, none none."},
+    ),
     (("-b", "--bind"), {"default": "", "help": "Address to listen on (default: all)."}),
     (
         ("-l", "--buf-len"),
@@ -60,6 +73,14 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--links",), {"is_flag": True, "help": "Take symbolic links that stay inside."}),
     (("--dotfiles",), {"is_flag": True, "help": "Take files whose names begin with a dot."}),
     (("--weak-storage",), {"is_flag": True, "help": "Serve a folder that is not quite safe."}),
+    (
+        ("--no-sandbox",),
+        {"is_flag": True, "help": "Do not give up writing outside of inbox and state."},
+    ),
+    (
+        ("--allow-root",),
+        {"is_flag": True, "help": "Run as root, if LANXFER_ALLOW_ROOT=1 says so, too."},
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from lanxfer.cli.output import human_size
 from lanxfer.cli.running import Run
 from lanxfer.errors import Exit
 from lanxfer.identity import format_key
+from lanxfer.sandbox import refuse_root
 from lanxfer.service import Message, Settings, TransferService
 from lanxfer.storage.names import shown
 from lanxfer.tap import settings_from
@@ -82,6 +83,7 @@ def _now() -> str:
 
 async def serve(here: Run, options: Mapping[str, Any]) -> int:
     """Serve until Ctrl-C."""
+    refuse_root(bool(options.get("allow-root")))
     try:
         settings = settings_from(options)
     except UsageError as error:

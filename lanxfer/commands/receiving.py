@@ -161,7 +161,7 @@ async def _stream(
     if not (series or call.proves):
         await _refuse_by_length(node, offer, path)
     call.check()  # a place that was given to a call already stopped would never come back
-    await call.shield(node.receiving())
+    await call.shield(node.receiving(call.principal))
     try:
         if series:
             part, path = await _next_of_series(call, node, offer, path)
@@ -170,7 +170,7 @@ async def _stream(
             part = await node.in_thread(node.store.open_part, key, offer, path, conflict)
         return await _fill(call, node, offer, part, details, transfer)
     finally:
-        node.received()
+        node.received(call.principal)
 
 
 async def _fill(

@@ -107,10 +107,10 @@ class Node(Protocol):
     def message(self, principal: Principal, text: str, transfer: Transfer) -> Awaitable[None]:
         """Hand a text to the owner; kept when this fires."""
 
-    def receiving(self) -> Awaitable[Any]:
+    def receiving(self, principal: Principal) -> Awaitable[None]:
         """Wait for a place among those that receive; ``received`` gives it back."""
 
-    def received(self) -> None:
+    def received(self, principal: Principal) -> None:
         """The place that ``receiving`` gave is free."""
 
     def send(self, call: Call) -> Awaitable[Args]:

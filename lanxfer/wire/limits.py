@@ -15,6 +15,8 @@ HEADER_KNOWN = 64 * KIB
 HEADER_LITERAL = 8 * KIB
 HEADER_TICKET = 128
 MALFORMED_LINES = 3
+LINES_PER_TURN = 64
+"""Lines of one connection that are read before the others have their turn."""
 
 # Numbers on the wire: 0 or [1-9][0-9]{0,18}, below 2**63.
 NUMBER_MAX = 2**63 - 1
@@ -46,6 +48,12 @@ CHECKPOINT = 16 * MIB
 HEADER_TIMEOUT = 10.0
 HANDSHAKE_TIMEOUT = 10.0
 BODY_IDLE_TIMEOUT = 60.0
+RATE_OVER = 60.0
+RATE_LEAST = 1 * KIB
+"""Bytes a second, averaged over RATE_OVER, that a body brings and a receiver takes."""
+PING_AFTER = 30.0
+"""Seconds of silence after which one who owes an answer is asked whether it lives."""
+PING_TIMEOUT = 30.0
 REPLIES_TIMEOUT = 30.0
 ABORT_AFTER = 1.0
 OFFER_LIFETIME = 300.0
@@ -61,6 +69,7 @@ STRANGERS_MAX = 128
 STRANGERS_PER_SOURCE = 16
 CONNECTIONS_PER_PEER = 32
 RECEIVES_MAX = 64
+RECEIVES_PER_PEER = 16
 
 # Storage.
 BATCH_FILES = 64
