@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
-from lanxfer.policy import Principal, Standing
+from lanxfer.policy import UNKNOWN, Principal
 from lanxfer.receiver import PacketReceiver
 from lanxfer.sessions import Session
 from lanxfer.wire import limits
@@ -117,7 +117,7 @@ class Lifetime(PacketReceiver):
         except LanxferError as error:
             self.fail(error)
             return
-        if self.principal.standing is not Standing.STRANGER and hasattr(self.session, "known"):
+        if self.principal.standing not in UNKNOWN and hasattr(self.session, "known"):
             self.session.known = True
         self._outbox = Outbox(self.transport, self.session, self._backlog, self.said)
         self.begun()

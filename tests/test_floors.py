@@ -16,7 +16,7 @@ PACKAGE = ROOT / "lanxfer"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "transfers", "version", "wire"),
     ("registry", "sessions"),
-    ("identity", "journal", "peers", "state", "storage"),
+    ("codes", "identity", "journal", "labels", "pake", "peers", "state", "storage"),
     ("admission", "commands", "policy"),
     (
         "bodies",
@@ -29,7 +29,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "receiver",
         "tls",
     ),
-    ("ae", "client", "connecting", "node", "outgoing", "sending", "service", "trees"),
+    (
+        "ae",
+        "client",
+        "connecting",
+        "introducing",
+        "node",
+        "outgoing",
+        "pairing",
+        "revoking",
+        "sending",
+        "service",
+        "trees",
+    ),
     ("cli", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
@@ -40,7 +52,7 @@ BESIDE = {"testing"}
 REACTOR = 4
 """Twisted begins on this floor."""
 
-DISK = {"storage", "state", "identity", "journal", "peers", "cli"}
+DISK = {"storage", "state", "identity", "journal", "peers", "codes", "cli"}
 """What may open files and look at paths as it likes."""
 
 MAY_TOUCH_DISK = {
