@@ -63,7 +63,7 @@ async def introduce(
     AuthFailed where the secret is another one or somebody is in between.
     """
     connection, address = await dialer.meet(target, name)
-    late = dialer.reactor.callLater(PATIENCE, connection.abort, TimedOut())
+    late = dialer.reactor.callLater(PATIENCE, _give_up, connection)
     try:
         return await _Steps(dialer, connection, address, secret, name, once).run()
     except NotPaired:
@@ -74,6 +74,11 @@ async def introduce(
         if late.active():
             late.cancel()
         connection.leave(1.0)
+
+
+def _give_up(connection: LanxferProtocol) -> None:
+    if not connection.gone:
+        connection.abort(TimedOut())
 
 
 _NOT_OPEN = {

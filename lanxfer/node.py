@@ -22,7 +22,7 @@ from lanxfer.commands.table import Call
 from lanxfer.disk import Disk, SmallFiles
 from lanxfer.errors import BadName, Expired, Forbidden, NotPaired
 from lanxfer.journal import Journal
-from lanxfer.pairing import NO_WINDOW, Pairing, outcome_of
+from lanxfer.pairing import NO_WINDOW, Pairing
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Registry, Transfer
 from lanxfer.storage import Small, Store
@@ -216,9 +216,7 @@ class ServiceNode:
     def open_pairing(
         self, once: bool, name: str | None, tell: Callable[[Args], None]
     ) -> Awaitable[Mapping[str, Any]]:
-        window = self.pairing.open(once, name)
-        tell({"words": window.code.split("-"), "seconds": int(limits.PAIR_WINDOW)})
-        return outcome_of(self.pairing, window)
+        return self.pairing.watch(self.pairing.open(once, name), tell)
 
     # Tickets.
 

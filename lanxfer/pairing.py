@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from lanxfer.codes import Secret, code_secret, new_code
@@ -34,6 +34,7 @@ from lanxfer.labels import label_of, pin
 from lanxfer.pake import Agreement, Channel, Proofs, Side
 from lanxfer.peers import Peer, Peers, parse_name
 from lanxfer.wire import limits
+from lanxfer.wire.packets import Args
 
 T = TypeVar("T")
 
@@ -135,6 +136,26 @@ class Pairing:
         window.late = self._clock.callLater(limits.PAIR_WINDOW, self._expire, window)
         self._window = window
         return window
+
+    async def watch(self, window: Window, tell: Callable[[Args], None]) -> Mapping[str, Any]:
+        """The outcome of a window; cancelling closes it.
+
+        ``tell`` hears the words, and now and then how many seconds are left: that is
+        how a connection that is gone comes to light, and its window closes.
+        """
+        tell({"words": window.code.split("-"), "seconds": round(limits.PAIR_WINDOW)})
+        ticking = LoopingCall(
+            lambda: tell({"seconds": round(max(0.0, window.until - self._clock.seconds()))})
+        )
+        ticking.clock = self._clock
+        ticking.start(limits.PAIR_TICK, now=False)
+        try:
+            return await window.outcome
+        except CancelledError:
+            raise Cancelled() from None
+        finally:
+            ticking.stop()
+            self.close(window)
 
     def close(self, window: Window, error: LanxferError | None = None) -> None:
         """Let nobody try any more; fine where it is over already."""
@@ -304,13 +325,3 @@ class Pairing:
         wait = moment - self._clock.seconds()
         if wait > 0:
             await deferLater(self._clock, wait, lambda: None)
-
-
-async def outcome_of(pairing: Pairing, window: Window) -> Mapping[str, Any]:
-    """Wait for the end of a window, which closes it; cancelling closes it, too."""
-    try:
-        return await window.outcome
-    except CancelledError:
-        raise Cancelled() from None
-    finally:
-        pairing.close(window)

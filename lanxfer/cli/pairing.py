@@ -56,25 +56,20 @@ async def show(here: Run, once: bool, name: str | None) -> int:
     """Open a window, and say how it ends; the exit code."""
     args: dict[str, Any] = {"once": once}
     if name is not None:
-        args["name"] = name
+        args["label"] = name
     async with service(here) as client:
         about = (await client.call("status")).args
         addresses = _addresses(about.get("listening"))
-        ticking: list[Any] = []
+        marks = list(_LEFT)
 
         def told(event: Args) -> None:
-            _show_words(here, event, addresses, once)
-            seconds = int(event["seconds"])
-            for left in _LEFT:
-                text = f"{count(left, 'second')} left."
-                ticking.append(here.reactor.callLater(seconds - left, here.out.say, text))
+            if "words" in event:
+                _show_words(here, event, addresses, once)
+            elif marks and event["seconds"] <= marks[0]:
+                marks.pop(0)
+                here.out.say(f"{count(event['seconds'], 'second')} left.")
 
-        try:
-            found = (await client.call("pair_open", args, on_event=told)).args
-        finally:
-            for each in ticking:
-                if each.active():
-                    each.cancel()
+        found = (await client.call("pair_open", args, on_event=told)).args
     here.out.row({"paired": dict(found)})
     whom = f"{shown(str(found['peer']))}, with the key {short_key(str(found['key']))}-..."
     if found["once"]:

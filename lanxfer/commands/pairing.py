@@ -50,5 +50,5 @@ async def pair_keep(call: Call, node: Node) -> Reply:
 async def pair_open(call: Call, node: Node) -> Reply:
     """Open a window, tell its words, and wait for whoever comes; for the owner."""
     fields = Fields(call.args)
-    once, name = fields.take_flag("once"), fields.maybe_text("name", most=NAME_MAX)
+    once, name = fields.take_flag("once"), fields.maybe_text("label", most=NAME_MAX)
     return Reply(await call.shield(node.open_pairing(once, name, call.tell)))

@@ -55,6 +55,7 @@ PAIR_EXCHANGE = 5.0
 PAIR_REPLY = 0.25
 """After which the answers leave, however long the arithmetic took."""
 PAIR_GRANT = 60.0
+PAIR_TICK = 2.0
 REVOKE_EVERY = 0.4
 """Between two looks whether a key was forgotten; its connections end within a second."""
 
