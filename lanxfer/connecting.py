@@ -124,17 +124,21 @@ class Dialer:
     def check_key(self, target: Target, address: str, key: str, name: str | None) -> None:
         """Whether a device with that key may be paired with there.
 
-        KeyChanged where the device that was asked for, or the one last met
-        at that address, has another key; there a new ``name`` says that another
-        device is meant.
+        KeyChanged where the device that was asked for, the one called ``name``,
+        or the one last met at that address has another key; in the last case a
+        new ``name`` says that another device is meant.
         """
         if key == self.identity.key:
             raise BadConfig(f"{address} is this device itself.")
         if target.key is not None and key != target.key:
             raise changed_key(self.peers.by_key(target.key) or self._named(target), address, key)
+        known = [each for each in self.peers.all() if each.name == name]
         before = met_at(self.peers, address)
-        if before is not None and before.key != key and name in (None, before.name):
-            raise changed_key(before, address, key)
+        if before is not None and name is None:
+            known.append(before)
+        for each in known:
+            if each.key != key:
+                raise changed_key(each, address, key)
 
     async def _reach(
         self, target: Target, expect: Callable[[Target, str, str], Principal]

@@ -59,9 +59,10 @@ def met_at(peers: Peers, address: str) -> Peer | None:
 def changed_key(known: Peer, address: str, key: str) -> KeyChanged:
     """The alarm where a known device, or the one at a known address, shows another key (A07)."""
     name = shlex.quote(known.name)
+    old = short_key(known.key) if known.key else "none (an ae device)"
     return KeyChanged(
         f"{known.name} at {address} shows the key {short_key(key)} instead of"
-        f" {short_key(known.key)}. If it was set up anew: lanxfer peer forget {name}, then"
+        f" {old}. If it was set up anew: lanxfer peer forget {name}, then"
         f" lanxfer pair {address} --name {name}. If another device has that address now:"
         f" lanxfer pair {address} --name NAME. If neither, somebody answers in its place."
     )

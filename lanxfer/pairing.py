@@ -24,6 +24,7 @@ from lanxfer.errors import (
     Cancelled,
     Expired,
     Forbidden,
+    Internal,
     LanxferError,
     Lost,
     NotPaired,
@@ -65,10 +66,14 @@ class Window:
     outcome: Deferred[Mapping[str, Any]] = field(factory=Deferred)
     late: IDelayedCall | None = None
 
-    def end(self, outcome: Mapping[str, Any] | LanxferError) -> None:
-        """Say how it went, once."""
+    def take(self) -> None:
+        """Somebody came in time; it does not expire any more."""
         if self.late is not None and self.late.active():
             self.late.cancel()
+
+    def end(self, outcome: Mapping[str, Any] | LanxferError) -> None:
+        """Say how it went, once."""
+        self.take()
         if self.outcome.called:
             return
         if isinstance(outcome, LanxferError):
@@ -256,23 +261,35 @@ class Pairing:
         attempt = self._of(channel, proven=True)
         self._attempt = None
         window, key = attempt.window, channel.peer
+        if window is not None:
+            window.take()
         try:
             if attempt.once:
                 label = f"{label_of(attempt.device, key)} (once)"
                 self._grant(key, label)
             else:
-                name = window.name if window is not None else None
-                kept: Peer = await self._in_thread(pin, self._peers, key, attempt.device, name)
-                label = kept.name
-        except LanxferError as error:
+                label = await self._pin(attempt)
+        except Exception as error:
             if window is not None:
-                window.end(error)
+                window.end(error if isinstance(error, LanxferError) else Internal())
             raise
         self.log.info("Paired with {label}, {key}", label=label, key=short_key(key))
         if window is not None:
             window.end({"peer": label, "key": key, "once": attempt.once})
 
     # How.
+
+    async def _pin(self, attempt: _Attempt) -> str:
+        window, key = attempt.window, attempt.channel.peer
+        known = self._peers.by_key(key)
+        name = window.name if window is not None else None
+        kept: Peer = await self._in_thread(pin, self._peers, key, attempt.device, name)
+        if window is not None and window.outcome.called:
+            # Its owner has taken it back in this very moment, and been told so.
+            if known is None:
+                await self._in_thread(self._peers.forget, kept.name)
+            raise NotPaired(NO_WINDOW)
+        return kept.name
 
     def _secret(self, kind: str) -> tuple[Secret, Window | None]:
         if kind == "code" and self._window is not None:

@@ -342,6 +342,8 @@ class TransferService(Service):
                 f"LEGACY {settings.legacy.value}: ae devices are let in, unauthenticated and in"
                 " plain text."
             )
+        if settings.token_file is not None:
+            found.append("TOKEN: whoever holds the same token is let in, without words.")
         if settings.plain_from:
             found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
         if self._now is not None:

@@ -687,6 +687,17 @@ class ChangedKeyTests:
         await devices.client("laptop", service.address)
 
     @in_reactor
+    async def test_name_of_another(self, devices: Devices) -> None:
+        """A name that is another's here is refused before the words are tried."""
+        # covers: A07
+        service = await nas(devices)
+        Peers(devices.state("laptop")).add(Peer("attic", devices.key("other")))
+        window = service.open_pairing()
+        told = await refused(devices, KeyChanged, come(devices, service, window.code, name="attic"))
+        assert "attic" in told and not window.outcome.called
+        await come(devices, service, window.code, name="nas")
+
+    @in_reactor
     async def test_same_name(self, devices: Devices) -> None:
         """A device that calls itself like a known one is not taken for it, on either side."""
         # covers: A07, A13

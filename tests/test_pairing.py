@@ -25,6 +25,7 @@ from lanxfer.errors import (
     NotPaired,
     Stopping,
 )
+from lanxfer.labels import pin
 from lanxfer.pairing import LOUD, Pairing, Window
 from lanxfer.pake import Agreement, Channel, Proofs, Side
 from lanxfer.peers import Peer, Peers
@@ -355,6 +356,31 @@ class ExchangeTests:
         with pytest.raises(LanxferError, match="full"):
             guest.keep()
         assert str(ends[0]) == "The disk is full."
+
+    def test_taken_back_while_keeping(self, home: Home) -> None:
+        """A window taken back while the key is being written: it is not kept, as was said."""
+        window, ends = home.opened()
+        guest = Guest(home)
+        guest.begin(words_of(window))
+        guest.prove()
+        writing: list[Any] = []
+
+        def slow(work: Any, *args: Any) -> Any:
+            if work is not pin:
+                return maybeDeferred(work, *args)
+            writing.append(Deferred())
+            return writing[0].addCallback(lambda _: work(*args))
+
+        home.pairing._in_thread = slow
+        keeping = Deferred.fromCoroutine(home.pairing.keep(guest.channel))
+        home.clock.advance(limits.PAIR_WINDOW)
+        assert ends == []
+        home.pairing.close(window)
+        writing[0].callback(None)
+        failed: list[Any] = []
+        keeping.addErrback(lambda why: failed.append(why.value))
+        assert isinstance(ends[0], Cancelled) and isinstance(failed[0], NotPaired)
+        assert known(home) == []
 
 
 class NameTests:
