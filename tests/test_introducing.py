@@ -347,6 +347,23 @@ class StrangerTests:
         assert len(said) == 1 and content(devices) == before
 
     @in_reactor
+    async def test_channels(self, devices: Devices, thief: Raw) -> None:
+        """Every connection has a binding of its own, between the same two keys, too."""
+        # covers: A05
+        service = await nas(devices)
+        service.open_pairing()
+        bindings = set()
+        for _ in range(3):
+            await thief.open(service.address)
+            channel = channel_of(thief.connection.transport)
+            assert channel is not None and len(channel.binding) == 32
+            assert channel.peer == devices.key("nas")
+            bindings.add(channel.binding)
+            thief.connection.abort(Lost())
+            await thief.connection.when_gone()
+        assert len(bindings) == 3
+
+    @in_reactor
     async def test_guess_and_guess_again(self, devices: Devices, thief: Raw) -> None:
         """One guess: on the same connection, on a new one, or with another key there is no more."""
         # covers: A02, A05
