@@ -79,6 +79,32 @@ def find_target(peers: Peers, text: str, *, plain: bool = False, legacy: bool = 
     return Target(peer.name, peer.addresses, peer.key or None, plain, legacy or peer.legacy)
 
 
+def check_newcomer(
+    peers: Peers, own_key: str, target: Target, address: str, key: str, name: str | None
+) -> None:
+    """Whether the device that shows ``key`` at ``address`` may be paired with.
+
+    KeyChanged where the device that was asked for, the one called ``name``, or
+    the one last met at that address has another key; in the last case a new
+    ``name`` says that another device is meant.  BadConfig for this device itself.
+    """
+    if key == own_key:
+        raise BadConfig(f"{address} is this device itself.")
+    known = [each for each in peers.all() if each.name == name]
+    if target.key is not None:
+        known.append(peers.by_key(target.key) or _named(target))
+    before = met_at(peers, address)
+    if before is not None and name is None:
+        known.append(before)
+    for each in known:
+        if each.key != key:
+            raise changed_key(each, address, key)
+
+
+def _named(target: Target) -> Peer:
+    return Peer(target.name, target.key or "", target.addresses)
+
+
 @frozen
 class Dialer:
     """Makes connections to other devices in the name of this one.
@@ -112,33 +138,14 @@ class Dialer:
     async def meet(self, target: Target, name: str | None) -> tuple[LanxferProtocol, str]:
         """A connection for pairing, to whatever key is shown there, and its address.
 
-        Raises Unreachable, or KeyChanged as ``check_key`` does.
+        Raises Unreachable, or what ``check_newcomer`` does.
         """
 
         def anybody(target: Target, address: str, key: str) -> Principal:
-            self.check_key(target, address, key, name)
+            check_newcomer(self.peers, self.identity.key, target, address, key, name)
             return Principal(Standing.STRANGER, f"newcomer:{key}", target.name)
 
         return await self._reach(target, anybody)
-
-    def check_key(self, target: Target, address: str, key: str, name: str | None) -> None:
-        """Whether a device with that key may be paired with there.
-
-        KeyChanged where the device that was asked for, the one called ``name``,
-        or the one last met at that address has another key; in the last case a
-        new ``name`` says that another device is meant.
-        """
-        if key == self.identity.key:
-            raise BadConfig(f"{address} is this device itself.")
-        if target.key is not None and key != target.key:
-            raise changed_key(self.peers.by_key(target.key) or self._named(target), address, key)
-        known = [each for each in self.peers.all() if each.name == name]
-        before = met_at(self.peers, address)
-        if before is not None and name is None:
-            known.append(before)
-        for each in known:
-            if each.key != key:
-                raise changed_key(each, address, key)
 
     async def _reach(
         self, target: Target, expect: Callable[[Target, str, str], Principal]
@@ -212,13 +219,10 @@ class Dialer:
             why_lost=_why_lost if secure else _why_lost_plain,
         )
 
-    def _named(self, target: Target) -> Peer:
-        return Peer(target.name, target.key or "", target.addresses)
-
     def _expect(self, target: Target, address: str, key: str) -> Principal:
         peer = self.peers.by_key(key)
         if target.key is not None and key != target.key:
-            raise changed_key(self._named(target), address, key)
+            raise changed_key(_named(target), address, key)
         if target.once:
             return Principal(Standing.STRANGER, f"once:{key}", target.name)
         if peer is None:

@@ -33,7 +33,7 @@ from lanxfer.cli.main import main
 from lanxfer.codes import new_code, words
 from lanxfer.errors import Exit
 from lanxfer.identity import load_identity
-from lanxfer.peers import Peers
+from lanxfer.peers import Peer, Peers
 from lanxfer.state import StateFolder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and control sockets of POSIX")
@@ -306,6 +306,20 @@ class TerminalTests:
             os.close(master)
         assert shown.end().code == Exit.OK
         assert (nas.inbox / "first.txt").read_bytes() == b"hello"
+
+    def test_changed_key(self, nas: Serving, here: Path) -> None:
+        """Where a known device shows another key, nobody is asked for words at all."""
+        # covers: A07
+        Peers(StateFolder(str(here))).add(Peer("nas", "A" * 51 + "Q", (nas.address,)))
+        for line in (("pair", "nas"), ("pair", nas.address), ("message", "hi", "nas")):
+            process, master = self.open("--state", here, *line)
+            try:
+                seen = self.see(master, "--name NAME")
+                assert "lanxfer peer forget nas" in seen and "Words" not in seen
+                assert process.wait(PATIENCE) == Exit.REFUSED
+            finally:
+                process.kill()
+                os.close(master)
 
     @pytest.mark.parametrize("typed", [b"\n", b"\x03"])
     def test_gives_up(self, typed: bytes, nas: Serving, here: Path) -> None:

@@ -21,7 +21,7 @@ from lanxfer.cli.peers import own_addresses
 from lanxfer.cli.running import Run
 from lanxfer.client import pair
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
-from lanxfer.connecting import find_target
+from lanxfer.connecting import check_newcomer, find_target
 from lanxfer.errors import BadConfig, Cancelled, Exit, LanxferError, Unreachable
 from lanxfer.identity import load_identity, short_key
 from lanxfer.introducing import Introduced
@@ -145,7 +145,7 @@ async def _secret(here: Run, asked: Asked) -> Secret:
         return code_secret(parse_code(await deferToThread(_read_code, asked.code)))
     if not may_ask(here):
         raise BadConfig("There is no terminal to ask for the words; say where, with --code FILE.")
-    address, key = await _look(here, asked.host)
+    address, key = await _look(here, asked.host, asked.name)
     here.out.say(
         f'{address} answers, with the key {short_key(key)}-...; "lanxfer pair" there shows three'
         " words. Enter alone gives up."
@@ -160,16 +160,20 @@ async def _secret(here: Run, asked: Asked) -> Secret:
             here.out.warn(error.reason)
 
 
-async def _look(here: Run, host: str) -> tuple[str, str]:
-    """Who answers there, so that nobody types words for a device that is not there."""
+async def _look(here: Run, host: str, name: str | None) -> tuple[str, str]:
+    """Who answers there, so that nobody types words in vain."""
     folder = StateFolder(here.choices.state or default_state())
-    identity = load_identity(folder)
+    peers, identity = Peers(folder), load_identity(folder)
+    target = find_target(peers, host)
     error: LanxferError = Unreachable()
-    for address in find_target(Peers(folder), host).addresses:
+    for address in target.addresses:
         try:
-            return address, await key_of(here.reactor, *parse_address(address), identity)
+            key = await key_of(here.reactor, *parse_address(address), identity)
         except LanxferError as why:
             error = why
+            continue
+        check_newcomer(peers, identity.key, target, address, key, name)
+        return address, key
     raise error
 
 
