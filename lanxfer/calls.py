@@ -19,6 +19,7 @@ from lanxfer.bodies import BodySender, BodyWriter
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, ShortBody
 from lanxfer.outbox import Outbox, Turn
+from lanxfer.pake import Channel
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer
 from lanxfer.storage import Part
@@ -88,6 +89,7 @@ class IncomingCall:
         disk: Disk,
         clock: IReactorTime,
         on_moved: Callable[[int], None],
+        channel: Callable[[], Channel | None] = lambda: None,
     ) -> None:
         self.id = do.id
         self.name = do.name
@@ -95,6 +97,7 @@ class IncomingCall:
         self.principal = principal
         self.data = data
         self.proves = proves
+        self.channel = channel
         self.writer: BodyWriter | None = None
         self._outbox = outbox
         self._disk = disk

@@ -28,6 +28,7 @@ from twisted.logger import Logger
 
 from lanxfer import ae, sending
 from lanxfer.calls import Answer
+from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import Dialer, Target, dial_local, find_target
 from lanxfer.disk import Disk
 from lanxfer.errors import (
@@ -46,9 +47,11 @@ from lanxfer.errors import (
     Unreachable,
 )
 from lanxfer.identity import load_identity
+from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Registry, Transfer
+from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
@@ -389,6 +392,8 @@ def connect(
     device: str | None = None,
     registry: Registry | None = None,
     patience: float = PATIENCE,
+    token_file: str | None = None,
+    target: Target | None = None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -397,32 +402,79 @@ def connect(
     key and its known peers (default: ``LANXFER_STATE``, or the user's own).
     ``plain`` speaks without TLS to a service started with ``--plain-from``,
     ``legacy`` to an ae device, which is first met when something is sent.
+    ``token_file`` holds the secret that a device not known yet is paired by;
+    ``target`` is where ``pair`` found one, instead of what ``peer`` says.
     """
 
     async def run() -> Client:
         folder = StateFolder(state or default_state())
         peers = Peers(folder)
-        target = find_target(peers, peer, plain=plain, legacy=legacy)
+        there = target or find_target(peers, peer, plain=plain, legacy=legacy)
+        token = None if token_file is None else load_token(token_file)
+        identity = load_identity(folder)
         disk = Disk(reactor)
         disk.start()
-        dialer = Dialer(reactor, disk, peers, load_identity(folder), device or socket.gethostname())
+        dialer = Dialer(reactor, disk, peers, identity, device or socket.gethostname())
+        revoking = Revoking(reactor, peers, lambda: list(dialer.live))
+
+        def close() -> None:
+            revoking.stop()
+            disk.stop()
+
         client = Client(
             reactor,
-            target,
-            lambda: dialer.dial(target),
+            there,
+            lambda: dial(dialer, there, token),
             disk,
             dialer=dialer,
             registry=registry,
             patience=patience,
-            on_close=disk.stop,
+            on_close=close,
         )
         try:
-            if not target.legacy:
+            if not there.legacy:
                 await client.connected()
         except BaseException:
             disk.stop()
             raise
+        revoking.start()
         return client
+
+    return public(run())
+
+
+def pair(
+    reactor: Any,
+    peer: str,
+    words: str | Secret,
+    *,
+    state: str | None = None,
+    name: str | None = None,
+    once: bool = False,
+    device: str | None = None,
+) -> Deferred[Introduced]:
+    """Get to know the device at ``peer`` by the words it shows, or by a token.
+
+    Fires when both sides keep the other's key on their disk, under ``name`` or
+    what the other device calls itself.  ``once`` takes words that are good for
+    one connection, too, which ``connect(..., target=found.target)`` makes.  Fails
+    with AuthFailed, NotPaired, KeyChanged or Unreachable; BadConfig for words that
+    cannot be a code.
+    """
+
+    async def run() -> Introduced:
+        folder = StateFolder(state or default_state())
+        peers = Peers(folder)
+        secret = words if isinstance(words, Secret) else code_secret(parse_code(words))
+        target = find_target(peers, peer)
+        identity = load_identity(folder)
+        disk = Disk(reactor)
+        disk.start()
+        dialer = Dialer(reactor, disk, peers, identity, device or socket.gethostname())
+        try:
+            return await introduce(dialer, target, secret, name, once)
+        finally:
+            disk.stop()
 
     return public(run())
 

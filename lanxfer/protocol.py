@@ -8,6 +8,7 @@ transport.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -31,6 +32,7 @@ from lanxfer.errors import (
 from lanxfer.lifetime import Lifetime
 from lanxfer.policy import Principal, refusal
 from lanxfer.sessions import Session
+from lanxfer.tls import channel_of
 from lanxfer.wire.packets import (
     Args,
     Bye,
@@ -245,6 +247,7 @@ class LanxferProtocol(Lifetime):
             self._disk,
             self._clock,
             self._moved,
+            partial(channel_of, self.transport),
         )
         self._calls[do.id] = call
         self.weigh(call.weight)

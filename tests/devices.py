@@ -18,7 +18,6 @@ from lanxfer.peers import Peer, Peers
 from lanxfer.service import Settings, TransferService
 from lanxfer.state import StateFolder
 
-
 HANGS = 300.0
 """Seconds after which a test will not end any more, however busy the machine is."""
 

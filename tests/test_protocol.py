@@ -34,7 +34,7 @@ from lanxfer.errors import (
     UnknownCommand,
 )
 from lanxfer.node import Taking
-from lanxfer.policy import Principal, Standing
+from lanxfer.policy import UNKNOWN, Principal, Standing
 from lanxfer.sessions import Session
 from lanxfer.sessions.literal import LiteralSession
 from lanxfer.sessions.ticket import TicketSession
@@ -619,6 +619,10 @@ class ReachTests:
         if standing is Standing.STRANGER:
             assert answers(dialogue) == {1: "not-paired"}
             assert closed(dialogue)
+        elif standing in UNKNOWN and name not in MAY[standing]:
+            # The refusal ends the connection, so there is no second one.
+            assert answers(dialogue)[2] == "not-paired" and closed(dialogue)
+            assert name not in [each for each, _ in called]
         elif name in MAY[standing]:
             assert called[-2:] == [(name, b"body"), (name, None)]
         else:
