@@ -63,7 +63,7 @@ class Tree:
         self.root = root
         self.links = links
         self.folder_sync = folder_sync
-        self._durable: set[tuple[str, ...]] = set()
+        self._durable: dict[tuple[str, ...], tuple[int, int]] = {}
 
     # Folders.
 
@@ -101,10 +101,10 @@ class Tree:
         fd = self.root
         try:
             for depth, name in enumerate(parts, 1):
-                below = self._enter(fd, name, make)
+                below = self._enter(fd, name, make, parts[:depth])
                 try:
                     if settle:
-                        self._settle(fd, parts[:depth])
+                        self._settle(fd, below, parts[:depth])
                 except BaseException:
                     os.close(below)
                     raise
@@ -115,7 +115,7 @@ class Tree:
             raise
         return fd
 
-    def _enter(self, above: int, name: str, make: bool) -> int:
+    def _enter(self, above: int, name: str, make: bool, parts: tuple[str, ...]) -> int:
         try:
             return os.open(name, FOLDER_FLAGS, dir_fd=above)
         except FileNotFoundError:
@@ -125,18 +125,23 @@ class Tree:
             if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}:
                 raise BadName(f"{quoted(name)} is no folder there.") from error
             raise
+        # Before it is made: another thread that finds it there must not take it for the old one.
+        self._durable.pop(parts, None)
         with suppress(FileExistsError):
             os.mkdir(name, 0o777, dir_fd=above)
-        return self._enter(above, name, make=False)
+        return self._enter(above, name, False, parts)
 
-    def _settle(self, above: int, parts: tuple[str, ...]) -> None:
+    def _settle(self, above: int, below: int, parts: tuple[str, ...]) -> None:
         # Whoever made the folder may have died, or may be still at it in another
         # thread: so its name is made durable once by us, whether it is new or not.
-        if parts not in self._durable:
+        # One that was removed and made again is another, and new.
+        found = os.fstat(below)
+        this = (found.st_dev, found.st_ino)
+        if self._durable.get(parts) != this:
             self.sync_folder(above)
             if len(self._durable) >= _DURABLE_MAX:
                 self._durable.clear()
-            self._durable.add(parts)
+            self._durable[parts] = this
 
     def sync_folder(self, fd: int) -> None:
         """Make the names in a folder durable."""
@@ -223,10 +228,22 @@ class Tree:
                 raise Exists(f"There is a {facts.kind} of that name, which is not replaced.")
             os.rename(staged, name, src_dir_fd=staging, dst_dir_fd=folder)
             return Placed(name, wanted.digest, replaced=True)
-        free = (
-            each for each in numbered(name, conflict) if self._link(staging, staged, folder, each)
+        tried = (
+            self._next(folder, staging, staged, each, conflict, wanted)
+            for each in numbered(name, conflict)
         )
-        return Placed(next(free), wanted.digest)
+        return next(placed for placed in tried if placed is not None)
+
+    def _next(
+        self, folder: int, staging: int, staged: str, name: str, conflict: Conflict, wanted: Wanted
+    ) -> Placed | None:
+        """Give it one of the numbered names, if that is free or this very file has it."""
+        if self._link(staging, staged, folder, name):
+            return Placed(name, wanted.digest)
+        if conflict is Conflict.SERIES:
+            return None  # the same once more is meant to be there once more
+        # It may have been named so before a crash that left no time to remember it.
+        return self.already(folder, name, Conflict.RENAME, wanted)
 
     def _link(self, staging: int, staged: str, folder: int, name: str) -> bool:
         """Give a name that is free; False if it is taken."""

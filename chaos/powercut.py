@@ -1,0 +1,249 @@
+"""Power cuts, from what a real service asked of its disk (catalogue K04, K05, K08; F2, F4).
+
+A service receives a folder, and every change it asks of the disk is recorded,
+SQLite's included; in half of the recordings it is killed on the way, started
+anew, and receives the rest.  ``chaos.crashdisk`` says what a disk may hold
+when the power goes after the n-th of these changes.  On such a disk the
+service is started as after any crash, and the same folder is sent again.
+"""
+
+from __future__ import annotations
+
+import random
+import select
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from attrs import define, frozen
+
+from chaos.crashdisk import CrashDisk, Luck, Operation, Said
+from chaos.figures import Figures
+from chaos.proof import Tree, Verdict
+from chaos.recording import Recording
+from chaos.sides import (
+    ChaosFailed,
+    Place,
+    Service,
+    acknowledged,
+    last_words,
+    place,
+    send,
+    spawn,
+    warm,
+)
+from chaos.tracing import KILL, Answer, Call, Tracer, unsupported
+
+PATIENCE = 30.0
+PER_RECORDING = 50
+"""Images that are drawn from one recording."""
+
+CHECKPOINT = 64 * 1024
+"""Less than in earnest, so that a file that fits into a test has some."""
+
+PLANTS = ("file", "folder")
+
+
+def _plant(what: str | None) -> None:
+    """Leave out a sync, so that it can be seen that this is noticed."""
+    from lanxfer.storage import publishing
+    from lanxfer.storage.tree import Tree as Folders
+    from lanxfer.wire import limits
+
+    limits.CHECKPOINT = CHECKPOINT
+    if what == "file":
+        publishing.sync = lambda fd: None
+    elif what == "folder":
+        Folders.sync_folder = lambda self, fd: None  # type: ignore[method-assign]
+
+
+@frozen
+class _Recorded:
+    """One recording: from where it starts, what was asked, and what was sent."""
+
+    tree: Tree
+    start: CrashDisk
+    operations: list[Operation]
+    roots: dict[int, str]
+
+
+def _record(rng: random.Random, here: Place, plant: str | None) -> _Recorded:
+    sizes = [rng.randrange(12_000) for _ in range(rng.randrange(3, 14))]
+    sizes += [rng.randrange(260_000, 500_000) for _ in range(rng.randrange(1, 3))]
+    rng.shuffle(sizes)
+    tree = Tree.make(rng, here.root / "tree", sizes, here.inbox, taken=rng.randrange(4))
+    recording = Recording([here.inbox, Path(here.receiver)])
+    killed_at = rng.randrange(100, 900) if rng.random() < 0.5 else 0
+    port = 0
+    for last in (killed_at, 0):
+        service = Service(here, port=port, before=lambda: _plant(plant))
+        if _run(recording, service, tree, here, last):
+            break
+        port = service.port
+    else:
+        raise ChaosFailed(f"Nothing arrived. {last_words(here, 'service.said')}")
+    roots = {path.stat().st_ino: name for path, name in _folders(here)}
+    return _Recorded(tree, recording.start, recording.operations, roots)
+
+
+def _folders(here: Place) -> list[tuple[Path, str]]:
+    return [(here.inbox, "receiver/inbox"), (Path(here.receiver), "receiver/state")]
+
+
+def _run(recording: Recording, service: Service, tree: Tree, here: Place, killed_at: int) -> bool:
+    """One life of the service; whether everything was received in it."""
+
+    def before(call: Call) -> Answer:
+        if killed_at and call.number >= killed_at:
+            return KILL
+        recording.before(call)
+        return None
+
+    tracer = Tracer(service.start(held=True), before, recording.after, recording.alone)
+    tracer.run(lambda: bool(select.select([service.ready], [], [], 0)[0]), PATIENCE)
+    code: int | None = None
+    if service.listening(0.0):
+        sender = send(here, service.port, [tree.path], "recorded")
+        tracer.resume(sender.over, PATIENCE)
+        code = sender.wait()
+        sender.kill()
+    tracer.kill()
+    return code == 0
+
+
+def _images(
+    rng: random.Random, recorded: _Recorded, number: int
+) -> Iterator[tuple[CrashDisk, Luck, dict[str, str], int]]:
+    """The disk at so many moments, drawn by chance, with what was acknowledged until then."""
+    cuts = Counter(rng.randrange(len(recorded.operations) + 1) for _ in range(number))
+    disk, told = recorded.start, {}
+    for at, operation in enumerate([*recorded.operations, None]):
+        for _ in range(cuts[at]):
+            yield disk, rng.choice(list(Luck)), told, at
+        if isinstance(operation, Said):
+            told[operation.stored] = operation.digest
+        elif operation is not None:
+            disk.apply(operation)
+
+
+@define
+class _Recovery:
+    """A service and a sender on what a cut left, both in one process."""
+
+    here: Place
+    tree: Tree
+    said: str
+
+    def run(self) -> int | None:
+        """Start, send, stop; the exit code."""
+        process = spawn(self._work, self.here.file(self.said))
+        code = process.wait(PATIENCE)
+        process.kill()
+        return code
+
+    def _work(self) -> int:
+        from lanxfer.cli.options import Choices
+        from lanxfer.cli.running import run
+
+        return run(self._both, Choices(), logs=True)
+
+    async def _both(self, here: Any) -> int:
+        from lanxfer.client import connect
+        from lanxfer.service import Settings, TransferService
+
+        service = TransferService(
+            here.reactor,
+            Settings(
+                inbox=str(self.here.inbox),
+                state=self.here.receiver,
+                device="receiver",
+                bind="127.0.0.1",
+                port=0,
+                plain_from=("127.0.0.0/8",),
+                reserve_bytes=0,
+                reserve_share=0.0,
+                control=False,
+                drain=0.0,
+            ),
+        )
+        service.startService()
+        try:
+            (address,) = await service.when_listening()
+            client = await connect(
+                here.reactor, address, state=self.here.sender, plain=True, patience=0.0
+            )
+            sent = await client.send_paths([self.tree.path])
+            await client.close()
+        finally:
+            await service.stopService()
+        for path, error in sent.failed:
+            here.out.warn(f"{path}: {error}")
+        return 1 if sent.failed else 0
+
+
+@define
+class _Judge:
+    """Looks at one image after the other."""
+
+    verdict: Verdict
+    stuck: list[str]
+
+    def look(
+        self, here: Place, recorded: _Recorded, told: dict[str, str], when: str
+    ) -> None:
+        """What was promised is there before anybody mends anything, and the rest comes again."""
+        tree = recorded.tree
+        self.verdict.examine(here.inbox, tree, told, when)
+        code = _Recovery(here, tree, "recovery").run()
+        if code == 0:
+            parts = here.parts()
+            self.verdict.examine_end(here.inbox, tree, parts, f"{when}, sent again")
+        else:
+            self.stuck.append(f"{when}: {code}, {last_words(here, 'recovery')}")
+
+
+@click.command()
+@click.option("--images", default=2000, show_default=True, help="Disks that are looked at.")
+@click.option("--plant", type=click.Choice(PLANTS), default=None, help="Leave out these syncs.")
+@click.option("--seed", type=int, default=None, help="For the same again.")
+def command(images: int, plant: str | None, seed: int | None) -> None:
+    """Cut the power anywhere: 0 acknowledged files lost, damaged or doubled, and a rerun completes."""
+    seed = random.randrange(2**32) if seed is None else seed
+    rng = random.Random(seed)
+    figures = Figures(seed)
+    if reason := unsupported():
+        print(f"skipped: {reason}")
+        return
+    warm()
+    judge = _Judge(Verdict(), [])
+    done = recordings = operations = promises = 0
+    lucks: Counter[Luck] = Counter()
+    while done < images:
+        with place(plain=True) as here:
+            recorded = _record(rng, here, plant)
+            recordings += 1
+            operations += len(recorded.operations)
+            several = min(PER_RECORDING, images - done)
+            for disk, luck, told, at in _images(rng, recorded, several):
+                root = here.root / f"image-{done}"
+                disk.image(rng, luck, {node: root / name for node, name in recorded.roots.items()})
+                shutil.copytree(here.sender, root / "sender")
+                (root / "sender").chmod(0o700)
+                when = f"recording {recordings}, cut after {at}, {luck.value}"
+                judge.look(Place(root, plain=True), recorded, told, when)
+                shutil.rmtree(root)
+                done, promises = done + 1, promises + len(told)
+                lucks[luck] += 1
+                figures.tell(done, images, "images")
+    figures.add("images", done)
+    figures.add("recordings", recordings)
+    figures.add("changes of the disk recorded", operations)
+    figures.add("promises looked for", promises)
+    judge.verdict.show(figures)
+    figures.add("sends that never went through", len(judge.stuck), most=0)
+    for each in judge.stuck[:5]:
+        print(f"  {each}")
+    figures.finish()
