@@ -253,10 +253,8 @@ def _points(rng: random.Random, calls: dict[str, list[str]], sample: int) -> lis
 @click.option("--side", type=click.Choice(SIDES), default=None, help="Only this one.")
 @click.option("--at", nargs=2, type=int, default=None, metavar="CALL ERRNO", help="Only this one.")
 @click.option("--seed", type=int, default=None, help="For the same again.")
-def command(
-    sample: int, side: str | None, at: tuple[int, int] | None, seed: int | None
-) -> None:
-    """Fail or kill at every system call; no wrong ok, no hang, nothing lost, and a rerun completes."""
+def command(sample: int, side: str | None, at: tuple[int, int] | None, seed: int | None) -> None:
+    """Fail or kill at every system call: no wrong ok, no hang, nothing lost; a rerun completes."""
     seed = random.randrange(2**32) if seed is None else seed
     rng = random.Random(seed)
     figures = Figures(seed)

@@ -14,7 +14,6 @@ import select
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -28,7 +27,6 @@ from chaos.sides import (
     ChaosFailed,
     Place,
     Service,
-    acknowledged,
     last_words,
     place,
     send,
@@ -75,29 +73,46 @@ def _record(rng: random.Random, here: Place, plant: str | None) -> _Recorded:
     sizes += [rng.randrange(260_000, 500_000) for _ in range(rng.randrange(1, 3))]
     rng.shuffle(sizes)
     tree = Tree.make(rng, here.root / "tree", sizes, here.inbox, taken=rng.randrange(4))
-    recording = Recording([here.inbox, Path(here.receiver)])
-    killed_at = rng.randrange(100, 900) if rng.random() < 0.5 else 0
+    receiver = here.inbox.parent
+    recording = Recording([receiver])
     port = 0
-    for last in (killed_at, 0):
+    for last in (_Life.draw(rng), _Life()):
         service = Service(here, port=port, before=lambda: _plant(plant))
         if _run(recording, service, tree, here, last):
             break
         port = service.port
     else:
         raise ChaosFailed(f"Nothing arrived. {last_words(here, 'service.said')}")
-    roots = {path.stat().st_ino: name for path, name in _folders(here)}
-    return _Recorded(tree, recording.start, recording.operations, roots)
+    root = {receiver.stat().st_ino: receiver.name}
+    return _Recorded(tree, recording.start, recording.operations, root)
 
 
-def _folders(here: Place) -> list[tuple[Path, str]]:
-    return [(here.inbox, "receiver/inbox"), (Path(here.receiver), "receiver/state")]
+@define
+class _Life:
+    """When the service is killed while it is recorded, if it is: at a call, or at a sync."""
+
+    calls: int = 0
+    syncs: int = 0
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> _Life:
+        """A long life, or one of two kinds of short ones."""
+        kinds = (cls(), cls(), cls(calls=rng.randrange(1, 700)), cls(syncs=rng.randrange(1, 40)))
+        return rng.choice(kinds)
+
+    def over(self, call: Call) -> bool:
+        """Whether this call is one too many."""
+        self.syncs -= call.name in ("fsync", "fdatasync")
+        return call.number == self.calls or (
+            self.syncs == 0 and call.name in ("fsync", "fdatasync")
+        )
 
 
-def _run(recording: Recording, service: Service, tree: Tree, here: Place, killed_at: int) -> bool:
+def _run(recording: Recording, service: Service, tree: Tree, here: Place, life: _Life) -> bool:
     """One life of the service; whether everything was received in it."""
 
     def before(call: Call) -> Answer:
-        if killed_at and call.number >= killed_at:
+        if life.over(call):
             return KILL
         recording.before(call)
         return None
@@ -191,9 +206,7 @@ class _Judge:
     verdict: Verdict
     stuck: list[str]
 
-    def look(
-        self, here: Place, recorded: _Recorded, told: dict[str, str], when: str
-    ) -> None:
+    def look(self, here: Place, recorded: _Recorded, told: dict[str, str], when: str) -> None:
         """What was promised is there before anybody mends anything, and the rest comes again."""
         tree = recorded.tree
         self.verdict.examine(here.inbox, tree, told, when)

@@ -110,9 +110,7 @@ class Recording:
             raise ChaosFailed(f"The recording does not know what {call.name} does.")
         return self._content(call, descriptor, node)
 
-    def _content(
-        self, call: Call, descriptor: int, node: int
-    ) -> Callable[[int], Operation | None]:
+    def _content(self, call: Call, descriptor: int, node: int) -> Callable[[int], Operation | None]:
         args = call.args
         match call.name:
             case "write" | "writev":

@@ -198,8 +198,6 @@ class Place:
 
     def pair(self) -> None:
         """Make both devices and let them know each other's key, once."""
-        os.makedirs(self.inbox, exist_ok=True)
-        os.makedirs(self.sender, mode=0o700, exist_ok=True)
         here, there = StateFolder(self.sender), StateFolder(self.receiver)
         mine, other = load_identity(here), load_identity(there)
         if not self.plain:
@@ -333,7 +331,13 @@ def _serve(place: Place, port: int, tell: int) -> int:
 
 
 def send(
-    place: Place, port: int, paths: Sequence[Path], said: str, *, wait: float = 0.0, held: bool = False
+    place: Place,
+    port: int,
+    paths: Sequence[Path],
+    said: str,
+    *,
+    wait: float = 0.0,
+    held: bool = False,
 ) -> Process:
     """``lanxfer send`` to that port; ``said`` names the file its rows go to."""
     peer = f"127.0.0.1:{port}" if place.plain else "receiver"

@@ -16,7 +16,7 @@ from lanxfer.storage.parts import LocalPart
 from lanxfer.storage.publishing import Publisher
 from lanxfer.storage.rules import numbered, refuse_hidden, refuse_taken
 from lanxfer.storage.staging import Staging, staged
-from lanxfer.storage.system import FOLDER_FLAGS, SyncFailed, fcntl, sync, typed
+from lanxfer.storage.system import FOLDER_FLAGS, SyncFailed, close, fcntl, sync, typed
 from lanxfer.storage.tree import Tree
 from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
@@ -33,8 +33,9 @@ class LocalStore:
     ``receipts`` None means that nothing is remembered: a retried file that had
     to be renamed may then be stored twice.  The reserve, ``reserve_bytes`` or
     ``reserve_share`` of the disk, whichever is more, is left free.
-    ``clock`` gives seconds and never jumps.  ``dotfiles`` admits hidden names.  ``weak`` admits file systems that cannot
-    keep the promises; ``weaknesses`` says which.
+    ``dotfiles`` admits hidden names.  ``weak`` admits file systems that cannot
+    keep the promises; ``weaknesses`` says which.  ``clock`` gives seconds and
+    never jumps.
 
     Raises BadState where the folder cannot be used or another process uses it,
     WeakStorage where it could be with ``weak``.
@@ -117,7 +118,7 @@ class LocalStore:
             return part
         except BaseException:
             if fd is not None:
-                os.close(fd)
+                close(fd)
             self._staging.release(key)
             raise
 
@@ -234,7 +235,7 @@ class LocalStore:
     def _close_root(self) -> None:
         fd, self._root = self._root, -1
         if fd >= 0:
-            os.close(fd)
+            close(fd)
 
 
 def _new_link(folder: int, name: str, target: str) -> bool:
@@ -275,7 +276,7 @@ def _sync_name(path: str) -> None:
         try:
             sync(fd)
         finally:
-            os.close(fd)
+            close(fd)
 
 
 def _umask() -> int:

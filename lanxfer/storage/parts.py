@@ -12,7 +12,7 @@ from lanxfer.errors import BadOffset, DigestMismatch, DiskFailed, DiskFull, Lanx
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.prefixes import ladder, running_digests
 from lanxfer.storage.publishing import Finished, Publisher
-from lanxfer.storage.system import SyncFailed, sync, typed
+from lanxfer.storage.system import SyncFailed, close, sync, typed
 from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
 
@@ -273,7 +273,7 @@ class LocalPart:
         fd, self._fd = self._fd, None
         try:
             if fd is not None:
-                os.close(fd)
+                close(fd)
         finally:
             self._staging.release(self._key)
 

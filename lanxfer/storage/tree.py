@@ -23,7 +23,7 @@ from lanxfer.storage import Facts
 from lanxfer.storage.names import quoted
 from lanxfer.storage.prefixes import digest_of
 from lanxfer.storage.rules import numbered
-from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, sync
+from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close, sync
 from lanxfer.transfers import Conflict
 
 # Folders known to be durable that are remembered; forgetting one costs a sync.
@@ -95,7 +95,7 @@ class Tree:
 
     def _leave(self, fd: int) -> None:
         if fd != self.root:
-            os.close(fd)
+            close(fd)
 
     def _descend(self, parts: tuple[str, ...], make: bool, settle: bool) -> int:
         fd = self.root
@@ -106,7 +106,7 @@ class Tree:
                     if settle:
                         self._settle(fd, below, parts[:depth])
                 except BaseException:
-                    os.close(below)
+                    close(below)
                     raise
                 self._leave(fd)
                 fd = below
@@ -176,7 +176,7 @@ class Tree:
             same = (found.st_size, found.st_mtime_ns) == (facts.size, facts.mtime_ns)
             yield fd if same and stat.S_ISREG(found.st_mode) else None
         finally:
-            os.close(fd)
+            close(fd)
 
     def digest(self, folder: int, name: str, facts: Facts, durable: bool = False) -> str | None:
         """The digest of the file there, None if it is another than ``facts`` say, or unreadable.
