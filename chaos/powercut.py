@@ -102,10 +102,9 @@ class _Life:
 
     def over(self, call: Call) -> bool:
         """Whether this call is one too many."""
-        self.syncs -= call.name in ("fsync", "fdatasync")
-        return call.number == self.calls or (
-            self.syncs == 0 and call.name in ("fsync", "fdatasync")
-        )
+        syncs = call.name in ("fsync", "fdatasync")
+        self.syncs -= syncs
+        return call.number == self.calls or (syncs and self.syncs == 0)
 
 
 def _run(recording: Recording, service: Service, tree: Tree, here: Place, life: _Life) -> bool:
@@ -223,7 +222,7 @@ class _Judge:
 @click.option("--plant", type=click.Choice(PLANTS), default=None, help="Leave out these syncs.")
 @click.option("--seed", type=int, default=None, help="For the same again.")
 def command(images: int, plant: str | None, seed: int | None) -> None:
-    """Cut the power anywhere: 0 acknowledged files lost, damaged or doubled, and a rerun completes."""
+    """Cut the power anywhere: 0 files lost, damaged or doubled, and a rerun completes."""
     seed = random.randrange(2**32) if seed is None else seed
     rng = random.Random(seed)
     figures = Figures(seed)

@@ -40,7 +40,7 @@ class Tree:
     def make(
         cls, rng: random.Random, path: Path, sizes: list[int], inbox: Path, taken: int = 0
     ) -> Tree:
-        """Files of these sizes in a few folders; the first ``taken`` of the names are taken there."""
+        """Files of these sizes in a few folders; the first ``taken`` names are taken there."""
         wanted, before = {}, {}
         for number, size in enumerate(sizes):
             below = rng.choice(("", "a/", "a/b/"))

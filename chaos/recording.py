@@ -138,9 +138,8 @@ class Recording:
         return found
 
     def _position(self, call: Call, descriptor: int) -> int:
-        fields = dict(
-            line.split(":\t") for line in Path(f"/proc/{call.tid}/fdinfo/{descriptor}").open()
-        )
+        lines = Path(f"/proc/{call.tid}/fdinfo/{descriptor}").read_text().splitlines()
+        fields = dict(line.split(":\t") for line in lines if ":\t" in line)
         if int(fields["flags"], 8) & os.O_APPEND:
             raise ChaosFailed("The recording does not know where an appended write goes.")
         return int(fields["pos"])

@@ -123,7 +123,7 @@ class Process:
 
 
 def spawn(work: Callable[[], int], said: str, *, held: bool = False) -> Process:
-    """Fork a child that does ``work`` with ``said`` as its standard output and its errors beside it.
+    """Fork a child that does ``work``; its standard output is ``said``, its errors are beside it.
 
     It never outlives this process.  With ``held`` it waits for ``release``.
     """
