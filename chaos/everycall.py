@@ -12,6 +12,7 @@ import os
 import random
 import select
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from errno import (
@@ -24,7 +25,6 @@ from errno import (
     EMFILE,
     ENOBUFS,
     ENOLCK,
-    ENOMEM,
     ENOSPC,
     EPERM,
     EPIPE,
@@ -36,8 +36,9 @@ import click
 from attrs import define, field, frozen
 
 from chaos.figures import Figures
+from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
-from chaos.sides import (
+from chaos.forked import (
     ChaosFailed,
     Place,
     Process,
@@ -71,9 +72,12 @@ FAULTS: dict[str, tuple[int, ...]] = {
     "connect": (ECONNREFUSED,),
     "sendto": (ECONNRESET, EPIPE, ENOBUFS),
     "recvfrom": (ECONNRESET,),
-    "epoll_ctl": (ENOMEM,),
 }
-"""What a call can fail with; a close always closes, and so does not fail here."""
+"""What a call can fail with.
+
+A close always closes, and so does not fail here.  Nor does the waiting for events:
+a reactor whose own calls fail is deaf, like a process that was stopped.
+"""
 
 _ON_FILES = {"read", "write", "writev", "fcntl", "fstat", "lseek"}
 
@@ -136,6 +140,7 @@ class _Run:
     tree: Tree
     verdict: Verdict
     complaints: dict[str, list[str]]
+    bug: str | None
     number: int = 0
 
     def calls(self, side: str) -> list[str]:
@@ -166,7 +171,7 @@ class _Run:
 
     def _transfer(self, side: str, cut: _Cut) -> tuple[Service, Process | None, bool]:
         """A run of both sides, one of them followed; the sender if it came so far."""
-        service = Service(self.here)
+        service = Service(self.here, before=lambda: plant(self.bug))
         if side == "sender":
             service.begin()
             sender = self._send(service, held=True)
@@ -219,7 +224,7 @@ def _template(rng: random.Random, here: Place) -> Tree:
     return Tree.make(rng, here.root / "three", sizes, here.inbox, taken=1)
 
 
-def _copy(template: Place, tree: Tree) -> Iterator[_Run]:
+def _copy(template: Place, tree: Tree, bug: str | None) -> Iterator[_Run]:
     """A run in a copy of the template, again and again."""
     number = 0
     verdict, complaints = Verdict(), {kind: [] for kind in KINDS}
@@ -230,7 +235,7 @@ def _copy(template: Place, tree: Tree) -> Iterator[_Run]:
             shutil.copytree(template.root / each, root / each)
         (root / "sender").chmod(0o700)
         moved = Tree(Path(root, tree.path.name), tree.wanted, tree.before)
-        yield _Run(Place(root), moved, verdict, complaints)
+        yield _Run(Place(root), moved, verdict, complaints, bug)
         shutil.rmtree(root)
 
 
@@ -252,8 +257,11 @@ def _points(rng: random.Random, calls: dict[str, list[str]], sample: int) -> lis
 @click.option("--sample", default=0, help="Only so many of them, drawn by chance; 0 is all.")
 @click.option("--side", type=click.Choice(SIDES), default=None, help="Only this one.")
 @click.option("--at", nargs=2, type=int, default=None, metavar="CALL ERRNO", help="Only this one.")
+@click.option("--plant", "bug", type=click.Choice(list(PLANTS)), help="A bug to be noticed.")
 @click.option("--seed", type=int, default=None, help="For the same again.")
-def command(sample: int, side: str | None, at: tuple[int, int] | None, seed: int | None) -> None:
+def command(
+    sample: int, side: str | None, at: tuple[int, int] | None, bug: str | None, seed: int | None
+) -> None:
     """Fail or kill at every system call: no wrong ok, no hang, nothing lost; a rerun completes."""
     seed = random.randrange(2**32) if seed is None else seed
     rng = random.Random(seed)
@@ -263,8 +271,9 @@ def command(sample: int, side: str | None, at: tuple[int, int] | None, seed: int
         return
     warm()
     hit: Counter[str] = Counter()
+    slowest = (0.0, "")
     with place() as template:
-        runs = _copy(template, _template(rng, template))
+        runs = _copy(template, _template(rng, template), bug)
         sides = SIDES if side is None else (side,)
         calls = {each: next(runs).calls(each) for each in sides}
         points = _points(rng, calls, sample)
@@ -272,14 +281,18 @@ def command(sample: int, side: str | None, at: tuple[int, int] | None, seed: int
             points = [Point(each, at[0], at[1] or KILL) for each in sides]
         for number, point in enumerate(points):
             run = next(runs)
+            began = time.monotonic()
             hit[run.cut(point)] += 1
+            slowest = max(slowest, (time.monotonic() - began, str(point)))
             figures.tell(number + 1, len(points), "faults")
         for each in sides:
             figures.add(f"calls of the {each}", len(calls[each]))
         figures.add("faults", len(points) - hit[""], least=1)
+        figures.add(f"slowest ({slowest[1]})", slowest[0], "s")
         run.verdict.show(figures)
         for kind, found in run.complaints.items():
-            figures.add(kind, len(found), most=0)
+            # A traceback is no pleasure to read, and no lie.
+            figures.add(kind, len(found), most=None if kind == "tracebacks" else 0)
             for each in found[:8]:
                 print(f"  {kind}: {each}")
         runs.close()

@@ -23,8 +23,9 @@ import click
 from attrs import define
 
 from chaos.figures import Figures
+from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
-from chaos.sides import Place, Service, acknowledged, last_words, send, warm
+from chaos.forked import Place, Service, acknowledged, last_words, send, warm
 
 KIB, MIB = 1024, 1024 * 1024
 SIZES = (1, 500 * KIB, 5 * KIB, 150 * KIB, 90 * KIB, 20 * KIB)
@@ -118,17 +119,19 @@ KINDS = ("wrong ok", "other errors", "never went through", "services that ended"
 
 @click.command()
 @click.option("--step", default=4 * KIB, show_default=True, help="Bytes from point to point.")
+@click.option("--plant", "bug", type=click.Choice(list(PLANTS)), help="A bug to be noticed.")
 @click.option("--seed", type=int, default=None, help="For the same again.")
 @click.option("--inside", is_flag=True, hidden=True, help="The place for mounting is there.")
-def command(step: int, seed: int | None, inside: bool) -> None:
+def command(step: int, bug: str | None, seed: int | None, inside: bool) -> None:
     """Fill the disk at each step of 1 MiB: no wrong ok, and all goes on once there is space."""
     seed = random.randrange(2**32) if seed is None else seed
     if inside:
-        _run(step, seed)
+        _run(step, bug, seed)
     for private in PRIVATE:
         if _may_mount(private):
             args = [sys.executable, "-m", "chaos", "full", "--inside"]
             args += ["--step", str(step), "--seed", str(seed)]
+            args += [] if bug is None else ["--plant", bug]
             sys.exit(subprocess.run([*private, *args]).returncode)
     print("skipped: this user may not mount a file system here, not even in a name space.")
 
@@ -140,7 +143,7 @@ def _may_mount(private: tuple[str, ...]) -> bool:
     return False
 
 
-def _run(step: int, seed: int) -> None:
+def _run(step: int, bug: str | None, seed: int) -> None:
     rng = random.Random(seed)
     figures = Figures(seed)
     verdict = Verdict()
@@ -150,7 +153,7 @@ def _run(step: int, seed: int) -> None:
     root = Path(tempfile.mkdtemp(prefix="lanxfer-chaos-"))
     here, disk = Place(root), _Disk(root / "receiver")
     disk.mount()
-    service = Service(here)
+    service = Service(here, before=lambda: plant(bug))
     points = range(0, MIB + 1, step)
     try:
         here.pair()

@@ -16,8 +16,9 @@ import click
 from attrs import define
 
 from chaos.figures import Figures
+from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
-from chaos.sides import (
+from chaos.forked import (
     ChaosFailed,
     Place,
     Process,
@@ -125,8 +126,9 @@ class _Cycle:
 
 @click.command()
 @click.option("--cycles", default=300, show_default=True, help="Folders that are sent and killed.")
+@click.option("--plant", "bug", type=click.Choice(list(PLANTS)), help="A bug to be noticed.")
 @click.option("--seed", type=int, default=None, help="For the same again.")
-def command(cycles: int, seed: int | None) -> None:
+def command(cycles: int, bug: str | None, seed: int | None) -> None:
     """Kill either side at random moments; 0 files lost, damaged, doubled or left over."""
     seed = random.randrange(2**32) if seed is None else seed
     rng = random.Random(seed)
@@ -135,7 +137,7 @@ def command(cycles: int, seed: int | None) -> None:
     kills = early = stuck = 0
     warm()
     with place() as here:
-        service = Service(here)
+        service = Service(here, before=lambda: plant(bug))
         service.begin()
         usual = 0.06
         try:

@@ -21,9 +21,10 @@ from attrs import define, frozen
 
 from chaos.crashdisk import CrashDisk, Luck, Operation, Said
 from chaos.figures import Figures
+from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
 from chaos.recording import Recording
-from chaos.sides import (
+from chaos.forked import (
     ChaosFailed,
     Place,
     Service,
@@ -42,20 +43,12 @@ PER_RECORDING = 50
 CHECKPOINT = 64 * 1024
 """Less than in earnest, so that a file that fits into a test has some."""
 
-PLANTS = ("file", "folder")
 
-
-def _plant(what: str | None) -> None:
-    """Leave out a sync, so that it can be seen that this is noticed."""
-    from lanxfer.storage import publishing
-    from lanxfer.storage.tree import Tree as Folders
+def _prepare(bug: str | None) -> None:
     from lanxfer.wire import limits
 
     limits.CHECKPOINT = CHECKPOINT
-    if what == "file":
-        publishing.sync = lambda fd: None
-    elif what == "folder":
-        Folders.sync_folder = lambda self, fd: None  # type: ignore[method-assign]
+    plant(bug)
 
 
 @frozen
@@ -68,7 +61,7 @@ class _Recorded:
     roots: dict[int, str]
 
 
-def _record(rng: random.Random, here: Place, plant: str | None) -> _Recorded:
+def _record(rng: random.Random, here: Place, bug: str | None) -> _Recorded:
     sizes = [rng.randrange(12_000) for _ in range(rng.randrange(3, 14))]
     sizes += [rng.randrange(260_000, 500_000) for _ in range(rng.randrange(1, 3))]
     rng.shuffle(sizes)
@@ -77,7 +70,7 @@ def _record(rng: random.Random, here: Place, plant: str | None) -> _Recorded:
     recording = Recording([receiver])
     port = 0
     for last in (_Life.draw(rng), _Life()):
-        service = Service(here, port=port, before=lambda: _plant(plant))
+        service = Service(here, port=port, before=lambda: _prepare(bug))
         if _run(recording, service, tree, here, last):
             break
         port = service.port
@@ -219,9 +212,9 @@ class _Judge:
 
 @click.command()
 @click.option("--images", default=2000, show_default=True, help="Disks that are looked at.")
-@click.option("--plant", type=click.Choice(PLANTS), default=None, help="Leave out these syncs.")
+@click.option("--plant", "bug", type=click.Choice(list(PLANTS)), help="A bug to be noticed.")
 @click.option("--seed", type=int, default=None, help="For the same again.")
-def command(images: int, plant: str | None, seed: int | None) -> None:
+def command(images: int, bug: str | None, seed: int | None) -> None:
     """Cut the power anywhere: 0 files lost, damaged or doubled, and a rerun completes."""
     seed = random.randrange(2**32) if seed is None else seed
     rng = random.Random(seed)
@@ -235,7 +228,7 @@ def command(images: int, plant: str | None, seed: int | None) -> None:
     lucks: Counter[Luck] = Counter()
     while done < images:
         with place(plain=True) as here:
-            recorded = _record(rng, here, plant)
+            recorded = _record(rng, here, bug)
             recordings += 1
             operations += len(recorded.operations)
             several = min(PER_RECORDING, images - done)

@@ -26,7 +26,7 @@ from chaos.crashdisk import (
     Synced,
     Written,
 )
-from chaos.sides import ChaosFailed
+from chaos.forked import ChaosFailed
 from chaos.tracing import Call
 
 _AT_FDCWD = -100

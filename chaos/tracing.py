@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from chaos.sides import ChaosFailed, Process, reaped
+from chaos.forked import ChaosFailed, Process, reaped
 
 CALLS = {
     0: "read", 1: "write", 2: "open", 3: "close", 4: "stat", 5: "fstat", 6: "lstat", 8: "lseek",

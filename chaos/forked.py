@@ -36,6 +36,7 @@ _WARM = (
     "lanxfer.cli.sending",
     "lanxfer.client",
     "lanxfer.service",
+    "twisted.internet.default",
     "twisted.internet.epollreactor",
     "twisted.internet.endpoints",
     "twisted.internet.unix",
@@ -127,21 +128,26 @@ def spawn(work: Callable[[], int], said: str, *, held: bool = False) -> Process:
 
     It never outlives this process.  With ``held`` it waits for ``release``.
     """
-    gate, wait = (-1, -1)
-    if held:
-        wait, gate = os.pipe()
+    ready, tell = os.pipe()
+    wait, gate = os.pipe()
     pid = os.fork()
     if pid:
-        if held:
-            os.close(wait)
-        return Process(pid, gate)
+        os.close(tell)
+        os.close(wait)
+        os.read(ready, 1)
+        os.close(ready)
+        process = Process(pid, gate)
+        if not held:
+            process.release()
+        return process
     code = 70
     try:
+        os.close(ready)
+        os.close(gate)
         _become(said)
-        if held:
-            os.close(gate)
-            os.read(wait, 1)
-            os.close(wait)
+        os.close(tell)
+        os.read(wait, 1)
+        os.close(wait)
         code = work()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
