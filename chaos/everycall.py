@@ -36,8 +36,6 @@ import click
 from attrs import define, field, frozen
 
 from chaos.figures import Figures
-from chaos.plants import PLANTS, plant
-from chaos.proof import Tree, Verdict
 from chaos.forked import (
     ChaosFailed,
     Place,
@@ -49,6 +47,8 @@ from chaos.forked import (
     send,
     warm,
 )
+from chaos.plants import PLANTS, plant
+from chaos.proof import Tree, Verdict
 from chaos.tracing import KILL, Answer, Call, Tracer, named, unsupported
 
 _OPEN = (EIO, ENOSPC, EMFILE, EACCES, EROFS)

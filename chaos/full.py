@@ -23,9 +23,9 @@ import click
 from attrs import define
 
 from chaos.figures import Figures
+from chaos.forked import Place, Service, acknowledged, last_words, send, warm
 from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
-from chaos.forked import Place, Service, acknowledged, last_words, send, warm
 
 KIB, MIB = 1024, 1024 * 1024
 SIZES = (1, 500 * KIB, 5 * KIB, 150 * KIB, 90 * KIB, 20 * KIB)

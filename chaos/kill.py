@@ -16,8 +16,6 @@ import click
 from attrs import define
 
 from chaos.figures import Figures
-from chaos.plants import PLANTS, plant
-from chaos.proof import Tree, Verdict
 from chaos.forked import (
     ChaosFailed,
     Place,
@@ -30,6 +28,8 @@ from chaos.forked import (
     send,
     warm,
 )
+from chaos.plants import PLANTS, plant
+from chaos.proof import Tree, Verdict
 
 SMALL, MIDDLE = 12_000, 600_000
 """The largest size of most files, and of the few that are streamed."""

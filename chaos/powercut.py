@@ -21,9 +21,6 @@ from attrs import define, frozen
 
 from chaos.crashdisk import CrashDisk, Luck, Operation, Said
 from chaos.figures import Figures
-from chaos.plants import PLANTS, plant
-from chaos.proof import Tree, Verdict
-from chaos.recording import Recording
 from chaos.forked import (
     ChaosFailed,
     Place,
@@ -34,6 +31,9 @@ from chaos.forked import (
     spawn,
     warm,
 )
+from chaos.plants import PLANTS, plant
+from chaos.proof import Tree, Verdict
+from chaos.recording import Recording
 from chaos.tracing import KILL, Answer, Call, Tracer, unsupported
 
 PATIENCE = 30.0
