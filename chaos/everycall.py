@@ -14,7 +14,7 @@ import select
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from errno import (
     EACCES,
     ECONNABORTED,
@@ -181,15 +181,15 @@ class _Run:
         process = service.start(held=True)
         tracer = Tracer(process, cut.before)
         tracer.run(lambda: bool(select.select([service.ready], [], [], 0)[0]), PATIENCE)
-        sender = None
+        maybe: Process | None = None
         if service.listening(0.0):
-            sender = self._send(service)
+            maybe = sender = self._send(service)
             tracer.resume(sender.over, PATIENCE)
             if not sender.over():
                 tracer.hung = tracer.hung or sender.wait() is None
                 sender.kill()
         tracer.kill()
-        return service, sender, tracer.hung
+        return service, maybe, tracer.hung
 
     def _send(self, service: Service, *, held: bool = False) -> Process:
         self.number += 1
@@ -224,10 +224,11 @@ def _template(rng: random.Random, here: Place) -> Tree:
     return Tree.make(rng, here.root / "three", sizes, here.inbox, taken=1)
 
 
-def _copy(template: Place, tree: Tree, bug: str | None) -> Iterator[_Run]:
+def _copy(template: Place, tree: Tree, bug: str | None) -> Generator[_Run, None, None]:
     """A run in a copy of the template, again and again."""
     number = 0
-    verdict, complaints = Verdict(), {kind: [] for kind in KINDS}
+    verdict = Verdict()
+    complaints: dict[str, list[str]] = {kind: [] for kind in KINDS}
     while True:
         number += 1
         root = template.root / f"copy-{number}"
@@ -247,7 +248,8 @@ def _points(rng: random.Random, calls: dict[str, list[str]], sample: int) -> lis
     for side, names in calls.items():
         for number, name in enumerate(names, 1):
             if name in FAULTS:
-                points += [Point(side, number, each) for each in (KILL, *FAULTS[name])]
+                points += [Point(side, number, KILL)]
+                points += [Point(side, number, each) for each in FAULTS[name]]
     if sample and sample < len(points):
         points = rng.sample(points, sample)
     return points

@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -138,14 +139,14 @@ class _Asking:
             self._several(store, smalls)
             for name in self.data:
                 if name.startswith(("large", "over")):
-                    self._note(name, lambda name=name: self._stream(store, name))
+                    self._note(name, partial(self._stream, store, name))
             self._note("folder", lambda: store.make_folder(safe_path("made/below")))
             rename = Conflict.RENAME
             self._note("link", lambda: store.make_link(safe_path("to"), "small/0", rename))
             over = Conflict.OVERWRITE
             self._note("relink", lambda: store.make_link(safe_path("old"), "small/0", over))
         finally:
-            self._note("closing", lambda: _nothing(store.close()))
+            self._note("closing", store.close)
 
     def _note(self, name: str, step: Callable[[], Stored | None]) -> None:
         try:

@@ -14,7 +14,7 @@ def no_file_sync() -> None:
     """Files get their names before their bytes are durable."""
     from lanxfer.storage import publishing
 
-    publishing.sync = lambda fd: None
+    publishing.sync = lambda fd: None  # type: ignore[attr-defined]
 
 
 def no_folder_sync() -> None:
@@ -36,7 +36,7 @@ def early_ok() -> None:
     put = SmallFiles.put
 
     def hasty(self: SmallFiles, small: Small) -> Deferred[Stored]:
-        call_later: Any = reactor.callLater  # type: ignore[attr-defined]
+        call_later: Any = reactor.callLater
         call_later(0.05, put, self, small)
         return succeed(Stored(small.offer.path, small.offer.size, small.offer.digest or ""))
 
@@ -58,7 +58,7 @@ def deaf_write() -> None:
             except OSError:
                 return len(data)
 
-    batches.os = Deaf()  # type: ignore[attr-defined]
+    batches.os = Deaf()  # type: ignore[assignment, attr-defined]
     LocalStore.free = lambda self: 2**40  # type: ignore[method-assign]
 
 
@@ -68,7 +68,7 @@ def forgetful() -> None:
     from lanxfer.storage.tree import Tree
 
     Journal.remember = lambda self, published: None  # type: ignore[method-assign]
-    Tree.already = lambda *args: None  # type: ignore[assignment, method-assign]
+    Tree.already = lambda *args: None  # type: ignore[method-assign]
 
 
 PLANTS: dict[str, Callable[[], None]] = {

@@ -126,7 +126,7 @@ def _images(
 ) -> Iterator[tuple[CrashDisk, Luck, dict[str, str], int]]:
     """The disk at so many moments, drawn by chance, with what was acknowledged until then."""
     cuts = Counter(rng.randrange(len(recorded.operations) + 1) for _ in range(number))
-    disk, told = recorded.start, {}
+    disk, told = recorded.start, dict[str, str]()
     for at, operation in enumerate([*recorded.operations, None]):
         for _ in range(cuts[at]):
             yield disk, rng.choice(list(Luck)), told, at
