@@ -12,11 +12,8 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -24,6 +21,7 @@ from attrs import define
 
 from chaos.figures import Figures
 from chaos.forked import Place, Service, acknowledged, last_words, send, warm
+from chaos.mounting import mount, run_inside, unmount
 from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
 
@@ -34,9 +32,6 @@ SIZES = (1, 500 * KIB, 5 * KIB, 150 * KIB, 90 * KIB, 20 * KIB)
 DISK = 24 * MIB
 """Room for the journal and for two transfers."""
 
-PRIVATE = (("unshare", "-m"), ("unshare", "-rm"))
-"""Ways to a place where something may be mounted and nobody else sees it."""
-
 
 @define
 class _Disk:
@@ -46,9 +41,7 @@ class _Disk:
 
     def mount(self) -> None:
         self.path.mkdir()
-        options = f"size={DISK},mode=0700"
-        made = ["mount", "-t", "tmpfs", "-o", options, "lanxfer-chaos", str(self.path)]
-        subprocess.run(made, check=True)
+        mount("tmpfs", f"size={DISK},mode=0700", "lanxfer-chaos", self.path)
 
     @property
     def ballast(self) -> Path:
@@ -127,20 +120,8 @@ def command(step: int, bug: str | None, seed: int | None, inside: bool) -> None:
     seed = random.randrange(2**32) if seed is None else seed
     if inside:
         _run(step, bug, seed)
-    for private in PRIVATE:
-        if _may_mount(private):
-            args = [sys.executable, "-m", "chaos", "full", "--inside"]
-            args += ["--step", str(step), "--seed", str(seed)]
-            args += [] if bug is None else ["--plant", bug]
-            sys.exit(subprocess.run([*private, *args]).returncode)
-    print("skipped: this user may not mount a file system here, not even in a name space.")
-
-
-def _may_mount(private: tuple[str, ...]) -> bool:
-    with suppress(OSError), tempfile.TemporaryDirectory() as where:
-        tried = [*private, "mount", "-t", "tmpfs", "-o", "size=4k", "lanxfer-chaos", where]
-        return subprocess.run(tried, capture_output=True).returncode == 0
-    return False
+    args = ["--step", str(step), "--seed", str(seed)]
+    run_inside("full", args if bug is None else [*args, "--plant", bug])
 
 
 def _run(step: int, bug: str | None, seed: int) -> None:
@@ -167,7 +148,7 @@ def _run(step: int, bug: str | None, seed: int) -> None:
             figures.tell(number + 1, len(points), "points")
     finally:
         service.kill()
-        subprocess.run(["umount", str(disk.path)], check=False)
+        unmount(disk.path)
         shutil.rmtree(root, ignore_errors=True)
     figures.add("points", len(points))
     figures.add("points with too little space", enough[False], least=1)

@@ -40,6 +40,9 @@ RIDES = 0.05
 PATIENT = 10.0
 """Seconds for which such a sender tries to connect."""
 
+AGAIN, STARTING = 0.2, 0.04
+"""The share of starts at which the service is killed once more, and the seconds one takes."""
+
 _TRIES = 3
 
 
@@ -98,11 +101,20 @@ class _Cycle:
         told = acknowledged(self.here, said)
         self.verdict.examine(self.here.inbox, tree, told, when)
         if receiver:
-            self.service.begin()
+            self._start()
         if rides:
             self._end(sender, when)
             told = acknowledged(self.here, said)
             self.verdict.examine(self.here.inbox, tree, told, f"{when}, sender went on")
+
+    def _start(self) -> None:
+        """Start the service again, at times to be killed while it recovers."""
+        if self.rng.random() < AGAIN:
+            self.service.start()
+            pause(self.rng.uniform(0.0, STARTING))
+            self.service.kill()
+            self.kills += 1
+        self.service.begin()
 
     def _end(self, sender: Process, when: str) -> None:
         if sender.wait() is None:

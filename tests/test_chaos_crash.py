@@ -48,7 +48,7 @@ class KillTests:
     # covers: K01 K02 K03 K08 K09
     def test_kept(self) -> None:
         """Killed anywhere, nothing is lost, damaged, doubled or left over."""
-        assert "cycles: 100" in kept("kill", "--cycles", "100", "--seed", "1")
+        assert "cycles: 80" in kept("kill", "--cycles", "80", "--seed", "1")
 
     @pytest.mark.parametrize(("bug", "kind"), [("early-ok", "lost"), ("forgetful", "doubled")])
     def test_noticed(self, bug: str, kind: str) -> None:
@@ -70,6 +70,13 @@ class PowercutTests:
         """A sync that is left out is noticed."""
         found = breached("powercut", "--images", "30", "--seed", "2", "--plant", bug)
         assert f"  {kind}: " in found
+
+
+class ShutdownTests:
+    # covers: K04
+    def test_kept(self) -> None:
+        """A real file system that is shut down without its log keeps every promise."""
+        assert "shutdowns: 8" in kept("shutdown", "--times", "8", "--seed", "1")
 
 
 class EverycallTests:
