@@ -728,6 +728,28 @@ class CrashTests:
         place.put("d/a", b"z")
         assert synced.count(root.stat().st_ino) == 2
 
+    # covers: R05
+    def test_folder_that_is_not_durable(
+        self, root: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A folder whose name could not be synced is not there, so that it is made anew."""
+        real, failed = os.fsync, []
+
+        def fsync(fd: int) -> None:
+            if not failed and os.fstat(fd).st_ino == root.stat().st_ino:
+                failed.append(fd)
+                raise OSError(errno.EIO, "no")
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        (root / "theirs").mkdir()
+        for name in ("d/a", "theirs/a"):
+            del failed[:]
+            with pytest.raises(DiskFailed):
+                place.put(name, b"x")
+        assert sorted(os.listdir(root)) == [".lanxfer-staging", "theirs"]
+        assert place.put("d/a", b"x").path == "d/a"
+
     # covers: K05
     def test_root_is_durable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The receiving folder's own name is, and those above it, even where they were there."""

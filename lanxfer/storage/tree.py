@@ -23,7 +23,7 @@ from lanxfer.storage import Facts
 from lanxfer.storage.names import quoted
 from lanxfer.storage.prefixes import digest_of
 from lanxfer.storage.rules import numbered
-from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close, sync
+from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, SyncFailed, close, sync
 from lanxfer.transfers import Conflict
 
 # Folders known to be durable that are remembered; forgetting one costs a sync.
@@ -64,6 +64,7 @@ class Tree:
         self.links = links
         self.folder_sync = folder_sync
         self._durable: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._new: set[tuple[str, ...]] = set()
 
     # Folders.
 
@@ -129,6 +130,7 @@ class Tree:
         self._durable.pop(parts, None)
         with suppress(FileExistsError):
             os.mkdir(name, 0o777, dir_fd=above)
+            self._new.add(parts)
         return self._enter(above, name, False, parts)
 
     def _settle(self, above: int, below: int, parts: tuple[str, ...]) -> None:
@@ -138,10 +140,23 @@ class Tree:
         found = os.fstat(below)
         this = (found.st_dev, found.st_ino)
         if self._durable.get(parts) != this:
-            self.sync_folder(above)
+            self._sync_name(above, parts)
             if len(self._durable) >= _DURABLE_MAX:
                 self._durable.clear()
             self._durable[parts] = this
+
+    def _sync_name(self, above: int, parts: tuple[str, ...]) -> None:
+        new = parts in self._new
+        self._new.discard(parts)
+        try:
+            self.sync_folder(above)
+        except SyncFailed:
+            if new:
+                # Asked again the system may say yes without having written it, so whoever
+                # tries again has to make it again.  It stays if somebody uses it already.
+                with suppress(OSError):
+                    os.rmdir(parts[-1], dir_fd=above)
+            raise
 
     def sync_folder(self, fd: int) -> None:
         """Make the names in a folder durable."""
