@@ -36,17 +36,8 @@ import click
 from attrs import define, field, frozen
 
 from chaos.figures import Figures
-from chaos.forked import (
-    ChaosFailed,
-    Place,
-    Process,
-    Service,
-    acknowledged,
-    last_words,
-    place,
-    send,
-    warm,
-)
+from chaos.forked import ChaosFailed, Process, warm
+from chaos.pair import Place, Service, acknowledged, last_words, place, send
 from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
 from chaos.tracing import KILL, Answer, Call, Tracer, named, unsupported

@@ -20,8 +20,9 @@ import click
 from attrs import define
 
 from chaos.figures import Figures
-from chaos.forked import Place, Service, acknowledged, last_words, send, warm
+from chaos.forked import warm
 from chaos.mounting import mount, run_inside, unmount
+from chaos.pair import Place, Service, acknowledged, last_words, send
 from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
 

@@ -16,18 +16,8 @@ import click
 from attrs import define
 
 from chaos.figures import Figures
-from chaos.forked import (
-    ChaosFailed,
-    Place,
-    Process,
-    Service,
-    acknowledged,
-    last_words,
-    pause,
-    place,
-    send,
-    warm,
-)
+from chaos.forked import ChaosFailed, Process, warm
+from chaos.pair import Place, Service, acknowledged, last_words, place, send
 from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
 
@@ -87,7 +77,7 @@ class _Cycle:
         receiver = self.rng.random() < 0.5
         rides = receiver and self.rng.random() < RIDES
         sender, said = self._send(wait=PATIENT if rides else 0.0)
-        pause(self.rng.uniform(0.0, self.usual * 1.1))
+        time.sleep(self.rng.uniform(0.0, self.usual * 1.1))
         if receiver:
             self.service.kill()
         elif not sender.over():
@@ -111,7 +101,7 @@ class _Cycle:
         """Start the service again, at times to be killed while it recovers."""
         if self.rng.random() < AGAIN:
             self.service.start()
-            pause(self.rng.uniform(0.0, STARTING))
+            time.sleep(self.rng.uniform(0.0, STARTING))
             self.service.kill()
             self.kills += 1
         self.service.begin()

@@ -21,16 +21,8 @@ from attrs import define, frozen
 
 from chaos.crashdisk import CrashDisk, Luck, Operation, Said
 from chaos.figures import Figures
-from chaos.forked import (
-    ChaosFailed,
-    Place,
-    Service,
-    last_words,
-    place,
-    send,
-    spawn,
-    warm,
-)
+from chaos.forked import ChaosFailed, spawn, warm
+from chaos.pair import Place, Service, last_words, place, send, service_of
 from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
 from chaos.recording import Recording
@@ -159,23 +151,8 @@ class _Recovery:
 
     async def _both(self, here: Any) -> int:
         from lanxfer.client import connect
-        from lanxfer.service import Settings, TransferService
 
-        service = TransferService(
-            here.reactor,
-            Settings(
-                inbox=str(self.here.inbox),
-                state=self.here.receiver,
-                device="receiver",
-                bind="127.0.0.1",
-                port=0,
-                plain_from=("127.0.0.0/8",),
-                reserve_bytes=0,
-                reserve_share=0.0,
-                control=False,
-                drain=0.0,
-            ),
-        )
+        service = service_of(self.here, here.reactor)
         service.startService()
         try:
             (address,) = await service.when_listening()

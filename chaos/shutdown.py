@@ -14,14 +14,16 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import click
 from attrs import define
 
 from chaos.figures import Figures
-from chaos.forked import Place, Service, acknowledged, last_words, pause, send, warm
+from chaos.forked import warm
 from chaos.mounting import mount, run_inside, unmount
+from chaos.pair import Place, Service, acknowledged, last_words, send
 from chaos.plants import PLANTS, plant
 from chaos.proof import Tree, Verdict
 
@@ -135,7 +137,7 @@ def _cut(rng: random.Random, here: Place, disk: _Ext4, service: Service) -> dict
     service.begin()
     (tree,) = here.root.glob("tree-*")
     sender = send(here, service.port, [tree], "first")
-    pause(rng.uniform(0.0, 0.25))
+    time.sleep(rng.uniform(0.0, 0.25))
     disk.cut()
     sender.wait()
     sender.kill()

@@ -206,7 +206,7 @@ class Journal:
             database.execute("PRAGMA synchronous = EXTRA")
             # SQLite makes the name of its log durable when it makes the log.  Whoever made
             # the one that is here may have been killed between the two.
-            database.execute("SELECT count(*) FROM receipts").fetchone()
+            database.execute("SELECT 1 FROM receipts LIMIT 1").fetchone()
             if self._path != _MEMORY:
                 sync_folder(os.path.dirname(os.path.abspath(self._path)))
 
