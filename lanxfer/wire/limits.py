@@ -42,7 +42,9 @@ REPLIES_MAX = 64 * KIB
 UNIT = 1 * MIB
 """Bytes handed to a disk thread at a time; at least 256 KiB, see bench/."""
 CHECKPOINT = 16 * MIB
-"""Bytes a power cut may cost a transfer."""
+"""Bytes a power cut may cost a transfer, and ..."""
+CHECKPOINT_TIME = 2.0
+"""... the seconds, whichever is less."""
 
 # Seconds.
 HEADER_TIMEOUT = 10.0
