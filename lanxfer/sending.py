@@ -134,6 +134,7 @@ async def _stream(
     handed_over = False
     try:
         args.update(size=source.size, **_time(source.mtime_ns))
+        transfer.resized(source.size)
         exchange = connection.ask("recv_file", args)
         transfer.on_cancel = exchange.cancel
         go = await exchange.going()
@@ -157,6 +158,46 @@ async def _stream(
         if not handed_over:
             await disk.run(source.close)
     return _receipt(answer, digest, source.size, offset)
+
+
+def maybe_arrived() -> Cancelled:
+    """What to say of something that was cancelled while nobody knew what had become of it."""
+    return Cancelled("Given up, but the connection broke: it may have arrived before that.")
+
+
+async def withdraw(
+    connection: LanxferProtocol,
+    disk: Disk,
+    loaded: Loaded,
+    transfer: Transfer,
+    conflict: Conflict | None = None,
+) -> Receipt:
+    """Give up a file whose last try broke off without an answer (docs/protocol.rst, "Giving up").
+
+    The receipt if it had been stored by then, else Cancelled, and nothing is
+    left of it there; raises Lost, or ``maybe_arrived``, where that cannot be found out.
+    """
+    entry = loaded.entry
+    args = _request(loaded, conflict, transfer.snapshot.group)
+    digest = args.pop("blake3", None)
+    exchange = connection.ask("recv_file", args)
+    transfer.on_cancel = lambda error: None  # it is being given up already
+    try:
+        go = await exchange.going()
+    except Cancelled:
+        raise maybe_arrived() from None
+    if digest is None and go.have and go.have[0][0] == entry.size:
+        digest = await disk.run(_digest, entry)
+    if (entry.size, digest) in go.have:
+        exchange.end_body(entry.size, digest)
+    else:
+        exchange.cancel(Cancelled())
+    return _receipt(await exchange.answered(), digest or "", entry.size, entry.size)
+
+
+def _digest(entry: Entry) -> str | None:
+    with open_source(entry.local) as source:
+        return source.digests([entry.size]).get(entry.size) if source.size == entry.size else None
 
 
 def _pausing(connection: LanxferProtocol, exchange: Exchange, go: Go) -> Callable[[bool], None]:
