@@ -43,7 +43,7 @@ class Job:
     closed: bool = False
     """Its client was closed meanwhile, which tries nothing again."""
     calm: bool = False
-    """Decided when there were no faults any more."""
+    """Decided when there had been no faults for a while, and patience had begun anew."""
 
     @property
     def unsure(self) -> bool:

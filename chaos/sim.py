@@ -8,25 +8,24 @@ both sides must come to the same end within ``CALM`` seconds of their time.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import click
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from zope.interface import implementer
 
 from chaos.figures import Figures
 from chaos.laws import Job, Laws
+from chaos.logged import watched_log
 from chaos.world import Device, Life, World, outcome_of, small_limits
 from lanxfer.errors import LanxferError, NotFound, Stopping
 from lanxfer.node import Incoming
@@ -34,6 +33,9 @@ from lanxfer.transfers import Conflict, Kind, Snapshot, State
 
 CALM = 600.0
 """Seconds without faults after which nothing may be undecided any more."""
+
+SETTLED = 10.0
+"""Seconds without faults after which nobody may still say that patience ran out over them."""
 
 STEPS = 300
 CHUNK = 50
@@ -62,7 +64,7 @@ class Story:
         self._trouble = self.rng.choice((0.0, 0.02, 0.05, 0.1))
         self._jobs_max = self.rng.randint(1, 6)
         self._last_content = b""
-        self._calming = False
+        self._calm_since = math.inf
 
     def say(self, what: str) -> None:
         if self.trace is not None:
@@ -93,7 +95,7 @@ class Story:
 
     def tell(self) -> list[str]:
         """What was broken; the first breach ends it."""
-        with _watched_log(self.laws.breach):
+        with watched_log(self.laws.breach):
             try:
                 self._new_job()
                 for _ in range(STEPS):
@@ -227,7 +229,7 @@ class Story:
         if life.alive:
             self.say(f"{job.device.name}: {job.name} ends with {_shown(outcome)}")
             job.outcome = outcome
-            job.calm = self._calming
+            job.calm = self.world.now > self._calm_since + SETTLED
 
     def _cancel(self) -> None:
         found = [(life, each) for life in self.world.lives() for each in life.registry.pending()]
@@ -322,7 +324,7 @@ class Story:
     def _calm(self) -> None:
         world = self.world
         self.say("no more faults")
-        self._calming = True
+        self._calm_since = world.now
         world.down = False
         for link in world.links:
             link.stalled = None
@@ -386,23 +388,6 @@ def _write(path: str, content: bytes, mtime_ns: int) -> None:
 
 def _shown(outcome: object) -> str:
     return outcome.code if isinstance(outcome, LanxferError) else "done"
-
-
-@contextmanager
-def _watched_log(breach: Callable[[str], None]) -> Iterator[None]:
-    """An exception that reaches the log is one nobody had thought of (I8)."""
-
-    @implementer(ILogObserver)
-    def hear(event: LogEvent) -> None:
-        failure = event.get("log_failure")
-        if failure is not None:
-            breach(f"logged: {failure.getTraceback()}")
-
-    globalLogPublisher.addObserver(hear)
-    try:
-        yield
-    finally:
-        globalLogPublisher.removeObserver(hear)
 
 
 @define
