@@ -23,6 +23,7 @@ from chaos.figures import Figures
 from chaos.logged import watched_log
 from chaos.sides import MIB, Sides, open_files, reactor, resident, run, sleep
 from lanxfer.client import Client
+from lanxfer.disk import WORKERS
 from lanxfer.errors import LanxferError, Lost
 
 WARM = 30
@@ -114,7 +115,7 @@ async def _measure(lives: int, figures: Figures, folder: str) -> None:
         figures.add(f"lives, {kind}", count)
     figures.add("descriptors more", after.files - before.files, most=0)
     figures.add("timers more", after.timers - before.timers, most=0)
-    figures.add("threads more", after.threads - before.threads, most=0)
+    figures.add("threads more", after.threads - before.threads, most=WORKERS)
     # Cut and closed files may be resumed: one part for each name that was cut, no more.
     figures.add("parts staged", after.staged, most=40)
     figures.add("transfers open", after.open, most=0)
