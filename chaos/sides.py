@@ -51,15 +51,14 @@ class Sides:
         address = (await self.service.when_listening())[0]
         self.port = int(address.rpartition(":")[2])
         here, there = self._state("here"), self._state("there")
-        Peers(here).add(Peer("there", load_identity(there).key, (address,)))
-        Peers(there).add(Peer("here", load_identity(here).key))
+        Peers(here).add(Peer("there", load_identity(there).key, (address,)), replace=True)
+        Peers(there).add(Peer("here", load_identity(here).key), replace=True)
 
     def move_peer(self, port: int) -> None:
         """From now on the client finds the service at that port."""
         there = load_identity(self._state("there")).key
         peers = Peers(self._state("here"))
-        peers.forget("there")
-        peers.add(Peer("there", there, (f"127.0.0.1:{port}",)))
+        peers.add(Peer("there", there, (f"127.0.0.1:{port}",)), replace=True)
 
     async def client(self, **options: Any) -> Client:
         return await connect(

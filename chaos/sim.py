@@ -29,6 +29,7 @@ from chaos.logged import watched_log
 from chaos.world import Device, Life, World, outcome_of, small_limits
 from lanxfer.errors import LanxferError, NotFound, Stopping
 from lanxfer.node import Incoming
+from lanxfer.storage import sources
 from lanxfer.transfers import Conflict, Kind, Snapshot, State
 
 CALM = 600.0
@@ -50,6 +51,7 @@ class Story:
     """One seed, told once; ``trace`` keeps its lines if it is a list."""
 
     def __init__(self, seed: int, folder: str, trace: list[str] | None = None) -> None:
+        sources.forget_marks()
         self.seed = seed
         self.rng = random.Random(seed)
         self.folder = folder

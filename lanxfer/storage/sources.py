@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
 
@@ -27,6 +29,36 @@ from lanxfer.wire import limits
 __all__ = ["Entry", "Source", "Whole", "check_within", "open_source", "read_small", "walk"]
 
 _FLAGS = os.O_RDONLY | FILE_FLAGS | getattr(os, "O_BINARY", 0)
+
+
+_Marks: TypeAlias = dict[int, blake3]
+
+_MARKED_MAX = 16
+_marked: OrderedDict[tuple[int, ...], _Marks] = OrderedDict()
+_mutex = threading.Lock()
+
+
+def _marks_of(found: os.stat_result) -> _Marks:
+    """The running digests of an earlier reading of that very file, to be added to.
+
+    Every 16 MiB there is one, so that who resumes does not read it all again
+    to prove where.  That file: of the same inode, size, mtime and ctime, of which
+    the last is nobody's to choose.
+    """
+    key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    with _mutex:
+        marks = _marked.setdefault(key, {}) if found.st_size > limits.CHECKPOINT else {}
+        if marks is _marked.get(key):
+            _marked.move_to_end(key)
+        while len(_marked) > _MARKED_MAX:
+            _marked.popitem(last=False)
+    return marks
+
+
+def forget_marks() -> None:
+    """Know nothing of what was read before, as a new process."""
+    with _mutex:
+        _marked.clear()
 
 
 class Source:
@@ -45,6 +77,7 @@ class Source:
         self._fd = fd
         # The digest of all before the position; None after a jump, until it is asked for.
         self._running: blake3 | None = blake3()
+        self._marks = _marks_of(found) if fd >= 0 else {}
 
     def read(self, n: int) -> bytes:
         """The next ``n`` bytes, fewer only before the end at ``size``, b"" there.
@@ -63,6 +96,9 @@ class Source:
         self.position += wanted
         if self._running is not None:
             self._running.update(data)
+            last = self.position // limits.CHECKPOINT
+            if last != (self.position - wanted) // limits.CHECKPOINT:
+                self._marks.setdefault(self.position, self._running.copy())
         return data
 
     def seek(self, offset: int) -> None:
@@ -92,7 +128,7 @@ class Source:
 
     def _prefixes(self, offsets: Iterable[int]) -> dict[int, blake3]:
         wanted = {offset for offset in offsets if 0 <= offset <= self.size}
-        found = running_digests(self._read_at, wanted)
+        found = running_digests(self._read_at, wanted, self._marks)
         if len(found) < len(wanted):
             raise SourceChanged()
         return found
