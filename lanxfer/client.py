@@ -360,7 +360,8 @@ class Client:
                 transfer.retire(State.DONE, stored=sending.as_stored(receipt))
                 return receipt
             await self._pause(delay, transfer, unsure)
-            delay = min(delay * 2, 8.0)
+            # A link that comes and goes by the second is not to be slept through.
+            delay = min(delay * 2, max(1.0, waited / 4), 8.0)
 
     async def _pause(self, delay: float, transfer: Transfer, unsure: bool) -> None:
         """Wait before the next try; a cancel ends the waiting.
