@@ -181,6 +181,7 @@ class Cases:
         self._breach = breach
         self._hello = self.target.hello()
         self._number = 0
+        self._seen: set[str] = set()
 
     def breach(self, what: str) -> None:
         self._breach(f"{what}; {self.about}")
@@ -312,10 +313,24 @@ class Cases:
             ticket_used = standing is Standing.TICKET and answer.startswith(b"ok ")
             if grown[:4] != before[:4] and not ticket_used:
                 self.breach("a stranger left something behind")
+        if self.target.marks() != before:
+            self._look_at_names()
+        if standing is Standing.TICKET and answer.startswith(b"ok "):
+            if garbage.SESSION.format(self._number) in self.target.node.slots:
+                self.breach("a ticket is good twice")
         if len(self.target.node.registry):
             self.breach("a transfer is left open")
         if self.target.node.store._open:
             self.breach("a part is left locked")
+
+    def _look_at_names(self) -> None:
+        """I5: no name leads out of the folder."""
+        store = self.target.node.store
+        for name in (*store.files, *store.folders, *store.links):
+            if name not in self._seen:
+                self._seen.add(name)
+                if {"", ".", ".."} & set(name.split("/")):
+                    self.breach(f"something is called {name!r}")
 
     def _feed(self, end: Any, sink: Sink, said: bytes) -> None:
         clock = self.target.clock
@@ -413,7 +428,8 @@ def run(seed: int, count: int = BATCH) -> Found:
 @click.option("--count", default=100_000, show_default=True, help="cases")
 @click.option("--seed", default=1, show_default=True, help="of the first batch")
 @click.option("--processes", default=1, show_default=True)
-def command(count: int, seed: int, processes: int) -> None:
+@click.option("--first", is_flag=True, help="stop at the first breach")
+def command(count: int, seed: int, processes: int, first: bool) -> None:
     figures = Figures(seed)
     total = Found()
     batches = range(seed, seed + -(-count // BATCH))
@@ -436,6 +452,8 @@ def command(count: int, seed: int, processes: int) -> None:
     else:
         for batch in batches:
             take(run(batch))
+            if first and total.breaches:
+                break
     for number, what in total.breaches[:10]:
         print(f"batch {number}: {what}")
     kinds = {kind: n for kind, n in total.counts.items() if kind != "bytes"}

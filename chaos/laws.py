@@ -79,7 +79,7 @@ class Laws:
         self._last: dict[str, Snapshot] = {}
         self._texts: dict[str, int] = {}
         self._places = 0
-        self._current: Life | None = None
+        self._again: set[str] = set()
 
     def breach(self, what: str) -> None:
         self.breaches.append(what)
@@ -109,6 +109,7 @@ class Laws:
                 self.breach(f"{now.id} went on after it was {before.state.value}")
             elif not now.state.finished and now.state not in _ORDER[before.state]:
                 self.breach(f"{now.id} went from {before.state.value} to {now.state.value}")
+        self._not_again(life, now)
         if now.done > now.size:
             self.breach(f"{now.id} has {now.done} bytes of {now.size}")
         if now.state is State.DONE and now.direction is Direction.OUT:
@@ -116,6 +117,16 @@ class Laws:
         open_here = now.id in life.registry._open
         if open_here is now.state.finished:
             self.breach(f"{now.id} is {now.state.value} and its place in the registry is wrong")
+
+    def _not_again(self, life: Life, now: Snapshot) -> None:
+        """What was given up is not sent once more."""
+        transfer = life.registry._open.get(now.id)
+        given_up = transfer is not None and transfer.given_up is not None
+        if given_up and now.direction is Direction.OUT:
+            if now.state is State.OFFERED:
+                self._again.add(now.id)
+            elif now.id in self._again:
+                self.breach(f"{now.id} was cancelled and is sent again")
 
     def _acknowledged(self, life: Life, now: Snapshot) -> None:
         self.acknowledged += 1

@@ -442,8 +442,9 @@ def _chunks(first: int, count: int) -> list[range]:
 @click.option("--seeds", default=1000, show_default=True, help="how many stories")
 @click.option("--seed", default=1, show_default=True, help="the first of them")
 @click.option("--processes", default=1, show_default=True)
+@click.option("--first", is_flag=True, help="stop at the first breach")
 @click.option("--trace", is_flag=True, help="tell the story of --seed, step by step")
-def command(seeds: int, seed: int, processes: int, trace: bool) -> None:
+def command(seeds: int, seed: int, processes: int, first: bool, trace: bool) -> None:
     if trace:
         lines, breaches = replay(seed)
         print("\n".join([*lines, *(f"BREACH {each}" for each in breaches)]))
@@ -467,6 +468,8 @@ def command(seeds: int, seed: int, processes: int, trace: bool) -> None:
     else:
         for chunk in chunks:
             take(run(chunk))
+            if first and found.breaches:
+                break
     for number, what in found.breaches[:5]:
         print(f"seed {number}: {what}")
         print("\n".join(replay(number)[0]))
