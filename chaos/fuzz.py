@@ -308,16 +308,15 @@ class Cases:
         self._look(answer, said, kind)
         if outcomes is not None and len(outcomes) != 2:
             self.breach("a client still waits after its connection is gone")
+        used = standing is Standing.TICKET and answer.startswith(b"ok ")
         if standing in _NOBODY:
             grown = self.target.marks()
-            ticket_used = standing is Standing.TICKET and answer.startswith(b"ok ")
-            if grown[:4] != before[:4] and not ticket_used:
+            if grown[:4] != before[:4] and not used:
                 self.breach("a stranger left something behind")
         if self.target.marks() != before:
             self._look_at_names()
-        if standing is Standing.TICKET and answer.startswith(b"ok "):
-            if garbage.SESSION.format(self._number) in self.target.node.slots:
-                self.breach("a ticket is good twice")
+        if used and garbage.SESSION.format(self._number) in self.target.node.slots:
+            self.breach("a ticket is good twice")
         if len(self.target.node.registry):
             self.breach("a transfer is left open")
         if self.target.node.store._open:

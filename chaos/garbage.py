@@ -272,10 +272,26 @@ def packet(rng: random.Random, number: int) -> bytes:
     return ("{" + ", ".join(parts) + "}\n").encode("utf-8", "surrogatepass") + body
 
 
+def _offer(rng: random.Random, number: int) -> bytes:
+    """A small file that is right but for its name, and perhaps one thing more."""
+    request: dict[str, object] = {
+        "do": number,
+        "name": "recv_file",
+        "path": rng.choice(_NAMES),
+        "size": 5,
+        "blake3": _digest(b"hello"),
+    }
+    if rng.random() < 0.3:
+        request[rng.choice(_FIELDS["do"])] = rng.choice((*_NUMBERS, *_NAMES))
+    return _line(request, b"hello")
+
+
 def sequence(rng: random.Random) -> bytes:
     """A conversation put together from the grammar."""
     found = [HELLO] if rng.random() < 0.95 else []
-    return b"".join([*found, *(packet(rng, 2 + at) for at in range(rng.randrange(1, 7)))])
+    for number in range(2, rng.randrange(3, 9)):
+        found.append((_offer if rng.random() < 0.25 else packet)(rng, number))
+    return b"".join(found)
 
 
 def literal(rng: random.Random) -> bytes:

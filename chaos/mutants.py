@@ -46,8 +46,8 @@ def _resume(form: str) -> tuple[str, ...]:
     return ("resume", "--size", "96", "--form", form)
 
 
-def _test(name: str) -> tuple[str, ...]:
-    return ("pytest", name)
+def _test(name: str, about: str = "") -> tuple[str, ...]:
+    return ("pytest", name, *(("-k", about) if about else ()))
 
 
 MUTANTS = (
@@ -154,8 +154,8 @@ MUTANTS = (
     Mutant(
         "names are not looked at",
         "lanxfer/storage/names.py",
-        '    if part in {".", ".."}:\n',
-        "    if False:\n",
+        "        _refuse_component(part)\n",
+        "        pass\n",
         FUZZ,
     ),
     Mutant(
@@ -185,7 +185,7 @@ MUTANTS = (
         "        # mtime is what tells after a power cut that this is the file of that offer.\n"
         "        sync(fd)\n",
         "        # mtime is what tells after a power cut that this is the file of that offer.\n",
-        _test("tests/test_storage_local.py"),
+        _test("tests/test_storage_local.py", "sync or order or crash"),
     ),
     Mutant(
         "the digest is not compared",
@@ -193,14 +193,14 @@ MUTANTS = (
         "        if digest is not None and digest != found:\n            self.discard()\n"
         "            raise DigestMismatch()\n        try:\n",
         "        try:\n",
-        _test("tests/test_storage_local.py"),
+        _test("tests/test_storage.py", "digest or mismatch"),
     ),
     Mutant(
         "staging is not tidied",
         "lanxfer/storage/staging.py",
         "                removed += self._tidy_one(match[1], now - older_than)\n",
         "                pass\n",
-        _test("tests/test_storage_local.py"),
+        _test("tests/test_storage_local.py", "tidy or tidied or stage or staging"),
     ),
     Mutant(
         "a limit off by one",

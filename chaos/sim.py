@@ -32,7 +32,7 @@ from lanxfer.node import Incoming
 from lanxfer.storage import sources
 from lanxfer.transfers import Conflict, Kind, Snapshot, State
 
-CALM = 600.0
+CALM = 200.0
 """Seconds without faults after which nothing may be undecided any more."""
 
 SETTLED = 10.0

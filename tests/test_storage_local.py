@@ -164,15 +164,6 @@ class RootTests:
         place.store.close()
         LocalStore(str(root)).close()
 
-    def test_longer_part(self, root: Path, place: Place) -> None:
-        """What lies behind the end of a file is cut off; what is before it must be proved."""
-        part_file(root, place, "a", 5).write_bytes(b"abcde and more")
-        part = place.open("a", 5)
-        assert part.have() == ((5, digest(b"abcde")),)
-        part.begin(5)
-        assert part.publish(digest(b"abcde")).path == "a"
-        assert (root / "a").read_bytes() == b"abcde"
-
     # covers: P17
     @pytest.mark.parametrize("what", ["link", "file", "open", "fifo"])
     def test_planted_staging_folder(self, tmp_path: Path, what: str) -> None:
