@@ -188,11 +188,16 @@ async def withdraw(
         raise maybe_arrived() from None
     if digest is None and go.have and go.have[0][0] == entry.size:
         digest = await disk.run(_digest, entry)
-    if (entry.size, digest) in go.have:
-        exchange.end_body(entry.size, digest)
+    there = (entry.size, digest) in go.have
+    if there:
+        exchange.end_body(entry.size, digest or "")
     else:
         exchange.cancel(Cancelled())
-    return _receipt(await exchange.answered(), digest or "", entry.size, entry.size)
+    try:
+        return _receipt(await exchange.answered(), digest or "", entry.size, entry.size)
+    except Cancelled:
+        # Somebody there cancelled this try as well, which takes nothing away.
+        raise maybe_arrived() if there else Cancelled() from None
 
 
 def _digest(entry: Entry) -> str | None:
