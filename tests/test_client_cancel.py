@@ -140,6 +140,18 @@ class BrokenCancelTests:
         assert "may have arrived" in outcome.reason
         assert house.state() is State.CANCELLED
 
+    def test_while_opening(self, house: House) -> None:
+        """A cancel that comes while the source is being opened is heard."""
+        if len(house.data) <= 256:
+            pytest.skip("small files are read before")
+        house.send()
+        house.step(lambda: house.world.links and house.life.disk.waiting)
+        house.cancel()
+        assert isinstance(house.outcome(), Cancelled)
+        house.world.rest()
+        assert house.there.store.files == {}
+        assert house.there.life.registry.finished() == []
+
     def test_while_dialing(self, house: House) -> None:
         """A cancel that comes while the connection is made anew is heard."""
         house.world.down = True

@@ -33,7 +33,8 @@ _FLAGS = os.O_RDONLY | FILE_FLAGS | getattr(os, "O_BINARY", 0)
 
 _Marks: TypeAlias = dict[int, blake3]
 
-_MARKED_MAX = 16
+_MARKED_MAX = 8
+_MARKS_MAX = 256
 _marked: OrderedDict[tuple[int, ...], _Marks] = OrderedDict()
 _mutex = threading.Lock()
 
@@ -41,9 +42,9 @@ _mutex = threading.Lock()
 def _marks_of(found: os.stat_result) -> _Marks:
     """The running digests of an earlier reading of that very file, to be added to.
 
-    Every 16 MiB there is one, so that who resumes does not read it all again
-    to prove where.  That file: of the same inode, size, mtime and ctime, of which
-    the last is nobody's to choose.
+    Every 16 MiB there is one (of files above 4 GiB 256 in all), so that who
+    resumes does not read it all again to prove where.  That file: of the same
+    inode, size, mtime and ctime, of which the last is nobody's to choose.
     """
     key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     with _mutex:
@@ -78,6 +79,9 @@ class Source:
         # The digest of all before the position; None after a jump, until it is asked for.
         self._running: blake3 | None = blake3()
         self._marks = _marks_of(found) if fd >= 0 else {}
+        checkpoint = limits.CHECKPOINT
+        self._step = max(1, -(-self.size // (checkpoint * _MARKS_MAX))) * checkpoint
+        self._enough = False
 
     def read(self, n: int) -> bytes:
         """The next ``n`` bytes, fewer only before the end at ``size``, b"" there.
@@ -96,10 +100,26 @@ class Source:
         self.position += wanted
         if self._running is not None:
             self._running.update(data)
-            last = self.position // limits.CHECKPOINT
-            if last != (self.position - wanted) // limits.CHECKPOINT:
+            if self.position // self._step != (self.position - wanted) // self._step:
                 self._marks.setdefault(self.position, self._running.copy())
         return data
+
+    def read_ahead(self) -> None:
+        """Digest the beginning of the file until ``enough``, for ``prove`` to know it."""
+        position = max(self._marks, default=0)
+        running = self._marks[position].copy() if position else blake3()
+        while not self._enough:
+            data = self._read_at(position, min(limits.UNIT, self._step - position % self._step))
+            if not data:
+                return
+            running.update(data)
+            position += len(data)
+            if position % self._step == 0 and position <= self.size:
+                self._marks.setdefault(position, running.copy())
+
+    def enough(self) -> None:
+        """End ``read_ahead``, from any thread."""
+        self._enough = True
 
     def seek(self, offset: int) -> None:
         """Go to an offset, at most ``size``; the digest will still be that of all before it."""
