@@ -166,10 +166,10 @@ MUTANTS = (
         FUZZ,
     ),
     Mutant(
-        "a stranger may do what a guest may",
+        "a stranger is no longer refused",
         "lanxfer/policy.py",
-        "    Standing.STRANGER: frozenset(),\n",
-        "    Standing.STRANGER: _OFFER,\n",
+        "        return NotPaired()\n    if not known:\n",
+        "        return None if known else UnknownCommand()\n    if not known:\n",
         FUZZ,
     ),
     Mutant(
