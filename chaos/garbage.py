@@ -32,7 +32,7 @@ _COMMANDS = (
     "status", "recv_slot", "nothing", "my.own", "__class__", "",
 )  # fmt: skip
 _VERBS = ("do", "do", "do", "ok", "error", "go", "window", "part", "end", "cancel", "event", "bye")
-_CODES = ("cancelled", "internal", "x", "busy", "", "A B")
+_CODES = ("cancelled", "disk-full", "x", "busy", "", "A B")
 _SPLICES = (
     b"\n", b"\r\n", b"\x00", b"\xff", b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\\ud800",
     b"'", b"(", b")", b"True", b"None", b"nan", b"1e999", b"[" * 9, b"{" * 40, b" " * 300,
