@@ -336,8 +336,7 @@ class Exchange:
 
     def _sent(self, digest: str, size: int) -> str:
         self._sender = None
-        if self._outcome is None and self._gave_up is None and self._outbox is not None:
-            self._outbox.say(End(self.id, size, digest))
+        self.end_body(size, digest)
         return digest
 
     def _unsent(self, why: Failure) -> Failure:
@@ -345,6 +344,11 @@ class Exchange:
         if isinstance(why.value, LanxferError):
             self.cancel(why.value)
         return why
+
+    def end_body(self, size: int, digest: str) -> None:
+        """Say that was all, without a byte: the receiver has it, as its go proved."""
+        if self._outcome is None and self._gave_up is None and self._outbox is not None:
+            self._outbox.say(End(self.id, size, digest))
 
     def pause(self, paused: bool) -> None:
         """Hold our bytes back, or let them go on; also before the first of them."""

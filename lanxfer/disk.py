@@ -69,6 +69,9 @@ class Disk:
     What is given out cannot be cancelled half-way: the thread would go on with
     what the caller believes to be over.  A cancelled Deferred fails with
     CancelledError as well, but only when the work is done.
+
+    After its end work is done at once, in the caller's thread: a pool that is
+    closed would drop it without a word, and what is left then is clearing up.
     """
 
     def __init__(self, reactor: IReactorFromThreads, workers: int = WORKERS) -> None:
@@ -76,6 +79,7 @@ class Disk:
         self._pool = ThreadPool(0, workers, "lanxfer-disk")
         self._under_way = 0
         self.units = Units()
+        self._over = False
         self._idle: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -83,6 +87,7 @@ class Disk:
 
     def stop(self) -> None:
         """Wait for what the threads have begun, then end them; blocks."""
+        self._over = True
         self._pool.stop()
 
     async def stopped(self) -> None:
@@ -90,6 +95,7 @@ class Disk:
         while self._under_way:
             self._idle = Deferred()
             await self._idle
+        self._over = True
         self._pool.stop()
 
     def run(
@@ -109,8 +115,25 @@ class Disk:
             deliver(self._came, done, success, result, undo)
 
         self._under_way += 1
-        self._pool.callInThreadWithCallback(came, function, *args)
+        if self._over:
+            self._at_once(done, function, args, undo)
+        else:
+            self._pool.callInThreadWithCallback(came, function, *args)
         return done
+
+    def _at_once(
+        self,
+        done: _Uninterrupted[Any],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        undo: Callable[[Any], object] | None,
+    ) -> None:
+        try:
+            result = function(*args)
+        except Exception:
+            self._came(done, False, Failure(), undo)
+        else:
+            self._came(done, True, result, undo)
 
     def _came(
         self,

@@ -163,6 +163,10 @@ class Lifetime(PacketReceiver):
         if begun is not None and not begun.called:
             begun.callback(None)
 
+    def call_later(self, seconds: float, function: Callable[[], object]) -> IDelayedCall:
+        """Call a function on this connection's clock; whoever asks for it cancels it."""
+        return self._clock.callLater(seconds, function)
+
     # Keeping within bounds.
 
     def dataReceived(self, data: bytes) -> None:

@@ -21,6 +21,8 @@ from lanxfer.commands.dispatch import run
 from lanxfer.commands.table import Node, Reply, Table
 from lanxfer.disk import Disk
 from lanxfer.errors import (
+    Cancelled,
+    Foreign,
     HeaderTooLong,
     Internal,
     LanxferError,
@@ -203,7 +205,10 @@ class LanxferProtocol(Lifetime):
             case End():
                 self._calls[packet.id].end(packet)
             case Cancel():
-                self._calls[packet.id].stop(from_wire(packet.code, packet.reason))
+                error = from_wire(packet.code, packet.reason)
+                # A word for it that nobody knows gives it up as well.
+                foreign = isinstance(error, Foreign)
+                self._calls[packet.id].stop(Cancelled(packet.reason) if foreign else error)
             case Drop():
                 self._dropped(packet)
             case Go() | Window() | Event():

@@ -242,6 +242,20 @@ CONVERSATIONS: dict[str, tuple[bytes, dict[str, bytes], dict[int, str]]] = {
 }
 
 
+class ForeignCancelTests:
+    def test_unknown_word(self) -> None:
+        """A cancel with a code nobody knows gives up like any other, and nothing remains."""
+        dialogue = hello()
+        dialogue.say(
+            b'{"do": 2, "name": "recv_file", "path": "a", "size": 9, "mtime_ns": 1}\n',
+            b'{"part": 2, "offset": 0, "body": 3}\nabc',
+            b'{"cancel": 2, "code": "tired", "reason": "no"}\n',
+        )
+        dialogue.pass_time(1.0)
+        assert answers(dialogue)[2] == "cancelled"
+        assert dialogue.pair.there.store._parts == {}
+
+
 class ConversationTests:
     @pytest.mark.parametrize("cut", CUTS)
     @pytest.mark.parametrize("trailing", [b"", b'{"do": 99, "na', b'{"do": 99, "name": "ping"}'])

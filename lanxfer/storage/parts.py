@@ -61,9 +61,8 @@ class LocalPart:
         self.position = 0
         self.held = 0
         if fd is not None:
-            size = os.fstat(fd).st_size
-            # A part longer than its file is not of that file.
-            self.held = size if size <= offer.size else 0
+            # What lies behind the end of the file is nothing; the rest is proved before it counts.
+            self.held = min(os.fstat(fd).st_size, offer.size)
 
     # What is there already.
 
