@@ -9,7 +9,6 @@ letter instead, which has to show.
 from __future__ import annotations
 
 import gc
-import importlib.util
 import math
 import random
 import time
@@ -21,6 +20,7 @@ from attrs import frozen
 
 from chaos.figures import Figures
 from lanxfer.errors import Forbidden
+from lanxfer.pake import PROOF_LENGTH, Proofs
 from lanxfer.policy import Principal, Standing
 from lanxfer.sessions.ticket import TicketSession
 from lanxfer.testing import Dialogue, Pair
@@ -53,7 +53,7 @@ def _wrong(text: str, like: int, chosen: random.Random) -> str:
 
 
 def subjects(chosen: random.Random) -> Iterator[Subject]:
-    """Tickets, and the proof of a pairing where there is pairing."""
+    """Tickets, and the proof of a pairing."""
     pair = Pair(principal=Principal(Standing.TICKET, "ticket:there", "there"))
     node = pair.there
     slots = [node.offer_slot("x", 5, 1e9) for _ in range(50)]
@@ -86,18 +86,18 @@ def subjects(chosen: random.Random) -> Iterator[Subject]:
     yield Subject(
         "ticket: session or file wrong, whole answers", answer, with_session(0), with_file(0), 20
     )
-    if importlib.util.find_spec("lanxfer.pake") is not None:
-        from lanxfer.pake import Proofs
+    right = "".join(chosen.choices(HEX, k=PROOF_LENGTH))
+    proofs = Proofs("", right)
 
-        right = HEX * 4
-        proofs = Proofs("", right)
-        one, other = (lambda like=like: ("", _wrong(right, like, chosen)) for like in (0, 60))
-        yield Subject(
-            "pairing: 0 or 60 letters of the proof right",
-            lambda _, said: proofs.check(said),
-            one,
-            other,
-        )
+    def with_proof(like: int) -> Guess:
+        return lambda: ("", _wrong(right, like, chosen))
+
+    yield Subject(
+        "pairing: 0 or 60 letters of the proof right",
+        lambda _, said: proofs.check(said),
+        with_proof(0),
+        with_proof(60),
+    )
 
 
 def welch(one: list[float], other: list[float]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -50,12 +50,22 @@ def own_networks() -> tuple[Network, ...]:
     return networks(found)
 
 
+class Welcome(Protocol):
+    """Whom pairing lets in; see ``lanxfer.pairing.Pairing``."""
+
+    @property
+    def welcomes(self) -> bool: ...
+
+    def use_grant(self, key: str) -> str | None: ...
+
+
 @frozen
 class Admission:
     """What the service was started with, as far as it says who may come in.
 
     ``peers`` are the pinned keys; ``open`` lets devices with other keys offer
-    files and messages; ``plain_from`` lets plain text in from some networks.
+    files and messages; ``pairing`` knows who may try to pair, and who was let in
+    for once; ``plain_from`` lets plain text in from some networks.
     """
 
     peers: Peers
@@ -64,6 +74,7 @@ class Admission:
     legacy: Legacy = Legacy.OFF
     legacy_from: tuple[Network, ...] = ()
     tickets_plain: bool = False
+    pairing: Welcome | None = None
 
     def with_key(self, key: str | None) -> Principal:
         """Who shows this key in TLS; a stranger can do nothing (catalogue A01)."""
@@ -72,9 +83,14 @@ class Admission:
         peer = self.peers.by_key(key)
         if peer is not None:
             return Principal(Standing.PEER, f"peer:{key}", peer.name)
+        granted = self.pairing.use_grant(key) if self.pairing is not None else None
+        if granted is not None:
+            return Principal(Standing.GUEST, f"once:{key}", granted)
         label = f"unknown {short_key(key)}"
         if self.open:
             return Principal(Standing.GUEST, f"guest:{key}", label)
+        if self.pairing is not None and self.pairing.welcomes:
+            return Principal(Standing.NEWCOMER, f"newcomer:{key}", label)
         return Principal(Standing.STRANGER, f"stranger:{key}", label)
 
     def in_plain(self, address: str) -> Principal | LanxferError:

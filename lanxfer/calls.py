@@ -19,6 +19,7 @@ from lanxfer.bodies import BodySender, BodyWriter
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, ShortBody
 from lanxfer.outbox import Outbox, Turn
+from lanxfer.pake import Channel
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer
 from lanxfer.storage import Part
@@ -88,6 +89,7 @@ class IncomingCall:
         disk: Disk,
         clock: IReactorTime,
         on_moved: Callable[[int], None],
+        channel: Callable[[], Channel | None] = lambda: None,
     ) -> None:
         self.id = do.id
         self.name = do.name
@@ -95,6 +97,7 @@ class IncomingCall:
         self.principal = principal
         self.data = data
         self.proves = proves
+        self.channel = channel
         self.writer: BodyWriter | None = None
         self._outbox = outbox
         self._disk = disk
@@ -333,8 +336,7 @@ class Exchange:
 
     def _sent(self, digest: str, size: int) -> str:
         self._sender = None
-        if self._outcome is None and self._gave_up is None and self._outbox is not None:
-            self._outbox.say(End(self.id, size, digest))
+        self.end_body(size, digest)
         return digest
 
     def _unsent(self, why: Failure) -> Failure:
@@ -342,6 +344,11 @@ class Exchange:
         if isinstance(why.value, LanxferError):
             self.cancel(why.value)
         return why
+
+    def end_body(self, size: int, digest: str) -> None:
+        """Say that was all, without a byte: the receiver has it, as its go proved."""
+        if self._outcome is None and self._gave_up is None and self._outbox is not None:
+            self._outbox.say(End(self.id, size, digest))
 
     def pause(self, paused: bool) -> None:
         """Hold our bytes back, or let them go on; also before the first of them."""

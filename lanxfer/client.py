@@ -28,6 +28,7 @@ from twisted.logger import Logger
 
 from lanxfer import ae, sending
 from lanxfer.calls import Answer
+from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import Dialer, Target, dial_local, find_target
 from lanxfer.disk import Disk
 from lanxfer.errors import (
@@ -46,9 +47,11 @@ from lanxfer.errors import (
     Unreachable,
 )
 from lanxfer.identity import load_identity
+from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Registry, Transfer
+from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
@@ -277,16 +280,22 @@ class Client:
     ) -> Receipt:
         """Send one entry, again where that can help, and retire its transfer."""
 
-        async def attempt() -> Receipt:
+        entry = loaded.entry
+        provable = entry.kind is Kind.FILE and entry.size > 0
+
+        async def attempt(unsure: bool) -> Receipt:
             if self._target is not None and self._target.legacy and self._dialer is not None:
+                if transfer.given_up is not None:
+                    raise transfer.given_up
                 series = conflict is Conflict.SERIES
-                return await ae.send_file(
-                    self._dialer, self._target, loaded.entry, transfer, series
-                )
+                return await ae.send_file(self._dialer, self._target, entry, transfer, series)
             connection = await self._connected()
-            if transfer.state.finished:  # cancelled by its id while that took its time
-                raise Cancelled()
-            return await sending.send(connection, self._disk, loaded, transfer, conflict)
+            act = sending.send
+            if transfer.given_up is not None:  # cancelled while that took its time
+                if not (unsure and provable):
+                    raise transfer.given_up
+                act = sending.withdraw
+            return await act(connection, self._disk, loaded, transfer, conflict)
 
         return await self._persist(attempt, transfer)
 
@@ -296,7 +305,7 @@ class Client:
             raise TooLarge(f"A message has at most {limits.MESSAGE_MAX} bytes; send it as a file.")
         transfer = self._open(Entry(Kind.MESSAGE, text[:200], "", size, None), "")
 
-        async def attempt() -> Receipt:
+        async def attempt(unsure: bool) -> Receipt:
             if self._target is not None and self._target.legacy and self._dialer is not None:
                 return await ae.send_message(self._dialer, self._target, text, transfer)
             return await sending.send_message(await self._connected(), text, transfer)
@@ -306,20 +315,31 @@ class Client:
 
     async def _persist(
         self,
-        attempt: Callable[[], Coroutine[Any, Any, Receipt]],
+        attempt: Callable[[bool], Coroutine[Any, Any, Receipt]],
         transfer: Transfer,
         once: bool = False,
     ) -> Receipt:
-        delay, tries, done = 0.25, 0, 0
+        """Try until there is a verdict, or nothing is to be hoped for.
+
+        ``attempt`` is told whether an earlier one may have arrived: one that was
+        cancelled is then settled with the other side and not just forgotten.
+        """
+        delay, tries, done, unsure = 0.25, 0, 0, False
         since = self._reactor.seconds()
         while True:
+            settling = unsure and transfer.given_up is not None
             try:
-                receipt = await attempt()
+                receipt = await attempt(unsure)
             except CancelledError:
                 transfer.retire(State.CANCELLED, error=Cancelled())
                 raise
             except LanxferError as error:
                 tries += 1
+                if isinstance(error, Cancelled) and unsure and not (settling or once):
+                    # It speaks of this try alone; what became of an earlier one is asked now.
+                    transfer.given_up = error
+                    error = Lost()
+                unsure = unsure or isinstance(error, (Lost, TimedOut))
                 if transfer.snapshot.done > done:
                     done, delay, since = transfer.snapshot.done, 0.25, self._reactor.seconds()
                 waited = self._reactor.seconds() - since
@@ -329,35 +349,55 @@ class Client:
                     self._hopeless = self._hopeless or not patient
                     patient = patient and not self._hopeless
                 patient = patient or (isinstance(error, _AGAIN_ONCE) and tries < 3)
+                given_up = transfer.given_up
+                if given_up is not None and isinstance(error, (*_AGAIN, *_AGAIN_ONCE)):
+                    error = _given_up(given_up, unsure)
+                    patient = patient and unsure and isinstance(given_up, Cancelled)
                 if once or self._closed or not patient:
                     transfer.retire(_outcome(error), error=error)
-                    raise
+                    raise error from None
             except BaseException:
                 transfer.retire(State.FAILED, error=LanxferError())
                 raise
             else:
                 transfer.retire(State.DONE, stored=sending.as_stored(receipt))
                 return receipt
-            await self._pause(delay, transfer)
-            delay = min(delay * 2, 8.0)
+            await self._pause(delay, transfer, unsure)
+            # A link that comes and goes by the second is not to be slept through.
+            delay = min(delay * 2, max(1.0, waited / 4), 8.0)
 
-    async def _pause(self, delay: float, transfer: Transfer) -> None:
-        """Wait before the next try; a cancel ends the waiting."""
+    async def _pause(self, delay: float, transfer: Transfer, unsure: bool) -> None:
+        """Wait before the next try; a cancel ends the waiting.
+
+        With it the transfer is over, unless it may have arrived: then the next try
+        finds out, and a second cancel ends that.
+        """
         transfer.again()
         waiting: Deferred[None] = deferLater(self._reactor, delay, lambda: None)
-        given_up: list[LanxferError] = []
+        before = transfer.given_up
+        told: list[LanxferError] = []
 
         def cancel(error: LanxferError) -> None:
-            given_up.append(error)
+            told.append(error)
             waiting.cancel()
 
         transfer.on_cancel = cancel
         try:
             await waiting
         except CancelledError:
-            error = given_up[0] if given_up else Cancelled()
-            transfer.retire(State.CANCELLED, error=error)
+            error = told[0] if told else Cancelled()
+            if told and unsure and before is None and isinstance(error, Cancelled):
+                return
+            error = _given_up(error, unsure)
+            transfer.retire(_outcome(error), error=error)
             raise error from None
+
+
+def _given_up(error: LanxferError, unsure: bool) -> LanxferError:
+    """What to say of something that was cancelled and may have arrived all the same."""
+    if unsure and isinstance(error, Cancelled):
+        return sending.maybe_arrived()
+    return error
 
 
 def _outcome(error: LanxferError) -> State:
@@ -389,6 +429,8 @@ def connect(
     device: str | None = None,
     registry: Registry | None = None,
     patience: float = PATIENCE,
+    token_file: str | None = None,
+    target: Target | None = None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -397,32 +439,79 @@ def connect(
     key and its known peers (default: ``LANXFER_STATE``, or the user's own).
     ``plain`` speaks without TLS to a service started with ``--plain-from``,
     ``legacy`` to an ae device, which is first met when something is sent.
+    ``token_file`` holds the secret that a device not known yet is paired by;
+    ``target`` is where ``pair`` found one, instead of what ``peer`` says.
     """
 
     async def run() -> Client:
         folder = StateFolder(state or default_state())
         peers = Peers(folder)
-        target = find_target(peers, peer, plain=plain, legacy=legacy)
+        there = target or find_target(peers, peer, plain=plain, legacy=legacy)
+        token = None if token_file is None else load_token(token_file)
+        identity = load_identity(folder)
         disk = Disk(reactor)
         disk.start()
-        dialer = Dialer(reactor, disk, peers, load_identity(folder), device or socket.gethostname())
+        dialer = Dialer(reactor, disk, peers, identity, device or socket.gethostname())
+        revoking = Revoking(reactor, peers, lambda: list(dialer.live))
+
+        def close() -> None:
+            revoking.stop()
+            disk.stop()
+
         client = Client(
             reactor,
-            target,
-            lambda: dialer.dial(target),
+            there,
+            lambda: dial(dialer, there, token),
             disk,
             dialer=dialer,
             registry=registry,
             patience=patience,
-            on_close=disk.stop,
+            on_close=close,
         )
         try:
-            if not target.legacy:
+            if not there.legacy:
                 await client.connected()
         except BaseException:
             disk.stop()
             raise
+        revoking.start()
         return client
+
+    return public(run())
+
+
+def pair(
+    reactor: Any,
+    peer: str,
+    words: str | Secret,
+    *,
+    state: str | None = None,
+    name: str | None = None,
+    once: bool = False,
+    device: str | None = None,
+) -> Deferred[Introduced]:
+    """Get to know the device at ``peer`` by the words it shows, or by a token.
+
+    Fires when both sides keep the other's key on their disk, under ``name`` or
+    what the other device calls itself.  ``once`` takes words that are good for
+    one connection, too, which ``connect(..., target=found.target)`` makes.  Fails
+    with AuthFailed, NotPaired, KeyChanged or Unreachable; BadConfig for words that
+    cannot be a code.
+    """
+
+    async def run() -> Introduced:
+        folder = StateFolder(state or default_state())
+        peers = Peers(folder)
+        secret = words if isinstance(words, Secret) else code_secret(parse_code(words))
+        target = find_target(peers, peer)
+        identity = load_identity(folder)
+        disk = Disk(reactor)
+        disk.start()
+        dialer = Dialer(reactor, disk, peers, identity, device or socket.gethostname())
+        try:
+            return await introduce(dialer, target, secret, name, once)
+        finally:
+            disk.stop()
 
     return public(run())
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, cast
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError, UserError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
@@ -24,6 +24,7 @@ from lanxfer.commands.table import Node, Table
 from lanxfer.disk import Disk
 from lanxfer.door import tune
 from lanxfer.errors import (
+    BadConfig,
     BadHeader,
     KeyChanged,
     LanxferError,
@@ -32,8 +33,9 @@ from lanxfer.errors import (
     NotPaired,
     Unreachable,
 )
-from lanxfer.identity import Identity, format_key, short_key
-from lanxfer.peers import Peers, parse_address
+from lanxfer.identity import Identity, format_key
+from lanxfer.labels import changed_key, met_at
+from lanxfer.peers import Peer, Peers, parse_address
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions import Session
@@ -50,7 +52,8 @@ class Target:
 
     ``key`` is the pinned key that has to be shown; None where the address was
     given and any key that is pinned here will do.  ``plain`` speaks the native
-    dialect without TLS, ``legacy`` the literal one.
+    dialect without TLS, ``legacy`` the literal one.  With ``once`` the key was
+    proved a moment ago and is pinned nowhere.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Target:
     key: str | None = None
     plain: bool = False
     legacy: bool = False
+    once: bool = False
 
 
 def find_target(peers: Peers, text: str, *, plain: bool = False, legacy: bool = False) -> Target:
@@ -74,12 +78,38 @@ def find_target(peers: Peers, text: str, *, plain: bool = False, legacy: bool = 
     return Target(peer.name, peer.addresses, peer.key or None, plain, legacy or peer.legacy)
 
 
+def check_newcomer(
+    peers: Peers, own_key: str, target: Target, address: str, key: str, name: str | None
+) -> None:
+    """Whether the device that shows ``key`` at ``address`` may be paired with.
+
+    KeyChanged where the device that was asked for, the one called ``name``, or
+    the one last met at that address has another key; in the last case a new
+    ``name`` says that another device is meant.  BadConfig for this device itself.
+    """
+    if key == own_key:
+        raise BadConfig(f"{address} is this device itself.")
+    known = [each for each in peers.all() if each.name == name]
+    if target.key is not None:
+        known.append(peers.by_key(target.key) or _named(target))
+    before = met_at(peers, address)
+    if before is not None and name is None:
+        known.append(before)
+    for each in known:
+        if each.key != key:
+            raise changed_key(each, address, key)
+
+
+def _named(target: Target) -> Peer:
+    return Peer(target.name, target.key or "", target.addresses)
+
+
 @frozen
 class Dialer:
     """Makes connections to other devices in the name of this one.
 
     ``node`` and ``table`` answer what the other side asks; without them it can
-    ask for nothing.
+    ask for nothing.  ``live`` are the connections that are open.
     """
 
     reactor: Any
@@ -89,6 +119,7 @@ class Dialer:
     device: str
     node: Node | None = None
     table: Table | None = None
+    live: set[LanxferProtocol] = field(factory=set, eq=False, repr=False)
 
     async def dial(self, target: Target) -> LanxferProtocol:
         """A connection whose other side has said hello; the addresses are tried in turn.
@@ -96,33 +127,56 @@ class Dialer:
         Raises Unreachable where none answers, KeyChanged or NotPaired where the
         wrong one does, or what it refused us with.
         """
+        connection, address = await self._reach(target, self._expect)
+        try:
+            return await self._greet(connection, target, address)
+        except BaseException:
+            connection.abort(Lost())
+            raise
+
+    async def meet(self, target: Target, name: str | None) -> tuple[LanxferProtocol, str]:
+        """A connection for pairing, to whatever key is shown there, and its address.
+
+        Raises Unreachable, or what ``check_newcomer`` does.
+        """
+
+        def anybody(target: Target, address: str, key: str) -> Principal:
+            check_newcomer(self.peers, self.identity.key, target, address, key, name)
+            return Principal(Standing.STRANGER, f"newcomer:{key}", target.name)
+
+        return await self._reach(target, anybody)
+
+    async def _reach(
+        self, target: Target, expect: Callable[[Target, str, str], Principal]
+    ) -> tuple[LanxferProtocol, str]:
         error: LanxferError = NotFound(f"No address is known for {target.name}.")
         for address in target.addresses:
             try:
-                connection = await self._open(target, address)
+                return await self._open(target, address, expect), address
             except Unreachable as unreachable:
                 error = unreachable
-                continue
-            try:
-                return await self._greet(connection, target, address)
-            except BaseException:
-                connection.abort(Lost())
-                raise
         raise error
 
-    async def _open(self, target: Target, address: str) -> LanxferProtocol:
+    async def _open(
+        self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
+    ) -> LanxferProtocol:
         host, port = parse_address(address)
         endpoint = HostnameEndpoint(self.reactor, host, port, CONNECT_TIMEOUT)
-        factory: Any = _Once(lambda: self._protocol(target, address))
+        factory: Any = _Once(lambda: self._protocol(target, address, expect))
         if not target.plain:
             factory = wrap_client(client_options(self.identity), factory, self.reactor)
         return await _connect(endpoint, factory, _where(target, address))
 
-    def _protocol(self, target: Target, address: str) -> LanxferProtocol:
+    def _protocol(
+        self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
+    ) -> LanxferProtocol:
         def identify(transport: Any) -> Principal:
             if target.plain:
                 return Principal(Standing.STRANGER, f"plain:{address}", address, secure=False)
-            return self._expect(target, address, peer_key(transport))
+            key = peer_key(transport)
+            if key is None:
+                raise NotPaired("The other side showed no key.")
+            return expect(target, address, key)
 
         return self.make(NativeSession(known=True), identify, secure=not target.plain)
 
@@ -158,24 +212,25 @@ class Dialer:
             self.reactor,
             identify,
             secure=secure,
+            on_ready=self.live.add,
+            on_gone=self.live.discard,
             why_lost=_why_lost if secure else _why_lost_plain,
         )
 
-    def _expect(self, target: Target, address: str, key: str | None) -> Principal:
-        if key is None:
-            raise NotPaired("The other side showed no key.")
+    def _expect(self, target: Target, address: str, key: str) -> Principal:
         peer = self.peers.by_key(key)
         if target.key is not None and key != target.key:
-            raise KeyChanged(
-                f"{target.name} at {address} shows the key {short_key(key)} instead of"
-                f" {short_key(target.key)}. If it was set up anew, forget the old key with"
-                f' "lanxfer peer forget {target.name}" and add the new one after comparing it.'
-            )
+            raise changed_key(_named(target), address, key)
+        if target.once:
+            return Principal(Standing.STRANGER, f"once:{key}", target.name)
         if peer is None:
+            before = met_at(self.peers, address)
+            if before is not None:
+                raise changed_key(before, address, key)
             raise NotPaired(
-                f"The device at {address} is not known here. If its own"
-                f' "lanxfer key show" prints {format_key(key)}, let it in with:'
-                f" lanxfer peer add NAME {key}@{address}"
+                f'The device at {address} is not known here. Type "lanxfer pair" there and'
+                f' "lanxfer pair {address}" here; or, if its own "lanxfer key show" prints'
+                f" {format_key(key)}, let it in with: lanxfer peer add NAME {key}@{address}"
             )
         return Principal(Standing.PEER, f"peer:{key}", peer.name)
 

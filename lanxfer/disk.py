@@ -72,6 +72,9 @@ class Disk:
     What is given out cannot be cancelled half-way: the thread would go on with
     what the caller believes to be over.  A cancelled Deferred fails with
     CancelledError as well, but only when the work is done.
+
+    After its end work is done at once, in the caller's thread: a pool that is
+    closed would drop it without a word, and what is left then is clearing up.
     """
 
     def __init__(self, reactor: IReactorFromThreads, workers: int = WORKERS) -> None:
@@ -80,6 +83,7 @@ class Disk:
         self._reserved = ThreadPool(0, RESERVED, "lanxfer-control")
         self._under_way = 0
         self.units = Units()
+        self._over = False
         self._idle: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -88,6 +92,7 @@ class Disk:
 
     def stop(self) -> None:
         """Wait for what the threads have begun, then end them; blocks."""
+        self._over = True
         for pool in (self._pool, self._reserved):
             pool.stop()
 
@@ -131,8 +136,25 @@ class Disk:
             deliver(self._came, done, success, result, undo)
 
         self._under_way += 1
-        pool.callInThreadWithCallback(came, function, *args)
+        if self._over:
+            self._at_once(done, function, args, undo)
+        else:
+            pool.callInThreadWithCallback(came, function, *args)
         return done
+
+    def _at_once(
+        self,
+        done: _Uninterrupted[Any],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        undo: Callable[[Any], object] | None,
+    ) -> None:
+        try:
+            result = function(*args)
+        except Exception:
+            self._came(done, False, Failure(), undo)
+        else:
+            self._came(done, True, result, undo)
 
     def _came(
         self,

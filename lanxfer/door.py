@@ -33,7 +33,7 @@ from lanxfer.commands.table import Node, Table
 from lanxfer.descriptors import UNLIMITED, connections_most
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, LanxferError, Lost, Overloaded, TimedOut, TlsRequired
-from lanxfer.policy import LOCAL, Principal, Standing
+from lanxfer.policy import LOCAL, UNKNOWN, Principal
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.refusals import Refusals
 from lanxfer.sessions import Session
@@ -211,7 +211,7 @@ class Door(Protocol):
         self.factory.check_room(principal)
         protocol = self.factory.make(session, lambda transport: principal, proves)
         # A stranger has this much time and no more, and stays counted among the unknown.
-        if principal.standing is not Standing.STRANGER:
+        if principal.standing not in UNKNOWN:
             protocol.on_first_line = self._clear_deadline
             self.factory.identified(self._outer)
         return protocol

@@ -110,7 +110,7 @@ class TlsRequired(LanxferError):
 
 
 class NotPaired(LanxferError):
-    """The two devices do not know each other's key yet; see "lanxfer peer add"."""
+    """The two devices do not know each other's key yet; see "lanxfer pair"."""
 
     code = "not-paired"
     exit = Exit.REFUSED

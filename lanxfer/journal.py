@@ -204,6 +204,11 @@ class Journal:
             _use_log(database)
             # As FULL, and where a file system cannot have a WAL, durable all the same.
             database.execute("PRAGMA synchronous = EXTRA")
+            # SQLite makes the name of its log durable when it makes the log.  Whoever made
+            # the one that is here may have been killed between the two.
+            database.execute("SELECT 1 FROM receipts LIMIT 1").fetchone()
+            if self._path != _MEMORY:
+                sync_folder(os.path.dirname(os.path.abspath(self._path)))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

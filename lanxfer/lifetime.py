@@ -25,7 +25,7 @@ from lanxfer.bulk import way_past
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.pace import Pace
-from lanxfer.policy import Principal, Standing
+from lanxfer.policy import UNKNOWN, Principal
 from lanxfer.receiver import PacketReceiver
 from lanxfer.sessions import Session
 from lanxfer.turns import Turns
@@ -134,7 +134,7 @@ class Lifetime(PacketReceiver):
         except LanxferError as error:
             self.fail(error)
             return
-        if self.principal.standing is not Standing.STRANGER and hasattr(self.session, "known"):
+        if self.principal.standing not in UNKNOWN and hasattr(self.session, "known"):
             self.session.known = True
         self._outbox = Outbox(
             self.transport,
@@ -162,6 +162,10 @@ class Lifetime(PacketReceiver):
         begun, self._begun = self._begun, None
         if begun is not None and not begun.called:
             begun.callback(None)
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> IDelayedCall:
+        """Call a function on this connection's clock; whoever asks for it cancels it."""
+        return self._clock.callLater(seconds, function)
 
     # Keeping within bounds.
 

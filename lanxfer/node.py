@@ -20,8 +20,9 @@ from lanxfer.calls import as_deferred, settled
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Call
 from lanxfer.disk import Disk, SmallFiles
-from lanxfer.errors import BadName, Expired, Forbidden
+from lanxfer.errors import BadName, Expired, Forbidden, NotPaired
 from lanxfer.journal import Journal
+from lanxfer.pairing import NO_WINDOW, Pairing
 from lanxfer.places import Places
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Registry, Transfer
@@ -30,6 +31,7 @@ from lanxfer.storage.names import SafePath, from_ae, safe_path
 from lanxfer.storage.sources import check_within
 from lanxfer.transfers import Conflict, Direction, Kind, Offer, Snapshot, State, Stored
 from lanxfer.wire import limits
+from lanxfer.wire.packets import Args
 
 T = TypeVar("T")
 
@@ -116,6 +118,7 @@ class ServiceNode:
     on_offer: OnOffer | None = None
     on_message: OnMessage | None = None
     slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
+    pairs: Pairing | None = None
     _small: SmallFiles = field(init=False)
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
@@ -206,6 +209,19 @@ class ServiceNode:
 
     def status(self) -> Mapping[str, Any]:
         return self.about()
+
+    # Pairing.
+
+    @property
+    def pairing(self) -> Pairing:
+        if self.pairs is None:
+            raise NotPaired(NO_WINDOW)
+        return self.pairs
+
+    def open_pairing(
+        self, once: bool, name: str | None, tell: Callable[[Args], None]
+    ) -> Awaitable[Mapping[str, Any]]:
+        return self.pairing.watch(self.pairing.open(once, name), tell)
 
     # Tickets.
 

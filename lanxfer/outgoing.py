@@ -114,9 +114,9 @@ class Outgoing:
                 pause = PAUSES[min(tries, len(PAUSES) - 1)]
                 tries += 1
                 await deferLater(self._reactor, pause, lambda: None)
+            await self._disk.run_reserved(self._journal.dequeue, id)
         except CancelledError:
             return
-        await self._disk.run_reserved(self._journal.dequeue, id)
 
 
 def _job(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,12 @@ class Standing(Enum):
     LEGACY = "legacy"  # an ae peer, from an allowed network
     LEGACY_LOCAL = "legacy-local"  # an ae controller on this machine, with --legacy full
     TICKET = "ticket"  # whoever holds two ids that offer_slot made
+    NEWCOMER = "newcomer"  # unknown, while a pairing window is open or a token is set
     STRANGER = "stranger"
+
+
+UNKNOWN = frozenset({Standing.NEWCOMER, Standing.STRANGER})
+"""Who has ten seconds, short headers, and a place among the unknown."""
 
 
 @frozen
@@ -49,12 +54,14 @@ LOCAL = Principal(Standing.LOCAL, "local", "this device")
 
 _OFFER = frozenset({"hello", "ping", "recv_file", "recv_message"})
 _OWN = frozenset({"pending_requests", "cancel_request", "pause", "resume", "watch", "history"})
-_OWNER = frozenset({"send_file", "send_message", "status"})
+_OWNER = frozenset({"send_file", "send_message", "status", "pair_open"})
+_PAIR = frozenset({"pair", "pair_prove", "pair_keep"})
 
 REACH: dict[Standing, frozenset[str]] = {
     Standing.LOCAL: _OFFER | _OWN | _OWNER,
-    Standing.PEER: _OFFER | _OWN,
-    Standing.GUEST: _OFFER | _OWN,
+    # One that is known here may have forgotten this device.
+    Standing.PEER: _OFFER | _OWN | _PAIR,
+    Standing.GUEST: _OFFER | _OWN | _PAIR,
     Standing.LEGACY: frozenset({"recv_file", "recv_message", "pending_requests", "cancel_request"}),
     Standing.LEGACY_LOCAL: frozenset(
         {
@@ -67,6 +74,7 @@ REACH: dict[Standing, frozenset[str]] = {
         }
     ),
     Standing.TICKET: frozenset({"recv_slot"}),
+    Standing.NEWCOMER: _PAIR | {"hello"},
     Standing.STRANGER: frozenset(),
 }
 """Every command of lanxfer's own that a principal can reach."""
@@ -81,11 +89,11 @@ def refusal(principal: Principal, name: str, known: bool) -> LanxferError | None
     ``known`` says whether there is such a command at all; a stranger learns
     nothing about that.
     """
-    if principal.standing is Standing.STRANGER:
+    reach = REACH[principal.standing]
+    if principal.standing in UNKNOWN and name not in reach:
         return NotPaired()
     if not known:
         return UnknownCommand()
-    reach = REACH[principal.standing]
     if name in reach or ("." in name and principal.standing in _APPLICATION):
         return None
     return Forbidden()

@@ -8,6 +8,7 @@ transport.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,6 +21,8 @@ from lanxfer.commands.dispatch import run
 from lanxfer.commands.table import Node, Reply, Table
 from lanxfer.disk import Disk
 from lanxfer.errors import (
+    Cancelled,
+    Foreign,
     HeaderTooLong,
     Internal,
     LanxferError,
@@ -31,6 +34,7 @@ from lanxfer.errors import (
 from lanxfer.lifetime import Lifetime
 from lanxfer.policy import Principal, refusal
 from lanxfer.sessions import Session
+from lanxfer.tls import channel_of
 from lanxfer.wire.packets import (
     Args,
     Bye,
@@ -201,7 +205,10 @@ class LanxferProtocol(Lifetime):
             case End():
                 self._calls[packet.id].end(packet)
             case Cancel():
-                self._calls[packet.id].stop(from_wire(packet.code, packet.reason))
+                error = from_wire(packet.code, packet.reason)
+                # A word for it that nobody knows gives it up as well.
+                foreign = isinstance(error, Foreign)
+                self._calls[packet.id].stop(Cancelled(packet.reason) if foreign else error)
             case Drop():
                 self._dropped(packet)
             case Go() | Window() | Event():
@@ -245,6 +252,7 @@ class LanxferProtocol(Lifetime):
             self._disk,
             self._clock,
             self._moved,
+            partial(channel_of, self.transport),
         )
         self._calls[do.id] = call
         self.weigh(call.weight)

@@ -45,13 +45,15 @@ def everything(snapshot: Snapshot) -> bool:
 class Transfer:
     """One file, folder, link or message on its way; made by ``Registry.open``.
 
-    ``on_cancel`` and ``on_pause`` belong to whoever moves the bytes.
+    ``on_cancel`` and ``on_pause`` belong to whoever moves the bytes; ``given_up`` is what
+    the first cancel said, for those who were between two tries when it came.
     """
 
     registry: Registry
     _snapshot: Snapshot
     on_cancel: Callable[[LanxferError], None] | None = None
     on_pause: Callable[[bool], None] | None = None
+    given_up: LanxferError | None = None
     _told: float = 0.0
     _done: int = 0
 
@@ -80,6 +82,12 @@ class Transfer:
         if not self.state.finished:
             self._change(state=State.OFFERED)
 
+    def resized(self, size: int) -> None:
+        """What is sent turned out to have another size than it had when this was opened."""
+        if not self.state.finished and size != self._snapshot.size:
+            self._done = 0
+            self._change(size=size)
+
     def progressed(self, done: int) -> None:
         """``done`` bytes are safe on this side; told at most ten times a second."""
         if self.state.finished:
@@ -94,6 +102,7 @@ class Transfer:
         """Ask whoever moves the bytes to give up; the transfer is finished when they say so."""
         if self.state.finished:
             return
+        self.given_up = self.given_up or error
         if self.on_cancel is None:
             self.retire(State.CANCELLED, error=error)
         else:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve, frozen
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
-from lanxfer.calls import Answer, Exchange
+from lanxfer.calls import Answer, Exchange, settled
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, Cancelled, DigestMismatch, LanxferError
 from lanxfer.protocol import LanxferProtocol
@@ -22,6 +22,9 @@ from lanxfer.storage.sources import Entry, Source, open_source, read_small
 from lanxfer.transfers import Conflict, Kind, Receipt, State, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Go
+
+READ_AHEAD_AFTER = 0.05
+"""Seconds without a go after which a receiver is taken to be reading what it has."""
 
 
 @frozen
@@ -133,10 +136,13 @@ async def _stream(
     source: Source = await disk.run(open_source, local, undo=Source.close)
     handed_over = False
     try:
+        if transfer.given_up is not None:  # while it was being opened
+            raise transfer.given_up
         args.update(size=source.size, **_time(source.mtime_ns))
+        transfer.resized(source.size)
         exchange = connection.ask("recv_file", args)
         transfer.on_cancel = exchange.cancel
-        go = await exchange.going()
+        go = await _going(connection, disk, exchange, source)
         transfer.on_pause = _pausing(connection, exchange, go)
         transfer.enter(State.ACCEPTED)
         offset = await _prove(disk, exchange, source, go)
@@ -157,6 +163,75 @@ async def _stream(
         if not handed_over:
             await disk.run(source.close)
     return _receipt(answer, digest, source.size, offset)
+
+
+async def _going(connection: LanxferProtocol, disk: Disk, exchange: Exchange, source: Source) -> Go:
+    """Wait for the go.
+
+    A receiver that lets wait for it reads what it has, and will want to see the
+    same of ours: so that is read meanwhile, and not afterwards.
+    """
+    reading: list[Deferred[None]] = []
+
+    def begin() -> None:
+        reading.append(disk.run(source.read_ahead))
+        # What cannot be read shows again when it is to be proved, or sent.
+        reading[0].addErrback(lambda why: why.trap(LanxferError) and None)
+
+    late = connection.call_later(READ_AHEAD_AFTER, begin)
+    try:
+        return await exchange.going()
+    finally:
+        if late.active():
+            late.cancel()
+        source.enough()
+        for each in reading:
+            await settled(each)
+
+
+def maybe_arrived() -> Cancelled:
+    """What to say of something that was cancelled while nobody knew what had become of it."""
+    return Cancelled("Given up, but the connection broke: it may have arrived before that.")
+
+
+async def withdraw(
+    connection: LanxferProtocol,
+    disk: Disk,
+    loaded: Loaded,
+    transfer: Transfer,
+    conflict: Conflict | None = None,
+) -> Receipt:
+    """Give up a file whose last try broke off without an answer (docs/protocol.rst, "Giving up").
+
+    The receipt if it had been stored by then, else Cancelled, and nothing is
+    left of it there; raises Lost, or ``maybe_arrived``, where that cannot be found out.
+    """
+    entry = loaded.entry
+    args = _request(loaded, conflict, transfer.snapshot.group)
+    digest = args.pop("blake3", None)
+    exchange = connection.ask("recv_file", args)
+    transfer.on_cancel = lambda error: None  # it is being given up already
+    try:
+        go = await exchange.going()
+    except Cancelled:
+        raise maybe_arrived() from None
+    if digest is None and go.have and go.have[0][0] == entry.size:
+        digest = await disk.run(_digest, entry)
+    there = (entry.size, digest) in go.have
+    if there:
+        exchange.end_body(entry.size, digest or "")
+    else:
+        exchange.cancel(Cancelled())
+    try:
+        return _receipt(await exchange.answered(), digest or "", entry.size, entry.size)
+    except Cancelled:
+        # Somebody there cancelled this try as well, which takes nothing away.
+        raise maybe_arrived() if there else Cancelled() from None
+
+
+def _digest(entry: Entry) -> str | None:
+    with open_source(entry.local) as source:
+        return source.digests([entry.size]).get(entry.size) if source.size == entry.size else None
 
 
 def _pausing(connection: LanxferProtocol, exchange: Exchange, go: Go) -> Callable[[bool], None]:

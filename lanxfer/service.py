@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
 from lanxfer.client import PATIENCE, Client, public
+from lanxfer.codes import Secret, load_token
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Command
@@ -41,11 +42,14 @@ from lanxfer.disk import Disk
 from lanxfer.door import READ_SIZE, LanxferFactory, LocalFactory
 from lanxfer.errors import BadConfig, BadHeader, BadState, Stopping
 from lanxfer.identity import load_identity
+from lanxfer.introducing import dial
 from lanxfer.journal import Journal
 from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slot, Taking
 from lanxfer.outgoing import Outgoing
+from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.registry import Registry
+from lanxfer.revoking import Revoking
 from lanxfer.sandbox import confine, writable
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.local import LocalStore
@@ -86,7 +90,8 @@ class Settings:
     of bytes taken from a socket at a time, ``drain`` the seconds that transfers
     under way get when the service stops.  ``sandbox`` confines the whole process
     to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
-    may be removed), which cannot be undone.
+    may be removed), which cannot be undone.  ``token_file`` holds the secret of a
+    fleet: devices that hold the same pair with each other by themselves.
     """
 
     inbox: str = field(factory=default_inbox, converter=os.fspath)
@@ -114,6 +119,7 @@ class Settings:
     sandbox: bool = False
     also_writable: tuple[str, ...] = ()
     also_removable: tuple[str, ...] = ()
+    token_file: str | None = None
 
     @buf_len.validator
     def _check_buf_len(self, attribute: Any, value: int) -> None:
@@ -137,6 +143,9 @@ class _Running:
     key: str
     unconfined: str
     tidying: Tidying
+    pairing: Pairing
+    revoking: Revoking
+    token: Secret | None
     ports: list[IListeningPort] = Factory(list)
 
 
@@ -201,6 +210,7 @@ class TransferService(Service):
         try:
             identity = load_identity(folder)
             peers = Peers(folder)
+            token = None if settings.token_file is None else load_token(settings.token_file)
             journal = Journal(folder.file("history.db"))
             undo.append(journal.close)
             store = LocalStore(
@@ -212,7 +222,9 @@ class TransferService(Service):
                 weak=settings.weak_storage,
             )
             undo.append(store.close)
-            admission = self._admission(peers)
+            disk = Disk(self.reactor)
+            pairing = Pairing(identity.key, settings.device, peers, self.reactor, disk.run, token)
+            admission = self._admission(peers, pairing)
             # Before the first thread, and when both folders exist.
             unconfined = self._confine()
             store.tidy(limits.PART_LIFETIME)
@@ -221,7 +233,6 @@ class TransferService(Service):
             for each in reversed(undo):
                 each()
             raise
-        disk = Disk(self.reactor)
         disk.start()
         registry = Registry(time.time, lambda: secrets.token_hex(4), self._complain)
         for listener in self._subscribers:
@@ -249,6 +260,7 @@ class TransferService(Service):
             about=self.status,
             on_offer=self._on_offer,
             on_message=self._on_message,
+            pairs=pairing,
         )
         table = {**builtin(), **self._commands}
         factory = LanxferFactory(
@@ -262,6 +274,7 @@ class TransferService(Service):
             raise_limit(),
         )
         dialer = Dialer(self.reactor, disk, peers, identity, settings.device, node, table)
+        revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
             folder,
             store,
@@ -275,6 +288,9 @@ class TransferService(Service):
             identity.key,
             unconfined,
             Tidying(self.reactor, disk, store, journal, self.log),
+            pairing,
+            revoking,
+            token,
         )
 
     def _confine(self) -> str:
@@ -285,7 +301,7 @@ class TransferService(Service):
         folders = [settings.inbox, settings.state, *settings.also_writable]
         return confine(writable(folders, settings.also_removable))
 
-    def _admission(self, peers: Peers) -> Admission:
+    def _admission(self, peers: Peers, pairing: Pairing) -> Admission:
         settings = self.settings
         legacy_from = networks(settings.legacy_from)
         if settings.legacy is not Legacy.OFF and not legacy_from:
@@ -297,6 +313,7 @@ class TransferService(Service):
             legacy=settings.legacy,
             legacy_from=legacy_from,
             tickets_plain=settings.tickets_plain,
+            pairing=pairing,
         )
 
     def _endpoints(self) -> list[IStreamServerEndpoint]:
@@ -319,6 +336,7 @@ class TransferService(Service):
             await running.disk.run(_remove_socket, path)
             door = UNIXServerEndpoint(self.reactor, path, mode=0o600, wantPID=False)
             running.ports.append(await _listening(door, LocalFactory(running.factory)))
+        running.revoking.start()
         await running.outgoing.begin()
         running.tidying.start()
         return [_shown(port) for port in running.ports if hasattr(port.getHost(), "port")]
@@ -359,6 +377,8 @@ class TransferService(Service):
                 f"LEGACY {settings.legacy.value}: ae devices are let in, unauthenticated and in"
                 " plain text."
             )
+        if settings.token_file is not None:
+            found.append("TOKEN: whoever holds the same token is let in, without words.")
         if settings.plain_from:
             found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
         if self._now is not None:
@@ -382,6 +402,8 @@ class TransferService(Service):
     async def _stop(self, running: _Running | None) -> None:
         if running is None:
             return
+        running.revoking.stop()
+        running.pairing.stop()
         await gatherResults([_deferred(port.stopListening()) for port in running.ports])
         running.outgoing.end()
         leaving = [each.leave(self.settings.drain) for each in list(running.factory.connections)]
@@ -430,6 +452,14 @@ class TransferService(Service):
         """
         return self._running().node.offer_slot(path, size, expires)
 
+    def open_pairing(self, once: bool = False, name: str | None = None) -> Window:
+        """Let one unknown device in that is told ``Window.code``, within two minutes.
+
+        See ``lanxfer.pairing.Window`` for how it ends; BadConfig for a ``name`` that
+        is taken.
+        """
+        return self._running().pairing.open(once, name)
+
     def send(self, args: Mapping[str, Any]) -> Deferred[Mapping[str, Any]]:
         """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
         running = self._running()
@@ -472,7 +502,7 @@ class TransferService(Service):
         return Client(
             self.reactor,
             target,
-            lambda: running.dialer.dial(target),
+            lambda: dial(running.dialer, target, running.token),
             running.disk,
             dialer=running.dialer,
             registry=running.registry,

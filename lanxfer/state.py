@@ -254,13 +254,23 @@ def sync_folder(path: str) -> None:
 
 
 def _make_folder(path: str) -> None:
-    """Make it, private from the first moment, and those above it as usual."""
+    """Make it, private from the first moment, and those above it as usual; all durable."""
     if os.path.isdir(path):
         return
     above = os.path.dirname(path)
-    os.makedirs(above, exist_ok=True)
+    _make_above(above)
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
+    sync_folder(above)
+
+
+def _make_above(path: str) -> None:
+    above = os.path.dirname(path)
+    if os.path.isdir(path) or above == path:
+        return
+    _make_above(above)
+    with suppress(FileExistsError):
+        os.mkdir(path)
     sync_folder(above)
 
 

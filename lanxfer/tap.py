@@ -43,6 +43,7 @@ class Options(usage.Options):
         ["device", "d", None, "The name this device shows (default: the host name)."],
         ["legacy", None, "off", "ae devices: off, receive or full. They prove nothing."],
         ["conflict", None, None, "When a name is taken: rename, skip, overwrite or refuse."],
+        ["token-file", None, None, "File with a secret; devices that hold the same pair by it."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
     optFlags = [  # noqa: RUF012
@@ -100,6 +101,7 @@ def settings_from(options: Any) -> Settings:
         "device": options["device"],
         "legacy": options["legacy"],
         "conflict": None if conflict is None else Conflict(conflict),
+        "token_file": options["token-file"],
         "tickets_plain": options["tickets"] == "plain",
         "open": bool(options["open"]),
         "links": bool(options["links"]),

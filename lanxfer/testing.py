@@ -152,6 +152,13 @@ class MemoryDisk(Disk):
             count += 1
         return count
 
+    def work_at(self, index: int) -> None:
+        """Do one piece of what waits: 0 is the oldest, another one overtakes it."""
+        waiting = self._worker.waiting
+        chosen = waiting[index]
+        del waiting[index]
+        chosen()
+
 
 class MemorySource(Source):
     """Bytes to be sent, as if they were a file.

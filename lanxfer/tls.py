@@ -40,6 +40,7 @@ from lanxfer.errors import (
     UnsupportedVersion,
 )
 from lanxfer.identity import Identity, key_of_certificate
+from lanxfer.pake import Channel
 from lanxfer.wire import limits
 
 ALPN = b"lanxfer/1"
@@ -52,6 +53,10 @@ CHAIN_MAX = 4
 
 _PARTIAL_WRITE = 1
 """SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and has no name for."""
+
+BINDING = b"EXPORTER-Channel-Binding"
+BINDING_SIZE = 32
+"""RFC 9266: both ends of one TLS connection get the same bytes, and nobody else does."""
 
 _OTHER_PROTOCOL = "The other side speaks TLS, but not lanxfer/1."
 
@@ -140,6 +145,15 @@ def peer_key(transport: object) -> str | None:
         return None
     certificate = certificate_of()
     return None if certificate is None else key_of_certificate(_der(certificate))
+
+
+def channel_of(transport: object) -> Channel | None:
+    """What TLS proved of this connection; None, or AuthFailed, as ``peer_key``."""
+    key = peer_key(transport)
+    handle_of = getattr(transport, "getHandle", None)
+    if key is None or handle_of is None:
+        return None
+    return Channel(key, handle_of().export_keying_material(BINDING, BINDING_SIZE))
 
 
 def describe_tls_failure(reason: Failure | BaseException) -> LanxferError:

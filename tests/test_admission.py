@@ -28,6 +28,17 @@ def peers(tmp_path: Path) -> Peers:
     return Peers(StateFolder(str(tmp_path / "state")))
 
 
+class Welcomes:
+    """Pairing, as far as the door asks it."""
+
+    def __init__(self, welcomes: bool, granted: dict[str, str] | None = None) -> None:
+        self.welcomes = welcomes
+        self.granted = granted or {}
+
+    def use_grant(self, key: str) -> str | None:
+        return self.granted.pop(key, None)
+
+
 class KeyTests:
     def test_pinned(self, peers: Peers, keys: tuple[str, str]) -> None:
         """A key that is pinned is a peer, under the name chosen on this device."""
@@ -50,6 +61,25 @@ class KeyTests:
         admission = Admission(peers, open=True)
         assert admission.with_key(keys[1]).standing is Standing.GUEST
         assert admission.with_key(keys[0]).standing is Standing.PEER
+
+    def test_newcomer(self, peers: Peers, keys: tuple[str, str]) -> None:
+        """While somebody may pair, an unknown key is a newcomer's, and a known one a peer's."""
+        # covers: A01, A02
+        peers.add(Peer("laptop", keys[0], ()))
+        for welcomes, standing in ((True, Standing.NEWCOMER), (False, Standing.STRANGER)):
+            admission = Admission(peers, pairing=Welcomes(welcomes))
+            assert admission.with_key(keys[1]).standing is standing
+            assert admission.with_key(keys[0]).standing is Standing.PEER
+        open = Admission(peers, open=True, pairing=Welcomes(True))
+        assert open.with_key(keys[1]).standing is Standing.GUEST
+
+    def test_once(self, peers: Peers, keys: tuple[str, str]) -> None:
+        """A key that was let in for once is a guest once, under a name of its own."""
+        pairing = Welcomes(False, {keys[1]: "laptop (once)"})
+        admission = Admission(peers, pairing=pairing)
+        found = admission.with_key(keys[1])
+        assert found == Principal(Standing.GUEST, f"once:{keys[1]}", "laptop (once)")
+        assert admission.with_key(keys[1]).standing is Standing.STRANGER
 
     @pytest.mark.parametrize("open", [False, True])
     def test_no_key(self, peers: Peers, open: bool) -> None:

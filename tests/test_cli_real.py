@@ -394,7 +394,7 @@ class ExitCodeTests:
         assert done.code == Exit.REFUSED and "lanxfer peer add NAME" in done.err
         know(stranger, "nas", own_key(nas.state), nas.address)
         done = run("send", __file__, "nas", "-s", stranger)
-        assert done.code == Exit.REFUSED and "lanxfer peer add" in done.err
+        assert done.code == Exit.REFUSED and "lanxfer pair" in done.err
         know(stranger, "nas", own_key(here), nas.address)
         done = run("message", "secret", "nas", "-s", stranger)
         assert done.code == Exit.REFUSED and "lanxfer peer forget nas" in done.err

@@ -293,6 +293,21 @@ class FileTests:
             assert database.execute("PRAGMA synchronous").fetchone()[0] >= 2
         journal.close()
 
+    # covers: K05
+    def test_names_of_its_files_are_durable(
+        self, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Even those that another process made and was killed before it made them durable."""
+        Journal(path).close()
+        with sqlite3.connect(path) as other:
+            other.execute("SELECT count(*) FROM receipts").fetchone()
+            assert os.path.exists(f"{path}-wal")
+            synced: list[int] = []
+            monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+            Journal(path).close()
+            assert synced == [os.stat(os.path.dirname(path)).st_ino]
+        other.close()
+
     # covers: K09, K03
     @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
     def test_killed(self, path: str) -> None:

@@ -34,7 +34,7 @@ from lanxfer.errors import (
     UnknownCommand,
 )
 from lanxfer.node import Taking
-from lanxfer.policy import Principal, Standing
+from lanxfer.policy import UNKNOWN, Principal, Standing
 from lanxfer.sessions import Session
 from lanxfer.sessions.literal import LiteralSession
 from lanxfer.sessions.ticket import TicketSession
@@ -240,6 +240,20 @@ CONVERSATIONS: dict[str, tuple[bytes, dict[str, bytes], dict[int, str]]] = {
         {1: "ok", 2: "digest-mismatch", 3: "ok"},
     ),
 }
+
+
+class ForeignCancelTests:
+    def test_unknown_word(self) -> None:
+        """A cancel with a code nobody knows gives up like any other, and nothing remains."""
+        dialogue = hello()
+        dialogue.say(
+            b'{"do": 2, "name": "recv_file", "path": "a", "size": 9, "mtime_ns": 1}\n',
+            b'{"part": 2, "offset": 0, "body": 3}\nabc',
+            b'{"cancel": 2, "code": "tired", "reason": "no"}\n',
+        )
+        dialogue.pass_time(1.0)
+        assert answers(dialogue)[2] == "cancelled"
+        assert dialogue.pair.there.store._parts == {}
 
 
 class ConversationTests:
@@ -619,6 +633,10 @@ class ReachTests:
         if standing is Standing.STRANGER:
             assert answers(dialogue) == {1: "not-paired"}
             assert closed(dialogue)
+        elif standing in UNKNOWN and name not in MAY[standing]:
+            # The refusal ends the connection, so there is no second one.
+            assert answers(dialogue)[2] == "not-paired" and closed(dialogue)
+            assert name not in [each for each, _ in called]
         elif name in MAY[standing]:
             assert called[-2:] == [(name, b"body"), (name, None)]
         else:

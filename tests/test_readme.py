@@ -108,13 +108,19 @@ class ReadmeTests:
     def test_second_terminal(self, home: Home) -> None:
         """Two devices get to know each other and send, in the lines that are shown."""
         laptop = str(home.folder / "laptop-state")
-        nas_key = json.loads(home.run("lanxfer key show --json"))["key"]
-        laptop_key = json.loads(home.run("lanxfer key show --json", LANXFER_STATE=laptop))["key"]
-        here, there = blocks("Start\n-----")[1].splitlines()
-        here = re.sub(r"[A-Z]{4}-\S*@\S+", f"{nas_key}@127.0.0.1", here)
-        there = re.sub(r"[A-Z]{4}-\S*", laptop_key, there)
-        home.run(here, LANXFER_STATE=laptop)
-        home.run(there)
+        there, here = (line.partition("#")[0] for line in blocks("Start\n-----")[1].splitlines())
+        shows = subprocess.Popen(
+            [*there.split(), "--json"],
+            env=home.env,
+            executable=f"{home.folder}/.venvs/lanxfer/bin/lanxfer",
+            stdout=subprocess.PIPE,
+        )
+        assert shows.stdout is not None
+        code = " ".join(json.loads(shows.stdout.readline())["words"])
+        joins = here.replace("192.168.1.20", "127.0.0.1") + " --code -"
+        home.run(f"echo {code} | {joins}", LANXFER_STATE=laptop)
+        shows.communicate(timeout=20)
+        assert shows.returncode == 0
         (home.folder / "film.mkv").write_bytes(os.urandom(3_000_000))
         (home.folder / "holiday").mkdir()
         (home.folder / "holiday" / "1.jpg").write_bytes(b"jpeg")

@@ -61,6 +61,15 @@ class OpeningTests:
         assert mode_of(folder.path) == 0o700
         assert mode_of(tmp_path / "a" / "b") == 0o755
 
+    # covers: K05
+    def test_durable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every folder that had to be made has a durable name."""
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+        StateFolder(str(tmp_path / "a" / "b" / "state"))
+        above = (tmp_path, tmp_path / "a", tmp_path / "a" / "b")
+        assert synced == [each.stat().st_ino for each in above]
+
     def test_kept(self, tmp_path: Path) -> None:
         """A folder that is there stays as it is, and its path becomes absolute."""
         first = StateFolder(str(tmp_path / "state"))

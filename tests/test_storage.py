@@ -565,6 +565,20 @@ class ConflictTests:
         assert place.names() == {"a", "a (2)"}
 
     # covers: K08
+    @pytest.mark.parametrize("conflict", [Conflict.RENAME, Conflict.SKIP])
+    def test_named_but_not_remembered(
+        self, place: Place, put: Callable[..., Stored], conflict: Conflict
+    ) -> None:
+        """A crash between the new name and the receipt for it makes no third name."""
+        put("a", b"first", who="peer:x")
+        put("a", b"other content", mtime=MTIME + 1)
+        place.receipts.kept.clear()
+        again = put("a", b"other content", conflict, mtime=MTIME + 1)
+        assert again == Stored("a (2)", 13, digest(b"other content"), already=True)
+        assert put("a", b"OTHER CONTENT", conflict, mtime=MTIME + 2).path == "a (3)"
+        assert place.names() == {"a", "a (2)", "a (3)"}
+
+    # covers: K08
     def test_lost_answer_costs_no_bytes(self, place: Place) -> None:
         """The sender of a finished file learns its digest and need not send it again."""
         place.put("a", b"first", who="peer:x")
@@ -931,6 +945,7 @@ class LinkTests:
         store = place.store
         store.make_link(path, "one", Conflict.RENAME)
         assert store.make_link(path, "two", Conflict.RENAME).path == "l (2)"
+        assert store.make_link(path, "two", Conflict.RENAME) == Stored("l (2)", 0, "", already=True)
         assert store.make_link(path, "three", Conflict.SKIP).path == "l (3)"
         assert store.make_link(path, "four", Conflict.SERIES).path == "l 01"
         with pytest.raises(Exists):

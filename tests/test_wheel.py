@@ -164,6 +164,14 @@ class WheelTests:
         )
         assert re.search(r"^ +lanxfer +Files and text messages", shown.stdout, re.MULTILINE)
 
+    def test_words(self, bin: Path, tmp_path: Path) -> None:
+        """The words that devices are paired by come with it."""
+        code = "from lanxfer.codes import words; print(len(words()))"
+        done = subprocess.run(
+            [bin / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout == "1024\n", done.stderr
+
     def test_mixed_folder(self, bin: Path, daemon: Daemon, tmp_path: Path) -> None:
         """A folder of 1,000 mixed files, the largest 300 MiB, arrives identical."""
         top = tmp_path / "mixed"

@@ -43,6 +43,10 @@ class Names:
     def __init__(self, state: str | None) -> None:
         self._peers = Peers(StateFolder(state or default_state()))
 
+    def any(self) -> bool:
+        """Whether anybody is known at all."""
+        return bool(self._peers.all())
+
     def of(self, principal: str) -> str:
         """The name that was given to its key here, else the beginning of the key."""
         kind, colon, key = principal.partition(":")

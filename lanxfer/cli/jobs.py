@@ -11,12 +11,17 @@ STDIN = "-"
 
 @frozen
 class Over:
-    """How to get to the other side: in plain text, as an ae device, with how much patience."""
+    """How to get to the other side: in plain text, as an ae device, with how much patience.
+
+    ``code`` and ``token_file`` say by what to pair with it where that has to be.
+    """
 
     peer: str
     plain: bool = False
     legacy: bool = False
     wait: float | None = None
+    code: str | None = None
+    token_file: str | None = None
 
 
 @frozen

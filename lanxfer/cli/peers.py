@@ -50,7 +50,7 @@ def peers(choices: Choices) -> int:
         key = f"{short_key(peer.key)}-..." if peer.key else "none: ae, in plain text"
         lines.append((shown(peer.name), key, ", ".join(peer.addresses)))
     if len(lines) == 1:
-        out.say('Nobody is known here; see "lanxfer peer add --help".')
+        out.say('Nobody is known here; see "lanxfer pair --help".')
         return int(Exit.OK)
     for line in columns(lines):
         out.line(line)
@@ -128,7 +128,7 @@ async def _add_unseen(here: Run, name: str, where: str, replace: bool) -> int:
 @common
 @click.pass_obj
 def forget(choices: Choices, name: str) -> int:
-    """Know NAME no longer; a running service lets it in no more."""
+    """Know NAME no longer; its connections end within a second, and it is let in no more."""
     out = Output(choices.json, choices.quiet)
     gone = _known(choices).forget(name)
     out.row(_row(gone))

@@ -9,6 +9,7 @@ import click
 
 from lanxfer.cli.jobs import STDIN, Job, Over
 from lanxfer.cli.options import Choices, common
+from lanxfer.cli.pair import by_secret, check_secret
 from lanxfer.transfers import Conflict
 
 POLICIES = [each.value for each in Conflict if each is not Conflict.SERIES]
@@ -18,7 +19,7 @@ def _over(command: Any) -> Any:
     """The options that say how to speak to the other side."""
     legacy = click.option("--legacy-peer", is_flag=True, help="PEER is an ae device; plain text.")
     plain = click.option("--plain", is_flag=True, help="Without TLS; PEER needs --plain-from.")
-    return plain(legacy(command))
+    return plain(legacy(by_secret(command)))
 
 
 @click.command(short_help="Send files and folders to PEER.")
@@ -45,6 +46,8 @@ def send(
     wait: float | None,
     plain: bool,
     legacy_peer: bool,
+    code: str | None,
+    token_file: str | None,
 ) -> int:
     """Send files and folders to PEER: a name, HOST[:PORT], or the beginning of a key.
 
@@ -52,7 +55,7 @@ def send(
     when the same is sent again.
     """
     policy = None if conflict is None else Conflict(conflict)
-    job = Job(paths, Over(peer, plain, legacy_peer, wait), name, policy, links)
+    job = Job(paths, Over(peer, plain, legacy_peer, wait, code, token_file), name, policy, links)
     _check(job, queue)
     from lanxfer.cli import sending
     from lanxfer.cli.running import run
@@ -61,7 +64,16 @@ def send(
     return run(lambda here: work(here, job), choices)
 
 
+def _check_over(over: Over) -> None:
+    check_secret(over.code, over.token_file)
+    if (over.plain or over.legacy) and (over.code or over.token_file):
+        raise click.UsageError("In plain text there is no key, and nothing to pair by.")
+
+
 def _check(job: Job, queue: bool) -> None:
+    _check_over(job.over)
+    if job.stdin and job.over.code == STDIN:
+        raise click.UsageError("Standard input is what is sent, so the words cannot be there.")
     if job.paths.count(STDIN) > 1:
         raise click.UsageError("Standard input can be sent only once.")
     if "" in job.paths:
@@ -70,8 +82,9 @@ def _check(job: Job, queue: bool) -> None:
         raise click.UsageError("--name is the name of one file.")
     if job.name is not None and not job.stdin and os.path.isdir(job.paths[0]):
         raise click.UsageError("--name is for files; a folder keeps its name.")
-    special = (job.stdin, job.name, job.conflict, job.links, job.over.wait is not None)
-    if queue and any(special):
+    over = (job.over.wait, job.over.code, job.over.token_file)
+    special = (job.stdin, job.name, job.conflict, job.links)
+    if queue and (any(special) or over != (None, None, None)):
         raise click.UsageError("--queue takes files and folders as they are, and their PEER.")
 
 
@@ -81,7 +94,15 @@ def _check(job: Job, queue: bool) -> None:
 @_over
 @common
 @click.pass_obj
-def message(choices: Choices, text: str, peer: str, plain: bool, legacy_peer: bool) -> int:
+def message(
+    choices: Choices,
+    text: str,
+    peer: str,
+    plain: bool,
+    legacy_peer: bool,
+    code: str | None,
+    token_file: str | None,
+) -> int:
     """Send TEXT to PEER; a TEXT of "-" is standard input."""
     from lanxfer.cli import sending
     from lanxfer.cli.running import run
@@ -94,7 +115,8 @@ def message(choices: Choices, text: str, peer: str, plain: bool, legacy_peer: bo
             text.encode()
         except UnicodeEncodeError:
             raise click.UsageError("The text is not UTF-8; send it as a file.") from None
-    over = Over(peer, plain, legacy_peer)
+    over = Over(peer, plain, legacy_peer, code=code, token_file=token_file)
+    _check_over(over)
     return run(lambda here: sending.message(here, text, over), choices)
 
 

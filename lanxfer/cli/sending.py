@@ -8,6 +8,7 @@ from contextlib import suppress
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from lanxfer.cli import pairing
 from lanxfer.cli.jobs import Job, Over
 from lanxfer.cli.output import count
 from lanxfer.cli.progress import Tally, show_progress
@@ -15,7 +16,10 @@ from lanxfer.cli.report import Report
 from lanxfer.cli.running import Run
 from lanxfer.cli.sources import Count, Spool
 from lanxfer.client import PATIENCE, Client, connect, local
-from lanxfer.errors import Cancelled, Exit, LanxferError
+from lanxfer.connecting import Target
+from lanxfer.errors import Cancelled, Exit, LanxferError, NotPaired
+from lanxfer.identity import short_key
+from lanxfer.introducing import Introduced
 from lanxfer.storage.names import shown
 from lanxfer.storage.sources import Entry
 from lanxfer.storage.system import unreadable
@@ -26,7 +30,7 @@ PLAIN = "Plain text: nobody has proved who receives this, and others may read it
 
 async def send(here: Run, job: Job) -> int:
     """Send it all; the exit code."""
-    client = await _reach(here, job.over)
+    client = await _reach(here, job.over, asks=not job.stdin)
     try:
         return await _Sending(here, job, client).run()
     finally:
@@ -35,7 +39,7 @@ async def send(here: Run, job: Job) -> int:
 
 async def message(here: Run, text: str, over: Over) -> int:
     """Send a text; the exit code."""
-    client = await _reach(here, over)
+    client = await _reach(here, over, asks=True)
     try:
         receipt = await client.send_message(text)
     finally:
@@ -84,8 +88,31 @@ async def _enqueue(client: Client, path: str, over: Over) -> str:
     return str((await client.call("send_file", args)).args.get("queued", ""))
 
 
-async def _reach(here: Run, over: Over) -> Client:
-    """Connect; where patience was asked for, try again for so long."""
+async def _reach(here: Run, over: Over, asks: bool) -> Client:
+    """Connect; where patience was asked for, try again for so long.
+
+    Where the two do not know each other, pair them by the words that are there,
+    or that somebody can be asked for.
+    """
+    try:
+        return await _connect(here, over, None)
+    except NotPaired:
+        if over.plain or over.legacy or over.token_file is not None:
+            raise
+        if over.code is None and not (asks and pairing.may_ask(here)):
+            raise
+    here.out.say(f"{shown(over.peer)} and this device do not know each other yet.")
+    asked = pairing.Asked(over.peer, code=over.code)
+    found = await pairing.introduce(here, asked, once=True)
+    here.out.say(f"{shown(found.name)} takes this once." if found.once else _paired(found))
+    return await _connect(here, over, found.target)
+
+
+def _paired(found: Introduced) -> str:
+    return f"Paired with {shown(found.name)}, with the key {short_key(found.key)}-..."
+
+
+async def _connect(here: Run, over: Over, target: Target | None) -> Client:
     until = here.reactor.seconds() + (over.wait or 0)
     told = False
     if over.plain or over.legacy:
@@ -99,6 +126,8 @@ async def _reach(here: Run, over: Over) -> Client:
                 plain=over.plain,
                 legacy=over.legacy,
                 patience=PATIENCE if over.wait is None else over.wait,
+                token_file=over.token_file,
+                target=target,
             )
         except LanxferError as error:
             if not error.retry or here.reactor.seconds() >= until:

@@ -56,6 +56,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
             "help": "Where tickets are taken: in TLS only, or in plain text, too.",
         },
     ),
+    (
+        ("--token-file",),
+        {"metavar": "FILE", "help": "A secret; devices that hold the same pair by it."},
+    ),
     (("--listen",), {"multiple": True, "metavar": "ENDPOINT", "help": "Another endpoint."}),
     (
         ("--legacy-from",),

@@ -38,6 +38,8 @@ class _Printer:
         out.done(f"Listening on {', '.join(addresses)}")
         out.done(f"Key of this device: {format_key(service.key)}")
         out.done(f"Files go to {shown(status['inbox'], 1000)}")
+        if not self._names.any():
+            out.say('Nobody is known here yet; "lanxfer pair" lets a device in.')
         for each in service.warnings():
             out.row({"warning": each})
             out.warn(each)

@@ -26,7 +26,8 @@ async def hello(call: Call, node: Node) -> Reply:
     return Reply(
         {
             "speaks": VERSION,
-            "device": node.device,
+            # Nothing about this device before the other one has proved something.
+            "device": "" if call.principal.standing is Standing.NEWCOMER else node.device,
             "limits": {
                 "inline": limits.INLINE_MAX,
                 "part": limits.PART_MAX,

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from lanxfer.commands.polled import Polled
+from lanxfer.pake import Channel
 from lanxfer.policy import Principal
 from lanxfer.registry import Registry, Transfer
 from lanxfer.storage import Part, Small, Store
@@ -42,6 +43,18 @@ class Opened(Protocol):
     def done(self) -> Any: ...
 
 
+class Pairing(Protocol):
+    """The answering side of pairing; see ``lanxfer.pairing.Pairing``."""
+
+    async def begin(
+        self, channel: Channel, kind: str, share: str, device: str
+    ) -> tuple[str, bool]: ...
+
+    async def prove(self, channel: Channel, proof: str) -> str: ...
+
+    async def keep(self, channel: Channel) -> None: ...
+
+
 class Call(Protocol):
     """One request that waits for its answer."""
 
@@ -56,6 +69,9 @@ class Call(Protocol):
 
     def began(self, transfer: Transfer) -> None:
         """Let the transfer's cancel and pause reach this call."""
+
+    def channel(self) -> Channel | None:
+        """What TLS proved of the connection; None without TLS."""
 
     def check(self) -> None:
         """Raise what this call was stopped with, if it was stopped."""
@@ -91,6 +107,15 @@ class Node(Protocol):
     registry: Registry
     store: Store
     polled: Polled
+
+    @property
+    def pairing(self) -> Pairing:
+        """Where unknown devices may try; raises NotPaired where none ever may."""
+
+    def open_pairing(
+        self, once: bool, name: str | None, tell: Callable[[Args], None]
+    ) -> Awaitable[Args]:
+        """Open a window, ``tell`` its words, wait for its end."""
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Run something that blocks in a disk thread; OSErrors come back typed."""

@@ -90,7 +90,7 @@ class Part(Protocol):
         """
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        """Append and digest; every 16 MiB make it durable.
+        """Append and digest; every 16 MiB, and every 2 s, make it durable.
 
         Never beyond the offered size (BadOffset).  After any other error
         ``position`` says what is in place, and the part can be kept.

@@ -17,7 +17,7 @@ from lanxfer.storage import Small
 from lanxfer.storage.publishing import Publisher
 from lanxfer.storage.rules import refuse_small, usable_mtime
 from lanxfer.storage.staging import staged
-from lanxfer.storage.system import SyncFailed, translated
+from lanxfer.storage.system import SyncFailed, close, translated
 from lanxfer.storage.tree import Placed, Wanted
 from lanxfer.transfers import Stored
 
@@ -60,7 +60,7 @@ class Batch:
             self._remember()
         finally:
             for fd in self._written.values():
-                os.close(fd)
+                close(fd)
             for key in self._claimed:
                 self._publisher.clear(key)
                 self._staging.release(key)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from secrets import token_hex
 
@@ -15,7 +16,7 @@ from lanxfer.storage.parts import LocalPart
 from lanxfer.storage.publishing import Publisher
 from lanxfer.storage.rules import numbered, refuse_hidden, refuse_taken
 from lanxfer.storage.staging import Staging, staged
-from lanxfer.storage.system import FOLDER_FLAGS, SyncFailed, fcntl, sync, typed
+from lanxfer.storage.system import FOLDER_FLAGS, SyncFailed, close, fcntl, sync, typed
 from lanxfer.storage.tree import Tree
 from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
@@ -33,7 +34,8 @@ class LocalStore:
     to be renamed may then be stored twice.  The reserve, ``reserve_bytes`` or
     ``reserve_share`` of the disk, whichever is more, is left free.
     ``dotfiles`` admits hidden names.  ``weak`` admits file systems that cannot
-    keep the promises; ``weaknesses`` says which.
+    keep the promises; ``weaknesses`` says which.  ``clock`` gives seconds and
+    never jumps.
 
     Raises BadState where the folder cannot be used or another process uses it,
     WeakStorage where it could be with ``weak``.
@@ -48,12 +50,14 @@ class LocalStore:
         reserve_share: float = limits.RESERVE_SHARE,
         dotfiles: bool = False,
         weak: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if fcntl is None or not os.supports_dir_fd.issuperset(_NEEDED):
             raise WeakStorage("This operating system cannot keep received files apart safely.")
         self._reserve_bytes = reserve_bytes
         self._reserve_share = reserve_share
         self._dotfiles = dotfiles
+        self._clock = clock
         self._path = os.path.realpath(root)
         self._root = _open_root(self._path)
         try:
@@ -99,14 +103,22 @@ class LocalStore:
                     refuse_taken(self.look(path), offer, conflict)
                 fd = self._staging.open(key)
                 part = LocalPart(
-                    self._publisher, self.free, key, offer, path, conflict, fd, finished
+                    self._publisher,
+                    self.free,
+                    self._clock,
+                    key,
+                    offer,
+                    path,
+                    conflict,
+                    fd,
+                    finished,
                 )
                 if finished is None and offer.size - part.held > self.free():
                     raise DiskFull()
             return part
         except BaseException:
             if fd is not None:
-                os.close(fd)
+                close(fd)
             self._staging.release(key)
             raise
 
@@ -140,19 +152,28 @@ class LocalStore:
             return Stored("/".join((*path.parent, name)), 0, "", already)
 
     def _link(self, folder: int, name: str, target: str, conflict: Conflict) -> tuple[str, bool]:
-        facts = self._tree.look(folder, name)
-        if facts is not None and facts.kind == "link":
-            if os.readlink(name, dir_fd=folder) == target:
-                return name, True
-            if conflict is Conflict.OVERWRITE:
-                self._replace_link(folder, name, target)
-                return name, False
+        there = self._target(folder, name)
+        if there == target:
+            return name, True
+        if there is not None and conflict is Conflict.OVERWRITE:
+            self._replace_link(folder, name, target)
+            return name, False
         if conflict is not Conflict.SERIES and _new_link(folder, name, target):
             return name, False
         if conflict in {Conflict.REFUSE, Conflict.OVERWRITE}:
             raise Exists()
-        free = (each for each in numbered(name, conflict) if _new_link(folder, each, target))
-        return next(free), False
+        return next(
+            (each, not new)
+            for each in numbered(name, conflict)
+            if (new := _new_link(folder, each, target)) or self._target(folder, each) == target
+        )
+
+    def _target(self, folder: int, name: str) -> str | None:
+        """Where the link of that name leads; None if that is none."""
+        facts = self._tree.look(folder, name)
+        if facts is None or facts.kind != "link":
+            return None
+        return os.readlink(name, dir_fd=folder)
 
     def _replace_link(self, folder: int, name: str, target: str) -> None:
         temporary = staged(token_hex(16))
@@ -214,7 +235,7 @@ class LocalStore:
     def _close_root(self) -> None:
         fd, self._root = self._root, -1
         if fd >= 0:
-            os.close(fd)
+            close(fd)
 
 
 def _new_link(folder: int, name: str, target: str) -> bool:
@@ -229,6 +250,8 @@ def _open_root(path: str) -> int:
     try:
         if not os.path.lexists(path):
             _make_root(path)
+        # Whether it is new or not: whoever made it may have been killed before that was durable.
+        _sync_name(path)
         return os.open(path, FOLDER_FLAGS)
     except OSError as error:
         raise BadState(
@@ -242,12 +265,18 @@ def _make_root(path: str) -> None:
     if not os.path.lexists(above):
         _make_root(above)
     os.mkdir(path, 0o700)
-    fd = os.open(above, FOLDER_FLAGS)
-    try:
-        with suppress(SyncFailed):  # the probe finds out whether that can be done there
+    _sync_name(path)
+
+
+def _sync_name(path: str) -> None:
+    """Make the name of a folder durable, as far as the one above it may be opened."""
+    # Where it cannot be synced, the probe finds that out.
+    with suppress(OSError, SyncFailed):
+        fd = os.open(os.path.dirname(path), FOLDER_FLAGS)
+        try:
             sync(fd)
-    finally:
-        os.close(fd)
+        finally:
+            close(fd)
 
 
 def _umask() -> int:

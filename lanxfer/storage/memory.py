@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import define, field
 from blake3 import blake3
@@ -161,11 +161,18 @@ class MemoryStore:
             return name, False
         if conflict in {Conflict.REFUSE, Conflict.OVERWRITE}:
             raise Exists()
-        return self._number(path, conflict), False
+        return self._number(path, conflict, data)
 
-    def _number(self, path: SafePath, conflict: Conflict) -> str:
-        names = ("/".join((*path.parent, name)) for name in numbered(path.name, conflict))
-        return next(name for name in names if self._facts(name) is None)
+    def _number(self, path: SafePath, conflict: Conflict, data: bytes) -> tuple[str, bool]:
+        series = conflict is Conflict.SERIES
+        return next(
+            (name, self._facts(name) is not None)
+            for name in self._numbers(path, conflict)
+            if self._facts(name) is None or (not series and self.files.get(name) == data)
+        )
+
+    def _numbers(self, path: SafePath, conflict: Conflict) -> Iterator[str]:
+        return ("/".join((*path.parent, name)) for name in numbered(path.name, conflict))
 
     def _remember(self, published: Mapping[str, Stored]) -> None:
         if self._receipts is not None:
@@ -203,9 +210,15 @@ class MemoryStore:
             if (self._facts(name) and not replaced) or conflict is Conflict.SERIES:
                 if conflict in {Conflict.REFUSE, Conflict.OVERWRITE}:
                     raise Exists()
-                name = self._number(path, conflict)
+                numbers = self._numbers(path, conflict)
+                name = next(
+                    each
+                    for each in numbers
+                    if self._facts(each) is None or self.links.get(each) == target
+                )
+            already = name in self.links and not replaced
             self.links[name] = target
-            return Stored(name, 0, "")
+            return Stored(name, 0, "", already)
 
     def look(self, path: SafePath) -> Facts | None:
         """What is at that name."""

@@ -12,7 +12,7 @@ from lanxfer.errors import BadOffset, DigestMismatch, DiskFailed, DiskFull, Lanx
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.prefixes import ladder, running_digests
 from lanxfer.storage.publishing import Finished, Publisher
-from lanxfer.storage.system import SyncFailed, sync, typed
+from lanxfer.storage.system import SyncFailed, close, sync, typed
 from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
 
@@ -25,13 +25,14 @@ class LocalPart:
 
     The key is claimed when this is made, and released when this is closed.
     ``fd`` is the part that was there, or None; ``free`` tells how many bytes
-    may still be written to the disk.
+    may still be written to the disk, ``clock`` the seconds.
     """
 
     def __init__(
         self,
         publisher: Publisher,
         free: Callable[[], int],
+        clock: Callable[[], float],
         key: str,
         offer: Offer,
         path: SafePath,
@@ -42,6 +43,7 @@ class LocalPart:
         self._publisher = publisher
         self._staging = publisher.staging
         self._free = free
+        self._clock = clock
         self._key = key
         self._offer = offer
         self._path = path
@@ -53,14 +55,14 @@ class LocalPart:
         self._resumable: dict[int, blake3] = {}
         self._running: blake3 | None = None
         self._synced = 0
+        self._synced_at = 0.0
         self._name_synced = False
         self._closed = False
         self.position = 0
         self.held = 0
         if fd is not None:
-            size = os.fstat(fd).st_size
-            # A part longer than its file is not of that file.
-            self.held = size if size <= offer.size else 0
+            # What lies behind the end of the file is nothing; the rest is proved before it counts.
+            self.held = min(os.fstat(fd).st_size, offer.size)
 
     # What is there already.
 
@@ -130,9 +132,13 @@ class LocalPart:
         self._resumable = {at: each for at, each in self._resumable.items() if at <= offset}
         self._running = known.copy()
         self.position = self._synced = offset
+        self._synced_at = self._clock()
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        """Append and digest; after an error ``position`` says how much is in place."""
+        """Append and digest; after an error ``position`` says how much is in place.
+
+        What came is durable after 16 MiB, or 2 s, whichever is less.
+        """
         self._refuse_closed()
         size = sum(len(chunk) for chunk in chunks)
         if self.position + size > self._offer.size:
@@ -146,7 +152,7 @@ class LocalPart:
         try:
             with typed():
                 self._append(self._fd, self._running, [memoryview(chunk) for chunk in chunks])
-                if self.position - self._synced >= limits.CHECKPOINT:
+                if self._due():
                     self._checkpoint(self._fd)
         except LanxferError:
             self._cut_back()
@@ -163,6 +169,12 @@ class LocalPart:
                 running.update(pieces[0][:written])
                 pieces[0] = pieces[0][written:]
 
+    def _due(self) -> bool:
+        if self.position == self._offer.size:
+            return False  # the end has a sync of its own
+        much = self.position - self._synced >= limits.CHECKPOINT
+        return much or self._clock() - self._synced_at >= limits.CHECKPOINT_TIME
+
     def _checkpoint(self, fd: int) -> None:
         try:
             sync(fd)
@@ -172,9 +184,9 @@ class LocalPart:
         except SyncFailed:
             self.discard()
             raise
-        self._synced = self.position
+        self._synced, self._synced_at = self.position, self._clock()
         # Whoever else writes to that disk was not asked when this file was let in.
-        if self.position < self._offer.size and not self._free():
+        if not self._free():
             raise DiskFull()
 
     def _cut_back(self) -> None:
@@ -260,7 +272,7 @@ class LocalPart:
         fd, self._fd = self._fd, None
         try:
             if fd is not None:
-                os.close(fd)
+                close(fd)
         finally:
             self._staging.release(self._key)
 

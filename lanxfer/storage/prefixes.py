@@ -8,7 +8,8 @@ does not read the beginning a second time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from blake3 import blake3
@@ -32,14 +33,22 @@ def ladder(held: int) -> tuple[int, ...]:
     return tuple(offsets[: limits.HAVE_MAX])
 
 
-def running_digests(read_at: ReadAt, offsets: Iterable[int]) -> dict[int, blake3]:
+def running_digests(
+    read_at: ReadAt, offsets: Iterable[int], known: Mapping[int, blake3] | None = None
+) -> dict[int, blake3]:
     """The running digest at each of these offsets, from one pass; copy one before updating it.
 
-    Offsets the bytes do not reach are missing from the answer.
+    Offsets the bytes do not reach are missing from the answer.  What is ``known``
+    of the same bytes is not read again.
     """
     found: dict[int, blake3] = {}
     running, position = blake3(), 0
+    marks = sorted(known or ())
     for offset in sorted(set(offsets)):
+        before = bisect_right(marks, offset)
+        if known and before and marks[before - 1] > position:
+            position = marks[before - 1]
+            running = known[position].copy()
         while position < offset:
             data = read_at(position, min(_UNIT, offset - position))
             if not data:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
 
@@ -27,6 +29,37 @@ from lanxfer.wire import limits
 __all__ = ["Entry", "Source", "Whole", "check_within", "open_source", "read_small", "walk"]
 
 _FLAGS = os.O_RDONLY | FILE_FLAGS | getattr(os, "O_BINARY", 0)
+
+
+_Marks: TypeAlias = dict[int, blake3]
+
+_MARKED_MAX = 8
+_MARKS_MAX = 256
+_marked: OrderedDict[tuple[int, ...], _Marks] = OrderedDict()
+_mutex = threading.Lock()
+
+
+def _marks_of(found: os.stat_result) -> _Marks:
+    """The running digests of an earlier reading of that very file, to be added to.
+
+    Every 16 MiB there is one (of files above 4 GiB 256 in all), so that who
+    resumes does not read it all again to prove where.  That file: of the same
+    inode, size, mtime and ctime, of which the last is nobody's to choose.
+    """
+    key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    with _mutex:
+        marks = _marked.setdefault(key, {}) if found.st_size > limits.CHECKPOINT else {}
+        if marks is _marked.get(key):
+            _marked.move_to_end(key)
+        while len(_marked) > _MARKED_MAX:
+            _marked.popitem(last=False)
+    return marks
+
+
+def forget_marks() -> None:
+    """Know nothing of what was read before, as a new process."""
+    with _mutex:
+        _marked.clear()
 
 
 class Source:
@@ -45,6 +78,10 @@ class Source:
         self._fd = fd
         # The digest of all before the position; None after a jump, until it is asked for.
         self._running: blake3 | None = blake3()
+        self._marks = _marks_of(found) if fd >= 0 else {}
+        checkpoint = limits.CHECKPOINT
+        self._step = max(1, -(-self.size // (checkpoint * _MARKS_MAX))) * checkpoint
+        self._enough = False
 
     def read(self, n: int) -> bytes:
         """The next ``n`` bytes, fewer only before the end at ``size``, b"" there.
@@ -61,8 +98,7 @@ class Source:
                 raise SourceChanged()
             data += more
         self.position += wanted
-        if self._running is not None:
-            self._running.update(data)
+        self._digested(data)
         return data
 
     def read_into(self, space: memoryview) -> int:
@@ -76,9 +112,33 @@ class Source:
             found += more
         self.position += found
         # At once, while the bytes are in the processor's cache.
-        if self._running is not None:
-            self._running.update(space[:found])
+        self._digested(space[:found])
         return found
+
+    def _digested(self, data: bytes | memoryview) -> None:
+        """``data`` was read up to the position; what is digested now and then is remembered."""
+        if self._running is None:
+            return
+        self._running.update(data)
+        if self.position // self._step != (self.position - len(data)) // self._step:
+            self._marks.setdefault(self.position, self._running.copy())
+
+    def read_ahead(self) -> None:
+        """Digest the beginning of the file until ``enough``, for ``prove`` to know it."""
+        position = max(self._marks, default=0)
+        running = self._marks[position].copy() if position else blake3()
+        while not self._enough:
+            data = self._read_at(position, min(limits.UNIT, self._step - position % self._step))
+            if not data:
+                return
+            running.update(data)
+            position += len(data)
+            if position % self._step == 0 and position <= self.size:
+                self._marks.setdefault(position, running.copy())
+
+    def enough(self) -> None:
+        """End ``read_ahead``, from any thread."""
+        self._enough = True
 
     def seek(self, offset: int) -> None:
         """Go to an offset, at most ``size``; the digest will still be that of all before it."""
@@ -107,7 +167,7 @@ class Source:
 
     def _prefixes(self, offsets: Iterable[int]) -> dict[int, blake3]:
         wanted = {offset for offset in offsets if 0 <= offset <= self.size}
-        found = running_digests(self._read_at, wanted)
+        found = running_digests(self._read_at, wanted, self._marks)
         if len(found) < len(wanted):
             raise SourceChanged()
         return found

@@ -25,7 +25,7 @@ from blake3 import blake3
 from lanxfer.errors import BadState, Busy
 from lanxfer.storage.names import RESERVED
 from lanxfer.storage.rules import refuse_key
-from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, SyncFailed, flock, sync
+from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, SyncFailed, close, flock, sync
 
 NAME = f"{RESERVED}-staging"
 
@@ -66,6 +66,18 @@ class _Kept:
     running: Mapping[int, blake3]
 
 
+def _complaint(fd: int, root: int) -> str:
+    """Why a folder cannot be the one for part files; empty where it can."""
+    found = os.fstat(fd)
+    if found.st_uid != os.geteuid():
+        return "belongs to another user"
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        return "is open to others; its mode must be 0700"
+    if found.st_dev != os.fstat(root).st_dev:
+        return "is on another file system than the folder itself"
+    return ""
+
+
 class Staging:
     """The folder of part files below ``root``; there is one such object a folder, by lock.
 
@@ -96,16 +108,13 @@ class Staging:
             fd = os.open(NAME, FOLDER_FLAGS, dir_fd=root)
         except OSError as error:
             raise BadState(f'"{NAME}" in the receiving folder is no folder of ours.') from error
-        found = os.fstat(fd)
-        complaint = ""
-        if found.st_uid != os.geteuid():
-            complaint = "belongs to another user"
-        elif stat.S_IMODE(found.st_mode) & 0o077:
-            complaint = "is open to others; its mode must be 0700"
-        elif found.st_dev != os.fstat(root).st_dev:
-            complaint = "is on another file system than the folder itself"
+        try:
+            complaint = _complaint(fd, root)
+        except BaseException:
+            close(fd)
+            raise
         if complaint:
-            os.close(fd)
+            close(fd)
             raise BadState(f'"{NAME}" in the receiving folder {complaint}.')
         return fd
 
@@ -116,13 +125,15 @@ class Staging:
         except OSError as error:
             raise BadState("The receiving folder cannot be locked.") from error
         try:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return fd, flock(fd)
-            os.close(fd)
-            raise BadState("The receiving folder cannot be locked.")
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise BadState("The receiving folder cannot be locked.")
+            return fd, flock(fd)
         except BlockingIOError:
-            os.close(fd)
+            close(fd)
             raise BadState("Another lanxfer uses this folder.") from None
+        except BaseException:
+            close(fd)
+            raise
 
     def _probe(self, locks: bool) -> Abilities:
         """Find out by trying; names of mount types would never be complete."""
@@ -130,7 +141,7 @@ class Staging:
         self._clear_probes()
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | FILE_FLAGS
-            os.close(os.open(one, flags, 0o600, dir_fd=self.fd))
+            close(os.open(one, flags, 0o600, dir_fd=self.fd))
             links = folder_sync = case = True
             try:
                 os.link(one, two, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
@@ -192,9 +203,9 @@ class Staging:
                 self._lock_part(fd)
                 return fd
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
-        os.close(fd)
+        close(fd)
         self.remove(key)
         return None
 
@@ -213,7 +224,7 @@ class Staging:
         try:
             self._lock_part(fd)
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
         return fd
 
@@ -295,5 +306,5 @@ class Staging:
         """Let the lock and the folder go; closing twice is fine."""
         for fd in (self._lock, self.fd):
             if fd >= 0:
-                os.close(fd)
+                close(fd)
         self._lock = self.fd = -1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lanxfer.errors import DiskFailed, LanxferError, SourceUnreadable, from_os
@@ -61,6 +61,16 @@ def _full_sync(fd: int) -> bool:
             return False
         raise
     return True
+
+
+def close(fd: int) -> None:
+    """Let a descriptor go.
+
+    It is gone even where that is an error, and the error says nothing that
+    matters: what has to be durable was synced, and the rest is proved.
+    """
+    with suppress(OSError):
+        os.close(fd)
 
 
 def flock(fd: int) -> bool:

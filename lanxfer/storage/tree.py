@@ -23,7 +23,7 @@ from lanxfer.storage import Facts
 from lanxfer.storage.names import quoted
 from lanxfer.storage.prefixes import digest_of
 from lanxfer.storage.rules import numbered
-from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, sync
+from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, SyncFailed, close, sync
 from lanxfer.transfers import Conflict
 
 # Folders known to be durable that are remembered; forgetting one costs a sync.
@@ -63,7 +63,8 @@ class Tree:
         self.root = root
         self.links = links
         self.folder_sync = folder_sync
-        self._durable: set[tuple[str, ...]] = set()
+        self._durable: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._new: set[tuple[str, ...]] = set()
 
     # Folders.
 
@@ -95,18 +96,18 @@ class Tree:
 
     def _leave(self, fd: int) -> None:
         if fd != self.root:
-            os.close(fd)
+            close(fd)
 
     def _descend(self, parts: tuple[str, ...], make: bool, settle: bool) -> int:
         fd = self.root
         try:
             for depth, name in enumerate(parts, 1):
-                below = self._enter(fd, name, make)
+                below = self._enter(fd, name, make, parts[:depth])
                 try:
                     if settle:
-                        self._settle(fd, parts[:depth])
+                        self._settle(fd, below, parts[:depth])
                 except BaseException:
-                    os.close(below)
+                    close(below)
                     raise
                 self._leave(fd)
                 fd = below
@@ -115,7 +116,7 @@ class Tree:
             raise
         return fd
 
-    def _enter(self, above: int, name: str, make: bool) -> int:
+    def _enter(self, above: int, name: str, make: bool, parts: tuple[str, ...]) -> int:
         try:
             return os.open(name, FOLDER_FLAGS, dir_fd=above)
         except FileNotFoundError:
@@ -125,18 +126,37 @@ class Tree:
             if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}:
                 raise BadName(f"{quoted(name)} is no folder there.") from error
             raise
+        # Before it is made: another thread that finds it there must not take it for the old one.
+        self._durable.pop(parts, None)
         with suppress(FileExistsError):
             os.mkdir(name, 0o777, dir_fd=above)
-        return self._enter(above, name, make=False)
+            self._new.add(parts)
+        return self._enter(above, name, False, parts)
 
-    def _settle(self, above: int, parts: tuple[str, ...]) -> None:
+    def _settle(self, above: int, below: int, parts: tuple[str, ...]) -> None:
         # Whoever made the folder may have died, or may be still at it in another
         # thread: so its name is made durable once by us, whether it is new or not.
-        if parts not in self._durable:
-            self.sync_folder(above)
+        # One that was removed and made again is another, and new.
+        found = os.fstat(below)
+        this = (found.st_dev, found.st_ino)
+        if self._durable.get(parts) != this:
+            self._sync_name(above, parts)
             if len(self._durable) >= _DURABLE_MAX:
                 self._durable.clear()
-            self._durable.add(parts)
+            self._durable[parts] = this
+
+    def _sync_name(self, above: int, parts: tuple[str, ...]) -> None:
+        new = parts in self._new
+        self._new.discard(parts)
+        try:
+            self.sync_folder(above)
+        except SyncFailed:
+            if new:
+                # Asked again the system may say yes without having written it, so whoever
+                # tries again has to make it again.  It stays if somebody uses it already.
+                with suppress(OSError):
+                    os.rmdir(parts[-1], dir_fd=above)
+            raise
 
     def sync_folder(self, fd: int) -> None:
         """Make the names in a folder durable."""
@@ -171,7 +191,7 @@ class Tree:
             same = (found.st_size, found.st_mtime_ns) == (facts.size, facts.mtime_ns)
             yield fd if same and stat.S_ISREG(found.st_mode) else None
         finally:
-            os.close(fd)
+            close(fd)
 
     def digest(self, folder: int, name: str, facts: Facts, durable: bool = False) -> str | None:
         """The digest of the file there, None if it is another than ``facts`` say, or unreadable.
@@ -223,10 +243,22 @@ class Tree:
                 raise Exists(f"There is a {facts.kind} of that name, which is not replaced.")
             os.rename(staged, name, src_dir_fd=staging, dst_dir_fd=folder)
             return Placed(name, wanted.digest, replaced=True)
-        free = (
-            each for each in numbered(name, conflict) if self._link(staging, staged, folder, each)
+        tried = (
+            self._next(folder, staging, staged, each, conflict, wanted)
+            for each in numbered(name, conflict)
         )
-        return Placed(next(free), wanted.digest)
+        return next(placed for placed in tried if placed is not None)
+
+    def _next(
+        self, folder: int, staging: int, staged: str, name: str, conflict: Conflict, wanted: Wanted
+    ) -> Placed | None:
+        """Give it one of the numbered names, if that is free or this very file has it."""
+        if self._link(staging, staged, folder, name):
+            return Placed(name, wanted.digest)
+        if conflict is Conflict.SERIES:
+            return None  # the same once more is meant to be there once more
+        # It may have been named so before a crash that left no time to remember it.
+        return self.already(folder, name, Conflict.RENAME, wanted)
 
     def _link(self, staging: int, staged: str, folder: int, name: str) -> bool:
         """Give a name that is free; False if it is taken."""

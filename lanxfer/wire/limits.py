@@ -42,7 +42,9 @@ REPLIES_MAX = 64 * KIB
 UNIT = 1 * MIB
 """Bytes handed to a disk thread at a time; at least 256 KiB, see bench/."""
 CHECKPOINT = 16 * MIB
-"""Bytes a power cut may cost a transfer."""
+"""Bytes a power cut may cost a transfer, and ..."""
+CHECKPOINT_TIME = 2.0
+"""... the seconds, whichever is less."""
 
 # Seconds.
 HEADER_TIMEOUT = 10.0
@@ -58,6 +60,14 @@ REPLIES_TIMEOUT = 30.0
 ABORT_AFTER = 1.0
 OFFER_LIFETIME = 300.0
 TICKET_LIFETIME = 3600.0
+PAIR_WINDOW = 120.0
+PAIR_EXCHANGE = 5.0
+PAIR_REPLY = 0.25
+"""After which the answers leave, however long the arithmetic took."""
+PAIR_GRANT = 60.0
+PAIR_TICK = 2.0
+REVOKE_EVERY = 0.4
+"""Between two looks whether a key was forgotten; its connections end within a second."""
 
 # Names, in bytes of UTF-8.
 COMPONENT_MAX = 255
