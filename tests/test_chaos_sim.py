@@ -10,7 +10,7 @@ from chaos.world import World
 from lanxfer.transfers import Kind
 
 
-# covers: I01 C06 K08
+# covers: I1 C06 K08
 class SimTests:
     def test_seeds(self) -> None:
         """Whatever happens in these stories, no law is broken, and things do happen."""
