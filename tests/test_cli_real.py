@@ -283,6 +283,7 @@ class SendTests:
 
     def test_message(self, nas: Serving, here: Path) -> None:
         """A text arrives as it was typed, or piped without its last line end."""
+        # covers: S09
         done = run("message", "hello\n\x1b[2Jworld", "nas", "-s", here)
         assert done == Done(0, "nas has the message.\n", "")
         assert run("message", "-", "nas", "-s", here, "--json", data="grüße\n".encode()).rows == [
