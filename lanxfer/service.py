@@ -135,6 +135,8 @@ class _Running:
     store: LocalStore
     journal: Journal
     disk: Disk
+    """For the inbox; all else has ``reading``, and does not wait for it (catalogue R10)."""
+    reading: Disk
     node: ServiceNode
     factory: LanxferFactory
     dialer: Dialer
@@ -222,8 +224,10 @@ class TransferService(Service):
                 weak=settings.weak_storage,
             )
             undo.append(store.close)
-            disk = Disk(self.reactor)
-            pairing = Pairing(identity.key, settings.device, peers, self.reactor, disk.run, token)
+            disk, reading = Disk(self.reactor), Disk(self.reactor)
+            pairing = Pairing(
+                identity.key, settings.device, peers, self.reactor, reading.run, token
+            )
             admission = self._admission(peers, pairing)
             # Before the first thread, and when both folders exist.
             unconfined = self._confine()
@@ -234,13 +238,14 @@ class TransferService(Service):
                 each()
             raise
         disk.start()
+        reading.start()
         registry = Registry(time.time, lambda: secrets.token_hex(4), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
         polled = Polled(time.time)
         if settings.legacy is Legacy.FULL:
             registry.subscribe(partial(polled.follow, registry))
-        outgoing = Outgoing(self.reactor, disk, journal, self._client, self.log)
+        outgoing = Outgoing(self.reactor, reading, journal, self._client, self.log)
         node = ServiceNode(
             device=settings.device,
             registry=registry,
@@ -273,13 +278,14 @@ class TransferService(Service):
             settings.buf_len,
             raise_limit(),
         )
-        dialer = Dialer(self.reactor, disk, peers, identity, settings.device, node, table)
+        dialer = Dialer(self.reactor, reading, peers, identity, settings.device, node, table)
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
             folder,
             store,
             journal,
             disk,
+            reading,
             node,
             factory,
             dialer,
@@ -420,6 +426,7 @@ class TransferService(Service):
         await running.tidying.stop()
         await running.node.recorded()
         await running.disk.stopped()
+        await running.reading.stopped()
         running.store.close()
         running.journal.close()
         running.folder.unlock()
@@ -503,7 +510,7 @@ class TransferService(Service):
             self.reactor,
             target,
             lambda: dial(running.dialer, target, running.token),
-            running.disk,
+            running.reading,
             dialer=running.dialer,
             registry=running.registry,
             patience=patience,

@@ -94,8 +94,8 @@ class ServiceTests:
             secrets.add_key(devices.state(name))
         slots = [service.offer_slot(f"up/{n}", 5) for n in range(3)]
         late = service.offer_slot("late", 5, expires=0.01)
-        late.done.addErrback(lambda why: None)
         for each in (*slots, late):
+            each.done.addErrback(lambda why: None)
             secrets.add(each.session)
             secrets.add(each.file)
         client = await devices.client("laptop", "nas")

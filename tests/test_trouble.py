@@ -265,12 +265,15 @@ class CrowdTests:
 class DiskTests:
     @in_reactor
     async def test_hanging(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-        """While every disk worker hangs in a sync, the owner and other peers are answered.
+        """While all workers of the inbox hang, owner and peers are answered, and files are sent.
 
         When the disk works again, what waited for it completes.
         """
         # covers: R09, R10
         service = await devices.start("nas", drain=0.0)
+        third = await devices.start("third")
+        devices.pin("nas", "third", third.address)
+        devices.pin("third", "nas")
         await devices.pair("laptop", service, "nas")
         await devices.pair("phone", service, "nas")
         laptop = await devices.client("laptop", "nas")
@@ -278,12 +281,14 @@ class DiskTests:
         control = await devices.control("nas")
         await phone.send_message("before")
         hanging, release = threading.Semaphore(0), threading.Event()
-        prove = parts.LocalPart.publish
+        publish = parts.LocalPart.publish
+        ours = service._now.store._publisher
 
         def hang(part: Any, *args: Any) -> Any:
-            hanging.release()
-            release.wait(30)
-            return prove(part, *args)
+            if part._publisher is ours:
+                hanging.release()
+                release.wait(30)
+            return publish(part, *args)
 
         monkeypatch.setattr(parts.LocalPart, "publish", hang)
         data = os.urandom(MIB)
@@ -309,6 +314,8 @@ class DiskTests:
             answer = await control.call("send_message", later)
             assert answer.args["queued"]
             await phone.call("ping")
+            away = {"path": devices.source("away", data), "peer": "third"}
+            assert (await control.call("send_file", away)).args["stored"] == "away"
             assert not any(each.called for each in sending)
         finally:
             release.set()
