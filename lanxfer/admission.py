@@ -55,7 +55,8 @@ class Admission:
     """What the service was started with, as far as it says who may come in.
 
     ``peers`` are the pinned keys; ``open`` lets devices with other keys offer
-    files and messages; ``plain_from`` lets plain text in from some networks.
+    files and messages, ``users`` lets them log in with a password; ``plain_from``
+    lets plain text in from some networks.
     """
 
     peers: Peers
@@ -64,24 +65,26 @@ class Admission:
     legacy: Legacy = Legacy.OFF
     legacy_from: tuple[Network, ...] = ()
     tickets_plain: bool = False
+    users: bool = False
 
-    def with_key(self, key: str | None) -> Principal:
-        """Who shows this key in TLS; a stranger can do nothing (catalogue A01)."""
+    def with_key(self, key: str | None, address: str = "") -> Principal:
+        """Who shows this key in TLS, from where; a stranger can do nothing (catalogue A01)."""
         if key is None:
             raise NotPaired()
         peer = self.peers.by_key(key)
         if peer is not None:
-            return Principal(Standing.PEER, f"peer:{key}", peer.name)
+            return Principal(Standing.PEER, f"peer:{key}", peer.name, source=address)
         label = f"unknown {short_key(key)}"
         if self.open:
-            return Principal(Standing.GUEST, f"guest:{key}", label)
-        return Principal(Standing.STRANGER, f"stranger:{key}", label)
+            return Principal(Standing.GUEST, f"guest:{key}", label, source=address)
+        standing = Standing.VISITOR if self.users else Standing.STRANGER
+        return Principal(standing, f"{standing.value}:{key}", label, source=address)
 
     def in_plain(self, address: str) -> Principal | LanxferError:
         """Who speaks the native dialect in plain text from ``address``."""
         if not _within(address, self.plain_from):
             return TlsRequired()
-        return Principal(Standing.GUEST, f"plain:{address}", address, secure=False)
+        return Principal(Standing.GUEST, f"plain:{address}", address, False, address)
 
     def in_literal(self, address: str) -> Principal | LanxferError:
         """Who speaks the literal dialect from ``address`` (security design, section 7)."""
@@ -89,13 +92,13 @@ class Admission:
             return TlsRequired()
         full = self.legacy is Legacy.FULL and ip_address(bare(address)).is_loopback
         standing = Standing.LEGACY_LOCAL if full else Standing.LEGACY
-        return Principal(standing, f"legacy:{address}", address, secure=False)
+        return Principal(standing, f"legacy:{address}", address, False, address)
 
     def with_ticket(self, address: str, secure: bool) -> Principal | LanxferError:
         """Whoever comes with a ticket line; what the ticket opens is decided later."""
         if not (secure or self.tickets_plain):
             return TlsRequired()
-        return Principal(Standing.TICKET, f"ticket:{address}", address, secure=secure)
+        return Principal(Standing.TICKET, f"ticket:{address}", address, secure, address)
 
 
 def bare(address: str) -> str:

@@ -28,7 +28,7 @@ from twisted.logger import Logger
 
 from lanxfer import ae, sending
 from lanxfer.calls import Answer
-from lanxfer.connecting import Dialer, Target, dial_local, find_target
+from lanxfer.connecting import Dialer, Login, Target, dial_local, find_target
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Busy,
@@ -42,6 +42,7 @@ from lanxfer.errors import (
     SourceChanged,
     Stopping,
     TimedOut,
+    TlsRequired,
     TooLarge,
     Unreachable,
 )
@@ -389,6 +390,7 @@ def connect(
     device: str | None = None,
     registry: Registry | None = None,
     patience: float = PATIENCE,
+    login: tuple[str, str] | None = None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -397,15 +399,26 @@ def connect(
     key and its known peers (default: ``LANXFER_STATE``, or the user's own).
     ``plain`` speaks without TLS to a service started with ``--plain-from``,
     ``legacy`` to an ae device, which is first met when something is sent.
+    ``login`` is the name of a user there with the password: what is sent is sent
+    as that user, or the call fails with AuthFailed, RateLimited or Forbidden.
     """
 
     async def run() -> Client:
+        if login is not None and (plain or legacy):
+            raise TlsRequired("A password is only said inside TLS.")
         folder = StateFolder(state or default_state())
         peers = Peers(folder)
         target = find_target(peers, peer, plain=plain, legacy=legacy)
         disk = Disk(reactor)
         disk.start()
-        dialer = Dialer(reactor, disk, peers, load_identity(folder), device or socket.gethostname())
+        dialer = Dialer(
+            reactor,
+            disk,
+            peers,
+            load_identity(folder),
+            device or socket.gethostname(),
+            login=None if login is None else Login(*login),
+        )
         client = Client(
             reactor,
             target,

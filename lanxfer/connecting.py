@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, cast
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError, UserError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
@@ -76,11 +76,19 @@ def find_target(peers: Peers, text: str, *, plain: bool = False, legacy: bool = 
 
 
 @frozen
+class Login:
+    """A user of the other device, and the password; shown nowhere."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@frozen
 class Dialer:
     """Makes connections to other devices in the name of this one.
 
     ``node`` and ``table`` answer what the other side asks; without them it can
-    ask for nothing.
+    ask for nothing.  ``login`` is said on each connection that carries TLS.
     """
 
     reactor: Any
@@ -90,6 +98,7 @@ class Dialer:
     device: str
     node: Node | None = None
     table: Table | None = None
+    login: Login | None = None
 
     async def dial(self, target: Target) -> LanxferProtocol:
         """A connection whose other side has said hello; the addresses are tried in turn.
@@ -185,6 +194,9 @@ class Dialer:
         self, connection: LanxferProtocol, target: Target, address: str
     ) -> LanxferProtocol:
         await greet(connection, self.device)
+        if self.login is not None:
+            said = {"user": self.login.user, "password": self.login.password}
+            await connection.ask("login", said).answered()
         principal = connection.principal
         if principal is not None and principal.standing is Standing.PEER:
             key = principal.name.removeprefix("peer:")

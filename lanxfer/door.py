@@ -9,10 +9,9 @@ one line and no more.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.interfaces import (
@@ -29,9 +28,18 @@ from zope.interface import implementer
 
 from lanxfer.admission import Admission, bare, networks
 from lanxfer.commands.table import Node, Table
+from lanxfer.cred import (
+    AeAddress,
+    LocalUser,
+    PlainAddress,
+    TicketBearer,
+    TlsKey,
+    knock,
+    make_portal,
+)
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, LanxferError, Overloaded, TimedOut, TlsRequired
-from lanxfer.policy import LOCAL, Principal, Standing
+from lanxfer.errors import BadHeader, LanxferError, Overloaded, TimedOut
+from lanxfer.policy import Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
@@ -168,17 +176,17 @@ class Door(Protocol):
         if dialect is Dialect.TLS and not self._secure:
             return factory.tls.buildProtocol(self.transport.getPeer())
         if dialect is Dialect.NATIVE and self._secure:
-            principal = factory.admission.with_key(peer_key(self.transport))
-            return self._speak(NativeSession(), principal)
+            shown = TlsKey(peer_key(self.transport), address)
+            return self._speak(NativeSession(), factory.knock(shown))
         if dialect is Dialect.NATIVE:
-            return self._speak(NativeSession(), _or_raise(factory.admission.in_plain(address)))
+            return self._speak(NativeSession(), factory.knock(PlainAddress(address)))
         if dialect is Dialect.TICKET:
-            who = _or_raise(factory.admission.with_ticket(address, self._secure))
+            who = factory.knock(TicketBearer(address, self._secure))
             from lanxfer.sessions.ticket import TicketSession
 
             return self._speak(TicketSession(), who, proves=False)
         if dialect is Dialect.LITERAL and not self._secure:
-            who = _or_raise(factory.admission.in_literal(address))
+            who = factory.knock(AeAddress(address))
             from lanxfer.sessions.literal import LiteralSession
 
             return self._speak(LiteralSession(), who, proves=False)
@@ -189,11 +197,19 @@ class Door(Protocol):
     ) -> LanxferProtocol:
         self.factory.check_room(principal)
         protocol = self.factory.make(session, lambda transport: principal, proves)
-        # A stranger has this much time and no more, and stays counted among the unknown.
-        if principal.standing is not Standing.STRANGER:
+        # A stranger has this much time and no more, and stays counted among the unknown;
+        # so has a visitor, until it has said who it is.
+        if principal.standing is Standing.VISITOR:
+            protocol.on_known = self._known
+        elif principal.standing is not Standing.STRANGER:
             protocol.on_first_line = self._clear_deadline
             self.factory.identified(self._outer)
         return protocol
+
+    def _known(self, principal: Principal) -> None:
+        self.factory.check_room(principal)
+        self._clear_deadline()
+        self.factory.identified(self._outer)
 
     def _refuse(self, error: LanxferError) -> None:
         """One line that JSON and Python readers both understand, and the end."""
@@ -225,12 +241,6 @@ class Door(Protocol):
             self._inner.connectionLost(reason)
 
 
-def _or_raise(found: Principal | LanxferError) -> Principal:
-    if isinstance(found, LanxferError):
-        raise found
-    return found
-
-
 class LanxferFactory(Factory):
     """Makes the connections of one service and keeps count of them.
 
@@ -249,12 +259,13 @@ class LanxferFactory(Factory):
         tls_options: Any,
         clock: IReactorTime,
         read_size: int = READ_SIZE,
+        checkers: Sequence[Any] = (),
     ) -> None:
         self.read_size = read_size
         self.node = node
         self.disk = disk
         self.table = table
-        self.admission = admission
+        self.portal = make_portal(admission, checkers)
         self.clock = clock
         self.connections: set[LanxferProtocol] = set()
         self._unknown: dict[Door, str] = {}
@@ -262,6 +273,10 @@ class LanxferFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Door:  # type: ignore[override]  # a Door has a typed factory
         return Door(self)
+
+    def knock(self, credentials: Any) -> Principal:
+        """Who shows these; raises the refusal."""
+        return knock(self.portal, credentials)
 
     def make(
         self, session: Session, identify: Callable[[Any], Principal], proves: bool = True
@@ -329,15 +344,17 @@ class LocalFactory(Factory):
         self._outer = outer
 
     def buildProtocol(self, addr: IAddress | None) -> LanxferProtocol:
-        return self._outer.make(NativeSession(), _same_user)
+        def identify(transport: Any) -> Principal:
+            return self._outer.knock(LocalUser(_user_of(transport)))
+
+        return self._outer.make(NativeSession(), identify)
 
 
-def _same_user(transport: Any) -> Principal:
+def _user_of(transport: Any) -> int | None:
+    """The number of the user at the other end, where the platform tells."""
     handle = getattr(transport, "socket", None)
-    if handle is not None and hasattr(socket, "SO_PEERCRED"):
-        size = struct.calcsize("3i")
-        credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        user = struct.unpack("3i", credentials)[1]
-        if user != os.getuid():
-            raise TlsRequired("The control socket is for the service's own user.")
-    return LOCAL
+    if handle is None or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    user: int = struct.unpack("3i", credentials)[1]
+    return user

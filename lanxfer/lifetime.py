@@ -117,11 +117,16 @@ class Lifetime(PacketReceiver):
         except LanxferError as error:
             self.fail(error)
             return
-        if self.principal.standing is not Standing.STRANGER and hasattr(self.session, "known"):
-            self.session.known = True
+        self._believe(self.principal)
         self._outbox = Outbox(self.transport, self.session, self._backlog, self.said)
         self.begun()
         self._tell_begun()
+
+    def _believe(self, principal: Principal) -> None:
+        self.principal = principal
+        unknown = principal.standing in (Standing.STRANGER, Standing.VISITOR)
+        if not unknown and hasattr(self.session, "known"):
+            self.session.known = True
 
     def when_begun(self, timeout: float) -> Deferred[None]:
         """Fires when the other side is known, or the connection over; ``timeout`` in seconds."""

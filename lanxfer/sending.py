@@ -21,7 +21,7 @@ from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source, read_small
 from lanxfer.transfers import Conflict, Kind, Receipt, State, Stored
 from lanxfer.wire import limits
-from lanxfer.wire.packets import Go
+from lanxfer.wire.packets import Args, Go
 
 
 @frozen
@@ -100,7 +100,7 @@ async def send(
     if entry.kind is Kind.FILE and entry.size and not _travels(connection, loaded):
         args.pop("blake3", None)
         return await _stream(connection, disk, entry.local, args, transfer)
-    exchange = connection.ask("recv_file", args, loaded.data or b"")
+    exchange = connection.ask("recv_file", args, loaded.data or b"", _waiting(transfer))
     transfer.on_cancel = exchange.cancel
     transfer.enter(State.ACCEPTED)
     transfer.enter(State.COMMITTING)
@@ -117,7 +117,7 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
 async def send_message(connection: LanxferProtocol, text: str, transfer: Transfer) -> Receipt:
     """Send a text of at most 64 KiB; fires when the receiver has kept it."""
     data = text.encode("utf-8")
-    exchange = connection.ask("recv_message", {}, data)
+    exchange = connection.ask("recv_message", {}, data, _waiting(transfer))
     transfer.on_cancel = exchange.cancel
     answer = await exchange.answered()
     return _receipt(answer, "", len(data), 0)
@@ -134,7 +134,7 @@ async def _stream(
     handed_over = False
     try:
         args.update(size=source.size, **_time(source.mtime_ns))
-        exchange = connection.ask("recv_file", args)
+        exchange = connection.ask("recv_file", args, b"", _waiting(transfer))
         transfer.on_cancel = exchange.cancel
         go = await exchange.going()
         transfer.on_pause = _pausing(connection, exchange, go)
@@ -157,6 +157,16 @@ async def _stream(
         if not handed_over:
             await disk.run(source.close)
     return _receipt(answer, digest, source.size, offset)
+
+
+def _waiting(transfer: Transfer) -> Callable[[Args], None]:
+    """What a receiver says before it decided: that it asks somebody."""
+
+    def told(args: Args) -> None:
+        if args.get("waiting") is True:
+            transfer.wait()
+
+    return told
 
 
 def _pausing(connection: LanxferProtocol, exchange: Exchange, go: Go) -> Callable[[bool], None]:

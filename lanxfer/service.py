@@ -36,15 +36,18 @@ from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Command
 from lanxfer.connecting import Dialer, find_target
+from lanxfer.cred import Logins
 from lanxfer.disk import Disk
 from lanxfer.door import READ_SIZE, LanxferFactory, LocalFactory
 from lanxfer.errors import BadConfig, BadHeader, BadState, Stopping
 from lanxfer.identity import load_identity
 from lanxfer.journal import Journal
 from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slot, Taking
+from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.registry import Registry
+from lanxfer.rights import RightsFile
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.local import LocalStore
 from lanxfer.tls import server_options
@@ -52,7 +55,7 @@ from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
-__all__ = ["Incoming", "Message", "Settings", "Slot", "TransferService", "default_inbox"]
+__all__ = ["Incoming", "Message", "Prompt", "Settings", "Slot", "TransferService", "default_inbox"]
 
 
 def default_inbox() -> str:
@@ -77,7 +80,8 @@ class Settings:
     socket are; both are made if missing.  ``port`` 0 takes a free one, None
     none.  ``listen`` are endpoint strings besides it.  ``buf_len`` is the number
     of bytes taken from a socket at a time, ``drain`` the seconds that transfers
-    under way get when the service stops.
+    under way get when the service stops.  ``checkers`` are twisted.cred checkers
+    of names and passwords: with some, users can log in (docs/permissions.rst).
     """
 
     inbox: str = field(factory=default_inbox, converter=os.fspath)
@@ -102,6 +106,7 @@ class Settings:
     buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
     control: bool = True
+    checkers: tuple[Any, ...] = ()
 
     @buf_len.validator
     def _check_buf_len(self, attribute: Any, value: int) -> None:
@@ -132,7 +137,9 @@ class TransferService(Service):
     ``on_offer`` is called with an ``Incoming`` before anything is taken; it may
     return a Deferred; False, or a LanxferError it raises, refuses.  ``on_message``
     is called with a ``Message``, which is answered when what it returns has
-    fired.  ``commands`` adds an application's own (their names have a dot).
+    fired.  Where ``on_offer`` returns None, or is None, the file of rights
+    decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
+    and decided by ``answer``.  ``commands`` adds an application's own (their names have a dot).
     """
 
     log = Logger()
@@ -144,12 +151,14 @@ class TransferService(Service):
         *,
         on_offer: OnOffer | None = None,
         on_message: OnMessage | None = None,
+        on_prompt: Callable[[Prompt], object] = lambda prompt: None,
         commands: Mapping[str, Command] | None = None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings or Settings()
         self._on_offer = on_offer
         self._on_message = on_message
+        self._on_prompt = on_prompt
         self._commands = dict(commands or {})
         self._now: _Running | None = None
         self._waiting: list[Deferred[list[str]]] = []
@@ -187,6 +196,8 @@ class TransferService(Service):
         try:
             identity = load_identity(folder)
             peers = Peers(folder)
+            rights = RightsFile(folder)
+            rights.book()  # what makes no sense in it is said now, not to a sender
             journal = Journal(folder.file("history.db"))
             undo.append(journal.close)
             store = LocalStore(
@@ -199,6 +210,7 @@ class TransferService(Service):
             )
             undo.append(store.close)
             admission = self._admission(peers)
+            used = journal.usage()
             store.tidy(limits.PART_LIFETIME)
             journal.prune()
         except BaseException:
@@ -233,11 +245,22 @@ class TransferService(Service):
             about=self.status,
             on_offer=self._on_offer,
             on_message=self._on_message,
+            on_prompt=self._on_prompt,
+            rights=rights,
+            used=used,
         )
         table = {**builtin(), **self._commands}
         factory = LanxferFactory(
-            node, disk, table, admission, server_options(identity), self.reactor, settings.buf_len
+            node,
+            disk,
+            table,
+            admission,
+            server_options(identity),
+            self.reactor,
+            settings.buf_len,
+            settings.checkers,
         )
+        node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
         dialer = Dialer(self.reactor, disk, peers, identity, settings.device, node, table)
         return _Running(
             folder,
@@ -264,6 +287,7 @@ class TransferService(Service):
             legacy=settings.legacy,
             legacy_from=legacy_from,
             tickets_plain=settings.tickets_plain,
+            users=bool(settings.checkers),
         )
 
     def _endpoints(self) -> list[IStreamServerEndpoint]:
@@ -326,8 +350,12 @@ class TransferService(Service):
             )
         if settings.plain_from:
             found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
+        if settings.checkers:
+            found.append("AUTH: whoever knows a user's password may log in, from any device.")
         if self._now is not None:
             found.extend(self._now.store.weaknesses())
+            if self._now.node.deciding.complaint:
+                found.append(f"NOTHING IS TAKEN: {self._now.node.deciding.complaint}")
         return found
 
     # Stopping.
@@ -347,6 +375,7 @@ class TransferService(Service):
             return
         await gatherResults([_deferred(port.stopListening()) for port in running.ports])
         running.outgoing.end()
+        running.node.offers.close(Stopping())
         leaving = [each.leave(self.settings.drain) for each in list(running.factory.connections)]
         until = self.reactor.seconds() + self.settings.drain
         while len(running.registry) and self.reactor.seconds() < until:
@@ -391,6 +420,19 @@ class TransferService(Service):
         """
         return self._running().node.offer_slot(path, size, expires)
 
+    def prompts(self) -> list[Prompt]:
+        """What waits for a yes just now and may be shown, oldest first."""
+        return self._running().node.offers.prompts()
+
+    def answer(self, id: str, yes: bool, reason: str = "") -> list[str]:
+        """Say yes or no to an offer that waits; ``reason`` is for its sender.
+
+        Gives the ids of all that was decided with it: a yes to a folder is for
+        all that is sent in it.  Raises NotFound for what does not wait, Expired
+        for what waited too long.
+        """
+        return self._running().node.answer(id, yes, reason)
+
     def send(self, args: Mapping[str, Any]) -> Deferred[Mapping[str, Any]]:
         """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
         running = self._running()
@@ -408,6 +450,7 @@ class TransferService(Service):
             "state": os.path.abspath(settings.state),
             "free": running.store.free(),
             "pending": len(running.registry),
+            "waiting": len(running.node.offers.prompts()),
             "connections": len(running.factory.connections),
             "warnings": self.warnings(),
         }

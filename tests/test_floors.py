@@ -17,10 +17,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "transfers", "version", "wire"),
     ("registry", "sessions"),
     ("identity", "journal", "peers", "state", "storage"),
-    ("admission", "commands", "policy"),
+    ("admission", "allowance", "commands", "policy", "rights"),
     (
         "bodies",
         "calls",
+        "cred",
         "disk",
         "door",
         "lifetime",
@@ -29,7 +30,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "receiver",
         "tls",
     ),
-    ("ae", "client", "connecting", "node", "outgoing", "sending", "service", "trees"),
+    (
+        "ae",
+        "client",
+        "connecting",
+        "deciding",
+        "node",
+        "offers",
+        "outgoing",
+        "sending",
+        "service",
+        "space",
+        "trees",
+    ),
     ("cli", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
@@ -48,7 +61,7 @@ MAY_TOUCH_DISK = {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
     },
-    "door": {"os.getuid": "compared with the caller's user"},
+    "cred": {"os.getuid": "compared with the caller's user"},
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
     "sending": {
         "os.path.abspath": "the name of what is sent as '.'",

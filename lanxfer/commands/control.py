@@ -28,7 +28,7 @@ async def hello(call: Call, node: Node) -> Reply:
             "speaks": VERSION,
             "device": node.device,
             "limits": {
-                "inline": limits.INLINE_MAX,
+                "inline": node.inline(call.principal),
                 "part": limits.PART_MAX,
                 "open": limits.OPEN_EXCHANGES,
             },
@@ -125,6 +125,36 @@ async def watch(call: Call, node: Node) -> Reply:
 async def status(call: Call, node: Node) -> Reply:
     """About this service, for its owner."""
     return Reply(node.status())
+
+
+@command("login")
+async def login(call: Call, node: Node) -> Reply:
+    """Be a named user from here on (protocol, "Logging in")."""
+    fields = Fields(call.args)
+    user, password = fields.take_text("user", most=256), fields.take_text("password", most=4096)
+    found = await call.shield(node.login(call.principal, user, password))
+    call.become(found)
+    return Reply({"user": found.label})
+
+
+@command("accept")
+async def accept(call: Call, node: Node) -> Reply:
+    """Take what is offered and waits for a yes; a folder with all that is in it."""
+    return Reply({"decided": list(node.answer(_id(call), True))[:PAGE]})
+
+
+@command("reject")
+async def reject(call: Call, node: Node) -> Reply:
+    """Do not take what is offered; its sender hears the reason."""
+    reason = Fields(call.args).maybe_text("reason", most=256) or ""
+    return Reply({"decided": list(node.answer(_id(call), False, reason))[:PAGE]})
+
+
+@command("usage")
+async def usage(call: Call, node: Node) -> Reply:
+    """What was received from whom; ``forget`` names a principal to be counted anew."""
+    forget = Fields(call.args).maybe_text("forget", most=256)
+    return Reply(rows=list(await node.usage(forget))[:PAGE])
 
 
 @command("send_file")

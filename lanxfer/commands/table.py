@@ -57,6 +57,12 @@ class Call(Protocol):
     def began(self, transfer: Transfer) -> None:
         """Let the transfer's cancel and pause reach this call."""
 
+    def become(self, principal: Principal) -> None:
+        """The other side has proved to be somebody else; Overloaded where they are here too often.
+
+        What it asked before goes on in its former name.
+        """
+
     def check(self) -> None:
         """Raise what this call was stopped with, if it was stopped."""
 
@@ -101,8 +107,29 @@ class Node(Protocol):
     def place(self, principal: Principal, offer: Offer) -> SafePath:
         """Where in the inbox that offer goes; BadName where nowhere."""
 
-    def consent(self, principal: Principal, offer: Offer, id: str) -> Awaitable[Offer]:
+    def enter(self, principal: Principal, name: str) -> None:
+        """One more request of a principal; raises where that is too many, or too soon."""
+
+    def leave(self, principal: Principal, name: str) -> None:
+        """That request is over."""
+
+    def inline(self, principal: Principal) -> int:
+        """Bytes of a file that may travel with its request; 0 where somebody is asked first."""
+
+    def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Offer]:
         """Ask policy and owner; the offer to go by, or why not (raises)."""
+
+    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None]:
+        """Keep so many bytes of the disk for a transfer until it is over; DiskFull."""
+
+    def answer(self, id: str, yes: bool, reason: str = "") -> Sequence[str]:
+        """Say yes or no to an offer that waits; the ids that were decided with it."""
+
+    def login(self, before: Principal, user: str, password: str) -> Awaitable[Principal]:
+        """Who that is; raises one refusal for all that can be wrong."""
+
+    def usage(self, forget: str | None) -> Awaitable[Sequence[Args]]:
+        """What was received from whom; with ``forget``, after counting that one anew."""
 
     def message(self, principal: Principal, text: str, transfer: Transfer) -> Awaitable[None]:
         """Hand a text to the owner; kept when this fires."""

@@ -49,7 +49,10 @@ BODY_IDLE_TIMEOUT = 60.0
 REPLIES_TIMEOUT = 30.0
 ABORT_AFTER = 1.0
 OFFER_LIFETIME = 300.0
+GUEST_OFFER_LIFETIME = 60.0
 TICKET_LIFETIME = 3600.0
+LOGIN_PAUSE = 1.0
+"""After this, and not before, a login is refused: the time it took to find out tells nothing."""
 
 # Names, in bytes of UTF-8.
 COMPONENT_MAX = 255
@@ -61,6 +64,21 @@ STRANGERS_MAX = 128
 STRANGERS_PER_SOURCE = 16
 CONNECTIONS_PER_PEER = 32
 RECEIVES_MAX = 64
+
+# One principal, unless its owner says otherwise (docs/permissions.rst).
+TRANSFERS_PER_PRINCIPAL = 1000
+REQUESTS_PER_PRINCIPAL = 256
+COMMANDS_RATE = 20.0
+COMMANDS_BURST = 50
+SEND_ENTRIES = 100_000
+LOGINS_BURST = 5
+LOGINS_RATE = 1 / 30
+"""Failed logins a second from one source."""
+
+# Offers that wait for a yes.
+PROMPTS_MAX = 8
+GUEST_PROMPTS_MAX = 3
+WAITING_PER_PRINCIPAL = 256
 
 # Storage.
 BATCH_FILES = 64

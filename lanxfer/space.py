@@ -1,0 +1,93 @@
+"""Free space that is promised to transfers under way, so that nobody else gets it.
+
+How much is free is asked of the disk in a thread, and at most once a second:
+small files must not hop to a thread each.  In between everything that was
+promised is taken off, and what was not used comes back with the next look
+(docs/permissions.rst, "Space"; catalogue S01, S08).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+
+from lanxfer.disk import Disk
+from lanxfer.errors import DiskFull
+from lanxfer.registry import Transfer
+from lanxfer.storage import Store
+from lanxfer.transfers import Snapshot
+
+LOOK_EVERY = 1.0
+"""Seconds for which a number of free bytes is believed."""
+
+
+@frozen
+class _Promise:
+    transfer: Transfer
+    size: int
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to be written; what was there before was not promised."""
+        now = self.transfer.snapshot
+        return min(self.size, max(0, now.size - now.done))
+
+
+@define(eq=False)
+class Space:
+    """See the module; ``clock`` gives seconds that never go back."""
+
+    disk: Disk
+    store: Store
+    clock: Callable[[], float]
+    _promised: dict[str, _Promise] = field(factory=dict)
+    _room: int = 0
+    _looked: float | None = None
+    _looking: list[Deferred[None]] | None = None
+
+    async def reserve(self, transfer: Transfer, size: int) -> None:
+        """Keep ``size`` bytes for it until ``follow`` hears its end; DiskFull if it is more."""
+        if size <= 0:
+            return
+        if self._looking is not None or size > self._room or self._age() > LOOK_EVERY:
+            await self._look()
+        if size > self._room:
+            raise DiskFull()
+        self._room -= size
+        if not transfer.state.finished:
+            self._promised[transfer.id] = _Promise(transfer, size)
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """For a registry's listeners: what is over needs nothing more."""
+        if snapshot.state.finished:
+            self._promised.pop(snapshot.id, None)
+
+    @property
+    def promised(self) -> int:
+        """Bytes that are still to come."""
+        return sum(each.left for each in self._promised.values())
+
+    def _age(self) -> float:
+        return LOOK_EVERY + 1 if self._looked is None else self.clock() - self._looked
+
+    async def _look(self) -> None:
+        """Ask the disk; whoever comes meanwhile waits for the same answer."""
+        if self._looking is not None:
+            told: Deferred[None] = Deferred()
+            self._looking.append(told)
+            await told
+            return
+        self._looking = []
+        try:
+            # Before the disk is asked: what is written meanwhile counts twice, never not at all.
+            promised = self.promised
+            free = await self.disk.run(self.store.free)
+            self._room = max(0, free - promised)
+            self._looked = self.clock()
+        finally:
+            waiting, self._looking = self._looking, None
+            for each in waiting:
+                if not each.called:
+                    each.callback(None)
