@@ -50,6 +50,7 @@ from lanxfer.registry import Registry
 from lanxfer.rights import RightsFile
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.local import LocalStore
+from lanxfer.storage.names import shown
 from lanxfer.tls import server_options
 from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
@@ -245,7 +246,7 @@ class TransferService(Service):
             about=self.status,
             on_offer=self._on_offer,
             on_message=self._on_message,
-            on_prompt=self._on_prompt,
+            on_prompt=self._prompted,
             rights=rights,
             used=used,
         )
@@ -482,6 +483,15 @@ class TransferService(Service):
             patience=patience,
             request=request or "",
         )
+
+    def _prompted(self, prompt: Prompt) -> None:
+        self.log.info(
+            "{peer} offers {what} and waits for a yes: lanxfer accept {id}",
+            peer=shown(prompt.label),
+            what=shown(prompt.what),
+            id=prompt.id,
+        )
+        self._on_prompt(prompt)
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)

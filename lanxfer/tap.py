@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import fields
 from twisted.application.service import IService
+from twisted.cred import strcred
+from twisted.cred.credentials import IUsernamePassword
 from twisted.python import usage
 
 from lanxfer.errors import LanxferError
@@ -21,9 +24,14 @@ def _number(text: str) -> int:
     return int(text)
 
 
-class Options(usage.Options):
-    """What ``twistd lanxfer --help`` shows; README.rst explains it."""
+class Options(usage.Options, strcred.AuthOptionMixin):
+    """What ``twistd lanxfer --help`` shows; README.rst explains it.
 
+    ``--auth`` is Twisted's own: ``file:PATH``, ``unix``, ``memory:NAME:PASSWORD``
+    and whatever else is installed; each may be given more than once.
+    """
+
+    supportedInterfaces = (IUsernamePassword,)
     synopsis = "[options]"
     longdesc = "Receive files and text messages from other devices, and send them."
 
@@ -100,9 +108,18 @@ def settings_from(options: Any) -> Settings:
         "legacy_from": tuple(options["legacy-from"]),
         "plain_from": tuple(options["plain-from"]),
         "shares": tuple(options["share"]),
+        "checkers": tuple(options.get("credCheckers", ())),
     }
     assert found.keys() <= {each.name for each in fields(Settings)}
     return Settings(**{key: value for key, value in found.items() if value is not None})
+
+
+def checkers_from(texts: Sequence[str]) -> list[Any]:
+    """What ``--auth`` names, as ``twistd`` reads it; usage.UsageError where it names nothing."""
+    options = Options()
+    for each in texts:
+        options.opt_auth(each)
+    return list(options.get("credCheckers", ()))
 
 
 class _Daemon(TransferService):

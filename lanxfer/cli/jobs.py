@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from lanxfer.transfers import Conflict
 
@@ -11,12 +11,13 @@ STDIN = "-"
 
 @frozen
 class Over:
-    """How to get to the other side: in plain text, as an ae device, with how much patience."""
+    """How to get to the other side: in plain text, as an ae device, as whom, how patiently."""
 
     peer: str
     plain: bool = False
     legacy: bool = False
     wait: float | None = None
+    login: tuple[str, str] | None = field(default=None, repr=False)
 
 
 @frozen

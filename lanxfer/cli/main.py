@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from lanxfer.cli import control, peers, send, serve
+from lanxfer.cli import control, peers, rights, send, serve
 from lanxfer.cli.options import Choices, common
 from lanxfer.cli.output import Output, fail_usage, make_printable, show_traceback
 from lanxfer.errors import Cancelled, Exit
@@ -62,6 +62,8 @@ def main(context: click.Context) -> int:
 
 for each in (*send.COMMANDS, *control.COMMANDS, *peers.COMMANDS, *serve.COMMANDS):
     main.add_command(each)
+for each in rights.COMMANDS:
+    peers.peer.add_command(each)
 
 if __name__ == "__main__":
     main()
