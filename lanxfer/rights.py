@@ -137,7 +137,7 @@ def _folded(path: SafePath) -> tuple[str, ...]:
 
 # From text to values, and back.
 
-_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))? ?(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,19})(?:\.([0-9]{1,3}))? ?(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)
 _RATE = re.compile(r"([1-9][0-9]{0,6}) ?/ ?(s|min|h)(?: burst ([1-9][0-9]{0,6}))?")
 _HOURS = re.compile(r"([0-2]?[0-9]):([0-5][0-9]) ?- ?([0-2]?[0-9]):([0-5][0-9])")
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
@@ -193,8 +193,10 @@ def _rate(text: str) -> Rate:
 
 
 def _format_rate(rate: Rate) -> str:
-    unit = next(each for each in _SECONDS if round(rate.per_second * _SECONDS[each], 6) >= 1)
-    return f"{round(rate.per_second * _SECONDS[unit])}/{unit} burst {rate.burst}"
+    counts = [(rate.per_second * seconds, unit) for unit, seconds in _SECONDS.items()]
+    whole = [each for each in counts if abs(each[0] - round(each[0])) < 1e-6 * each[0]]
+    count, unit = (whole or counts[-1:])[0]
+    return f"{round(count)}/{unit} burst {rate.burst}"
 
 
 def _hours(text: str) -> Hours:
@@ -387,7 +389,11 @@ def change_rights(text: str, section: str, key: str, value: str | None) -> str:
     """
     section = heading(section)
     parse_rights(text)
+    if not f"{key}{value or ''}".isprintable():
+        raise BadConfig(f"That is more than one line can say: {key[:60]!r}.")
     path = parse_path(key) if key.startswith("/") else None
+    if path is None and key not in _READERS:
+        parse_value(key, "")  # says what there is
     lines = text.split("\n")
     last = at = None
     for number, under, name, _ in _lines(text):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from lanxfer.disk import Disk
 from lanxfer.errors import DiskFull
@@ -45,13 +46,13 @@ class Space:
     _promised: dict[str, _Promise] = field(factory=dict)
     _room: int = 0
     _looked: float | None = None
-    _looking: list[Deferred[None]] | None = None
+    _looking: list[Deferred[None]] = field(factory=list)
 
     async def reserve(self, transfer: Transfer, size: int) -> None:
         """Keep ``size`` bytes for it until ``follow`` hears its end; DiskFull if it is more."""
         if size <= 0:
             return
-        if self._looking is not None or size > self._room or self._age() > LOOK_EVERY:
+        if self._looking or size > self._room or self._age() > LOOK_EVERY:
             await self._look()
         if size > self._room:
             raise DiskFull()
@@ -72,22 +73,24 @@ class Space:
     def _age(self) -> float:
         return LOOK_EVERY + 1 if self._looked is None else self.clock() - self._looked
 
-    async def _look(self) -> None:
+    def _look(self) -> Deferred[None]:
         """Ask the disk; whoever comes meanwhile waits for the same answer."""
-        if self._looking is not None:
-            told: Deferred[None] = Deferred()
-            self._looking.append(told)
-            await told
-            return
-        self._looking = []
-        try:
+        told: Deferred[None] = Deferred()
+        self._looking.append(told)
+        if len(self._looking) == 1:
             # Before the disk is asked: what is written meanwhile counts twice, never not at all.
             promised = self.promised
-            free = await self.disk.run(self.store.free)
-            self._room = max(0, free - promised)
-            self._looked = self.clock()
-        finally:
-            waiting, self._looking = self._looking, None
-            for each in waiting:
-                if not each.called:
-                    each.callback(None)
+            asking = self.disk.run(self.store.free)
+            asking.addCallback(self._looked_at, promised).addErrback(self._tell)
+        return told
+
+    def _looked_at(self, free: int, promised: int) -> None:
+        self._room = max(0, free - promised)
+        self._looked = self.clock()
+        self._tell(None)
+
+    def _tell(self, result: Failure | None) -> None:
+        waiting, self._looking = self._looking, []
+        for each in waiting:
+            if not each.called:
+                each.callback(result)  # a Failure makes it fail

@@ -244,7 +244,12 @@ class ServeOptionsTests:
         from lanxfer.tap import Options, settings_from
 
         tap = Options()
-        theirs = {name.rstrip("=") for name in tap.longOpt} - {"help", "version"}
+        theirs = {name.rstrip("=") for name in tap.longOpt} - {
+            "help",
+            "version",
+            "help-auth",
+            "help-auth-type",
+        }
         ours = {
             name.removeprefix("--")
             for each in serve_module.serve.params
