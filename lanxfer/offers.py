@@ -88,11 +88,13 @@ class Offers:
         return bool(group) and top_of(offer) in tops
 
     async def ask(self, principal: Principal, offer: Offer, transfer: Transfer, group: str) -> None:
-        """Wait for a yes.
+        """Wait for a yes; one that was given to the folder while this came here counts, too.
 
         Raises Forbidden for a no, Expired when nobody answered, RateLimited
         where too many wait already.  Cancelling it takes the offer away.
         """
+        if self.granted(principal, offer, group):
+            return
         key = (principal.name, group or transfer.id)
         self._check_room(principal, key)
         waiting = Waiting(transfer, principal, offer, key, Deferred())

@@ -153,6 +153,13 @@ class FolderTests:
         desk.offers.answer(transfer.id, True)
         assert desk.offers.granted(who, Offer(path, 1), group) is covered
 
+    def test_on_its_way_to_be_asked(self, desk: Desk) -> None:
+        """What reaches the desk just after the yes to its folder is not asked about again."""
+        transfer, _, _ = desk.offer("pictures/a.jpg", group="g")
+        desk.offers.answer(transfer.id, True)
+        assert code(desk.offer("pictures/b.jpg", group="g")[2]) == "yes"
+        assert len(desk.prompts) == 1
+
     def test_a_no_covers_nothing(self, desk: Desk) -> None:
         """What comes after a no is asked again."""
         transfer, _, _ = desk.offer("pictures/a.jpg", group="g")
