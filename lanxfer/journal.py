@@ -36,6 +36,8 @@ RECEIPT_LIFETIME = 90 * 24 * 3600.0
 RECEIPTS_KEPT = 10_000
 """The newest receipts stay whatever the clock says: it may have jumped by a year."""
 RECEIPTS_MAX = 100_000
+USAGE_MAX = 10_000
+"""Principals whose files are counted; those that sent nothing for longest go first."""
 PAGE_MAX = 1000
 BUSY_WAIT = 5.0
 """Seconds to wait for another process that writes just now."""
@@ -158,7 +160,7 @@ class Journal:
             return [_snapshot(_opened(row)) for row in rows]
 
     def prune(self, keep: int = limits.HISTORY_MAX) -> int:
-        """Forget history beyond ``keep``, and receipts by age and number; how many rows went."""
+        """Forget history beyond ``keep``, old receipts, old usage; how many rows went."""
         beyond = (
             "DELETE FROM {0} WHERE seq <= (SELECT seq FROM {0} ORDER BY seq DESC LIMIT 1 OFFSET ?)"
         )
@@ -167,6 +169,8 @@ class Journal:
         with self._writing() as database:
             gone = database.execute(history, (max(0, keep),)).rowcount
             gone += database.execute(receipts, (RECEIPTS_MAX,)).rowcount
+            usage = beyond.format("usage").replace("seq", "rowid")
+            gone += database.execute(usage, (USAGE_MAX,)).rowcount
             gone += database.execute(f"{receipts} AND at < ?", (RECEIPTS_KEPT, oldest)).rowcount
             return gone
 

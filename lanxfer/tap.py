@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from attrs import fields
 from twisted.application.service import IService
 from twisted.cred import strcred
+from twisted.cred.checkers import FilePasswordDB
 from twisted.cred.credentials import IUsernamePassword
 from twisted.python import usage
 
@@ -76,11 +79,28 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         """With --legacy full: ae controllers here may send files below this folder only."""
         self["share"].append(folder)
 
+    def opt_auth(self, description: str) -> None:
+        """Who may log in with a password: file:PATH, unix, memory:NAME:PASSWORD ..."""
+        super().opt_auth(description)
+        checker = self["credCheckers"][-1]
+        if isinstance(checker, FilePasswordDB):
+            _check_private(checker.filename)
+
     def postOptions(self) -> None:
         try:
             settings_from(self)
         except LanxferError as error:
             raise usage.UsageError(str(error)) from None
+
+
+def _check_private(path: str) -> None:
+    """Passwords that others can read are nobody's any more (catalogue A11)."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise usage.UsageError(f"--auth: {path} cannot be read: {error.strerror}.") from None
+    if stat.S_ISREG(mode) and mode & 0o077 and sys.platform != "win32":
+        raise usage.UsageError(f'--auth: {path} is open to other users; close it: "chmod 600".')
 
 
 def settings_from(options: Any) -> Settings:

@@ -73,6 +73,7 @@ MAY_TOUCH_DISK = {
         "os.path.join": "the default inbox, below the user's Downloads",
         "os.unlink": "the control socket that a crash left",
     },
+    "tap": {"os.stat": "whether others can read the passwords of --auth"},
     "testing": {"os.stat_result": "a value"},
 }
 """Everything else that may, with its reason; what is not used any more has to go from here."""
