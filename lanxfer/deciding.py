@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from lanxfer.allowance import Allowances
 from lanxfer.calls import as_deferred
-from lanxfer.commands.table import Call
+from lanxfer.commands.table import Accepted, Call
 from lanxfer.disk import Disk
 from lanxfer.errors import BadConfig, BadName, Expired, Forbidden, TooLarge
 from lanxfer.offers import Offers
@@ -117,7 +117,7 @@ class Deciding:
         asks = self.terms(principal).offers is Answer.ASK
         return 0 if asks else limits.INLINE_MAX
 
-    def place(self, principal: Principal, offer: Offer) -> SafePath:
+    def place(self, principal: Principal, terms: Terms, offer: Offer) -> SafePath:
         """Where in the inbox it goes; BadName where nowhere, Forbidden where not for this one."""
         legacy = principal.standing in (Standing.LEGACY, Standing.LEGACY_LOCAL)
         if legacy:
@@ -125,7 +125,6 @@ class Deciding:
         else:
             hidden = self.taking.dotfiles or principal.standing is Standing.TICKET
             path = safe_path(offer.path, dotfiles=hidden)
-        terms = self.terms(principal)
         if not terms.may(Right.WRITE, path):
             raise Forbidden(f"That device takes nothing from this one at {quoted(str(path))}.")
         if offer.conflict is Conflict.OVERWRITE and not terms.may(Right.DELETE, path):
@@ -133,34 +132,43 @@ class Deciding:
         folder = terms.folder or (self.taking.legacy_folder if legacy else "")
         return safe_path(f"{folder}/{path}", dotfiles=True) if folder else path
 
-    async def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Offer:
-        """The offer to go by; raises what it is refused with."""
+    async def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Accepted:
+        """What is to be done; raises what the offer is refused with."""
         principal = call.principal
         if offer.kind is Kind.LINK and not self.taking.links:
             raise BadName("Symbolic links are not taken here.")
+        if self.taking.conflict is not None and offer.conflict is not Conflict.SERIES:
+            offer = evolve(offer, conflict=self.taking.conflict)
+        terms = self.terms(principal)
+        if offer.kind is Kind.MESSAGE:
+            self._check_message(terms)
+            await self._application(call, terms, offer, transfer)
+            return Accepted(offer, None)
+        path = self.place(principal, terms, offer)
         if principal.standing is not Standing.TICKET:
-            terms = self.terms(principal)
             self._check(call, terms, offer, transfer)
             if not await self._application(call, terms, offer, transfer):
                 await self._owner(call, terms, offer, transfer)
-        if self.taking.conflict is not None and offer.conflict is not Conflict.SERIES:
-            offer = evolve(offer, conflict=self.taking.conflict)
-        return offer
+        return Accepted(offer, path)
 
-    def _check(self, call: Call, terms: Terms, offer: Offer, transfer: Transfer) -> None:
-        principal, message = call.principal, offer.kind is Kind.MESSAGE
-        if (terms.messages if message else terms.offers) is Answer.DENY:
-            what = "messages" if message else "files"
-            raise Forbidden(f"That device takes no {what} from this one.")
+    def _check_message(self, terms: Terms) -> None:
+        if terms.messages is Answer.DENY:
+            raise Forbidden("That device takes no messages from this one.")
+        self._check_hours(terms)
+
+    def _check_hours(self, terms: Terms) -> None:
         if terms.hours is not None and self.now() not in terms.hours:
             raise Forbidden(f"That device takes things at {terms.hours} only, by its own clock.")
-        if message:
-            return
+
+    def _check(self, call: Call, terms: Terms, offer: Offer, transfer: Transfer) -> None:
+        principal = call.principal
+        if terms.offers is Answer.DENY:
+            raise Forbidden("That device takes no files from this one.")
+        self._check_hours(terms)
         if terms.largest is not None and offer.size > terms.largest:
             raise TooLarge(f"That device takes files of at most {terms.largest} bytes.")
         if call.data and terms.offers is Answer.ASK and principal.standing is Standing.GUEST:
             raise TooLarge("Nothing travels with its request before somebody accepted it.")
-        self.place(principal, offer)
         self.allowances.offered(principal.name, transfer.snapshot.group, terms)
         if offer.kind is Kind.FILE:
             self.allowances.claim(principal.name, transfer.id, offer.size, terms)
@@ -191,7 +199,7 @@ class Deciding:
 
     async def _owner(self, call: Call, terms: Terms, offer: Offer, transfer: Transfer) -> None:
         """Ask whoever sits here, where that is to be done and was not done before."""
-        if terms.offers is not Answer.ASK or offer.kind is Kind.MESSAGE:
+        if terms.offers is not Answer.ASK:
             return
         principal, group = call.principal, transfer.snapshot.group
         if self.offers.granted(principal, offer, group):

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from lanxfer.allowance import Allowances, usage_rows
 from lanxfer.calls import settled
 from lanxfer.commands.polled import Polled
-from lanxfer.commands.table import Call
+from lanxfer.commands.table import Accepted, Call
 from lanxfer.cred import Logins
 from lanxfer.deciding import Deciding, Incoming, OnOffer, Says, Taking, asked
 from lanxfer.disk import Disk, SmallFiles
@@ -31,7 +31,7 @@ from lanxfer.registry import Registry, Transfer
 from lanxfer.rights import Book
 from lanxfer.space import Space
 from lanxfer.storage import Small, Store
-from lanxfer.storage.names import SafePath, safe_path
+from lanxfer.storage.names import safe_path
 from lanxfer.storage.sources import check_within
 from lanxfer.transfers import Direction, Kind, Offer, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
@@ -122,8 +122,7 @@ class ServiceNode:
             self.offers,
             self.on_offer,
         )
-        for listener in (self._note, self.allowances.follow, self.space.follow):
-            self.registry.subscribe(listener)
+        self.registry.subscribe(self._note)
 
     # For commands.
 
@@ -148,13 +147,10 @@ class ServiceNode:
     def inline(self, principal: Principal) -> int:
         return self.deciding.inline(principal)
 
-    def place(self, principal: Principal, offer: Offer) -> SafePath:
-        return self.deciding.place(principal, offer)
-
-    def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Offer]:
+    def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         return self.deciding.consent(call, offer, transfer)
 
-    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None]:
+    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None] | None:
         return self.space.reserve(transfer, size)
 
     def answer(self, id: str, yes: bool, reason: str = "") -> list[str]:
@@ -223,6 +219,8 @@ class ServiceNode:
     def _note(self, snapshot: Snapshot) -> None:
         if not snapshot.state.finished:
             return
+        self.allowances.follow(snapshot)
+        self.space.follow(snapshot)
         done = snapshot.state is State.DONE
         if done and snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN:
             return  # recorded in full before it was answered

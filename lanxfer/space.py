@@ -48,12 +48,19 @@ class Space:
     _looked: float | None = None
     _looking: list[Deferred[None]] = field(factory=list)
 
-    async def reserve(self, transfer: Transfer, size: int) -> None:
-        """Keep ``size`` bytes for it until ``follow`` hears its end; DiskFull if it is more."""
+    def reserve(self, transfer: Transfer, size: int) -> Deferred[None] | None:
+        """Keep ``size`` bytes for it until ``follow`` hears its end; DiskFull if it is more.
+
+        None where it is known already that there is room.
+        """
         if size <= 0:
-            return
-        if self._looking or size > self._room or self._age() > LOOK_EVERY:
-            await self._look()
+            return None
+        if not self._looking and size <= self._room and self._age() <= LOOK_EVERY:
+            self._promise(transfer, size)
+            return None
+        return self._look().addCallback(lambda _: self._promise(transfer, size))
+
+    def _promise(self, transfer: Transfer, size: int) -> None:
         if size > self._room:
             raise DiskFull()
         self._room -= size

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from datetime import time
 from pathlib import Path
+from time import sleep as sleep_now
 from typing import Any
 
 import pytest
@@ -24,9 +25,10 @@ from lanxfer.errors import (
     Overloaded,
     QuotaExceeded,
     RateLimited,
+    Stopping,
     TooLarge,
 )
-from lanxfer.rights import FILE, parse_rights
+from lanxfer.rights import FILE, LOOK_EVERY, parse_rights
 from lanxfer.testing import Dialogue, Pair, memory_node
 from lanxfer.transfers import Conflict, State
 from lanxfer.wire import limits
@@ -55,7 +57,9 @@ class Nas:
         self.inbox = devices.inbox("nas")
 
     def write(self, rights: str) -> None:
+        """As an editor does; a service looks again after a moment."""
         Path(self.devices.state("nas").file(FILE)).write_text(rights)
+        sleep_now(2 * LOOK_EVERY)
 
     async def start(self, rights: str, hooks: dict[str, Any] | None = None, **how: Any) -> Any:
         self.write(rights)
@@ -198,16 +202,16 @@ class AskTests:
         laptop = await nas.start(ASK)
         sending = laptop.send_file(path)
         prompt = await nas.prompt()
-        registry = laptop.registry
+        laptop._patience = 0.0
 
         def cut(snapshot: Any) -> None:
-            if snapshot.done > 6 * MIB and laptop._connection is not None:
-                laptop._patience = 0.0
-                laptop._connection.transport.abortConnection()
+            if snapshot.done > 6 * MIB:
+                laptop._connection.abort(Stopping())
+                unsubscribe()
 
-        registry.subscribe(cut)
+        unsubscribe = laptop.registry.subscribe(cut)
         nas.service.answer(prompt.id, True)
-        with pytest.raises(LanxferError):
+        with pytest.raises(Stopping):
             await sending
         port = int(nas.service.address.rpartition(":")[2])
         await nas.service.stopService()

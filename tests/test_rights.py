@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from lanxfer.rights import (
     ALL,
     FILE,
     KEYS,
+    LOOK_EVERY,
     NO_TERMS,
     Answer,
     Book,
@@ -358,16 +360,29 @@ class FileTests:
 
     def test_seen_at_once(self, state: StateFolder) -> None:
         """What one process writes another one sees at its next question."""
-        ours, theirs = RightsFile(state), RightsFile(state)
+        moments = count()
+        ours, theirs = RightsFile(state, lambda: next(moments)), RightsFile(state)
         assert ours.of(who(Standing.PEER)).offers is Answer.ACCEPT
         theirs.change("peer laptop", {"offers": "ask", "/": "write"})
         assert ours.of(who(Standing.PEER)).offers is Answer.ASK
         theirs.change("peer laptop", {"offers": None})
         assert ours.of(who(Standing.PEER)).offers is Answer.ACCEPT
 
+    def test_looked_at_now_and_then(self, state: StateFolder) -> None:
+        """Many questions in a moment are one look at the disk."""
+        now = [0.0]
+        rights = RightsFile(state, lambda: now[0])
+        assert rights.of(who(Standing.PEER)).offers is Answer.ACCEPT
+        RightsFile(state).change("peers", {"offers": "ask"})
+        now[0] += LOOK_EVERY / 2
+        assert rights.of(who(Standing.PEER)).offers is Answer.ACCEPT
+        now[0] += LOOK_EVERY
+        assert rights.of(who(Standing.PEER)).offers is Answer.ASK
+
     def test_bad_file(self, state: StateFolder) -> None:
         """A file that makes no sense names itself and the line, and lets nobody in."""
-        rights = RightsFile(state)
+        moments = count()
+        rights = RightsFile(state, lambda: next(moments))
         rights.change("everyone", {"offers": "ask"})
         Path(rights.path).write_text("[everyone]\noffers = aks\n")
         for _ in range(2):

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from lanxfer.errors import DiskFull, NotFound
@@ -54,7 +53,10 @@ class House:
     def reserve(self, size: int, transfer: Transfer | None = None) -> list[Any]:
         outcome: list[Any] = []
         transfer = transfer or self.open(size)
-        Deferred.fromCoroutine(self.space.reserve(transfer, size)).addBoth(outcome.append)
+        waiting = self.space.reserve(transfer, size)
+        if waiting is None:
+            return [None]
+        waiting.addBoth(outcome.append)
         return outcome
 
     def write(self, transfer: Transfer, done: int) -> None:

@@ -116,10 +116,10 @@ async def _take(call: Call, node: Node, offer: Offer) -> Reply:
     )
     call.began(transfer)
     try:
-        offer = await call.shield(node.consent(call, offer, transfer))
-        path = node.place(call.principal, offer)
+        accepted = await call.shield(node.consent(call, offer, transfer))
+        assert accepted.path is not None
         transfer.enter(State.ACCEPTED)
-        stored = await _store(call, node, offer, path, transfer)
+        stored = await _store(call, node, accepted.offer, accepted.path, transfer)
     except LanxferError as error:
         transfer.retire(outcome(error), error=error)
         raise
@@ -149,11 +149,17 @@ async def _store(
     return await _stream(call, node, offer, path, conflict, key, transfer)
 
 
+async def _reserve(call: Call, node: Node, size: int, transfer: Transfer) -> None:
+    waiting = node.reserve(transfer, size)
+    if waiting is not None:
+        await call.shield(waiting)
+
+
 async def _reserve_small(
     call: Call, node: Node, offer: Offer, path: SafePath, transfer: Transfer
 ) -> None:
     try:
-        await call.shield(node.reserve(transfer, offer.size))
+        await _reserve(call, node, offer.size, transfer)
     except DiskFull:
         # What is there already needs no room; whether it is, the store finds out.
         facts: Facts | None = await node.in_thread(node.store.look, path)
@@ -199,13 +205,13 @@ async def _fill(
         call.check()
         if call.proves:
             have = await node.in_thread(part.have)
-            await call.shield(node.reserve(transfer, offer.size - (have[0][0] if have else 0)))
+            await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
             offset = await call.begin(have, details)
         else:
             # The ae rule: the length that is there is the offset, and nothing
             # proves it.  A part that is full already is begun anew.
             held = part.held if part.held < offer.size else 0
-            await call.shield(node.reserve(transfer, offer.size - held))
+            await _reserve(call, node, offer.size - held, transfer)
             offset = await call.begin([(held, "")], details)
         await node.in_thread(part.begin, offset, call.proves)
         transfer.enter(State.MOVING)
