@@ -41,6 +41,7 @@ from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
 from lanxfer.tls import client_options, describe_tls_failure, peer_key
 from lanxfer.wire import limits
+from lanxfer.wire.packets import Args
 
 CONNECT_TIMEOUT = 10.0
 
@@ -196,7 +197,7 @@ class Dialer:
         await greet(connection, self.device)
         if self.login is not None:
             said = {"user": self.login.user, "password": self.login.password}
-            await connection.ask("login", said).answered()
+            _heed(connection, (await connection.ask("login", said).answered()).args)
         principal = connection.principal
         if principal is not None and principal.standing is Standing.PEER:
             key = principal.name.removeprefix("peer:")
@@ -218,9 +219,14 @@ async def greet(connection: LanxferProtocol, device: str) -> dict[str, Any]:
     if answer.args.get("speaks") != VERSION:
         connection.abort(BadHeader())
         raise BadHeader("The other side speaks another version than it was asked for.")
-    found = answer.args.get("limits")
-    connection.peer_limits = found if isinstance(found, dict) else {}
+    _heed(connection, answer.args)
     return dict(answer.args)
+
+
+def _heed(connection: LanxferProtocol, answer: Args) -> None:
+    """Take to heart what the other side takes."""
+    found = answer.get("limits")
+    connection.peer_limits = found if isinstance(found, dict) else {}
 
 
 async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) -> LanxferProtocol:

@@ -199,14 +199,14 @@ class Door(Protocol):
         protocol = self.factory.make(session, lambda transport: principal, proves)
         # A stranger has this much time and no more, and stays counted among the unknown;
         # so has a visitor, until it has said who it is.
-        if principal.standing is Standing.VISITOR:
-            protocol.on_known = self._known
-        elif principal.standing is not Standing.STRANGER:
+        protocol.on_known = self._known
+        if principal.standing not in (Standing.STRANGER, Standing.VISITOR):
             protocol.on_first_line = self._clear_deadline
             self.factory.identified(self._outer)
         return protocol
 
     def _known(self, principal: Principal) -> None:
+        """Somebody logged in; Overloaded where they are here too often."""
         self.factory.check_room(principal)
         self._clear_deadline()
         self.factory.identified(self._outer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep as sleep_now
 from typing import Any
 
 import pytest
@@ -35,12 +36,14 @@ from lanxfer.errors import (
     AuthFailed,
     Forbidden,
     NotPaired,
+    Overloaded,
     RateLimited,
     TlsRequired,
 )
 from lanxfer.identity import load_identity
 from lanxfer.peers import Peer, Peers
 from lanxfer.policy import LOCAL, Principal, Standing, refusal
+from lanxfer.rights import LOOK_EVERY
 from lanxfer.state import StateFolder
 from lanxfer.wire import limits
 from tests.test_policy import APPLICATION, MAY
@@ -284,6 +287,7 @@ class WireTests:
         service = await self.start(devices, checker)
         state = devices.state("nas")
         Path(state.file("rights")).write_text("[user anna]\nfolder = people/anna\n")
+        sleep_now(2 * LOOK_EVERY)
         anna = await devices.client("laptop", "nas", login=("anna", "one"))
         assert (await anna.send_file(devices.source("a.txt", b"1"))).stored == "people/anna/a.txt"
         large = devices.source("large", b"x" * 3 * 1024 * 1024)
@@ -316,9 +320,32 @@ class WireTests:
         await plain.send_file(devices.source("a.txt", b"1"))
         assert (await plain.rows("history"))[0]["peer"] == f"peer:{devices.key('laptop')}"
         answer = await plain.call("login", {"user": "anna", "password": "one"})
-        assert answer.args == {"user": "anna"}
+        assert answer.args["user"] == "anna"
         await plain.send_file(devices.source("b.txt", b"1"))
         assert [row["peer"] for row in await plain.rows("history")] == ["user:anna"]
+
+    @in_reactor
+    async def test_too_many(self, devices: Devices, checker: Any, monkeypatch: Any) -> None:
+        """One user has so many connections, from whichever devices."""
+        # covers: S2-50
+        monkeypatch.setattr(limits, "CONNECTIONS_PER_PEER", 1)
+        await self.start(devices, checker)
+        devices.pin("nas", "laptop")
+        await devices.client("laptop", "nas", login=("anna", "one"))
+        with pytest.raises(Overloaded):
+            await devices.client("laptop", "nas", login=("anna", "one"))
+        await devices.client("laptop", "nas", login=("bob", "two"))
+
+    @in_reactor
+    async def test_limits_of_the_user(self, devices: Devices, checker: Any) -> None:
+        """What may travel with a request is a matter of the user, once there is one."""
+        await self.start(devices, checker)
+        Path(devices.state("nas").file("rights")).write_text("[user bob]\noffers = ask\n")
+        sleep_now(2 * LOOK_EVERY)
+        anna = await devices.client("laptop", "nas", login=("anna", "one"))
+        bob = await devices.client("laptop", "nas", login=("bob", "two"))
+        found = [(await each.connected()).peer_limits["inline"] for each in (anna, bob)]
+        assert found == [limits.INLINE_MAX, 0]
 
     @in_reactor
     async def test_wrong(self, devices: Devices, checker: Any) -> None:

@@ -46,6 +46,8 @@ class Names:
     def of(self, principal: str) -> str:
         """The name that was given to its key here, else the beginning of the key."""
         kind, colon, key = principal.partition(":")
+        if kind == "guest":
+            return f"unknown {short_key(key)}"
         if kind != "peer" or not colon:
             return shown(principal, 40)
         known = self._peers.by_key(key)
@@ -187,7 +189,8 @@ async def usage(here: Run, forget: str | None) -> int:
     known = Peers(StateFolder(here.choices.state or default_state()))
     args = {} if forget is None else {"forget": _principal(known, forget)}
     async with service(here) as client:
-        rows = await client.rows("usage", args)
+        answer = await client.call("usage", args)
+    rows = parse_rows(answer.body)
     names = Names(here.choices.state)
     lines = [("FROM", "FILES", "SIZE")]
     for row in rows:
@@ -195,6 +198,9 @@ async def usage(here: Run, forget: str | None) -> int:
         lines.append((names.of(row["peer"]), str(row["files"]), human_size(row["bytes"])))
     if rows:
         _print(here, lines, frozenset({1, 2}))
+        more = int(answer.args.get("total", 0)) - len(rows)
+        if more > 0:
+            here.out.say(f"and {more} that sent less")
     else:
         here.out.say("Nothing has been received yet.")
     return int(Exit.OK)

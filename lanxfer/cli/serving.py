@@ -83,9 +83,11 @@ class _Printer:
 
 
 def offered(prompt: Prompt) -> str:
-    """What is offered, in a few words."""
-    several = f"{count(prompt.files, 'file')}, " if prompt.what.endswith("/") else ""
-    return f"{shown(prompt.what)} ({several}{human_size(prompt.size)})"
+    """What is offered, in a few words; of a folder it is not known how much is still to come."""
+    if not prompt.what.endswith("/"):
+        return f"{shown(prompt.what)} ({human_size(prompt.size)})"
+    so_far = f" ({count(prompt.files, 'file')} so far)" if prompt.files else ""
+    return f"{shown(prompt.what)} and what is in it{so_far}"
 
 
 def _told_as_message(snapshot: Snapshot) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lanxfer.commands.table import Call, Node, Reply, command
 from lanxfer.errors import NotFound, UnsupportedVersion
-from lanxfer.policy import Standing, mine
+from lanxfer.policy import Principal, Standing, mine
 from lanxfer.transfers import Snapshot, as_row
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields
@@ -27,14 +27,18 @@ async def hello(call: Call, node: Node) -> Reply:
         {
             "speaks": VERSION,
             "device": node.device,
-            "limits": {
-                "inline": node.inline(call.principal),
-                "part": limits.PART_MAX,
-                "open": limits.OPEN_EXCHANGES,
-            },
+            "limits": _limits(node, call.principal),
             "features": [],
         }
     )
+
+
+def _limits(node: Node, principal: Principal) -> dict[str, int]:
+    return {
+        "inline": node.inline(principal),
+        "part": limits.PART_MAX,
+        "open": limits.OPEN_EXCHANGES,
+    }
 
 
 @command("ping")
@@ -134,7 +138,7 @@ async def login(call: Call, node: Node) -> Reply:
     user, password = fields.take_text("user", most=256), fields.take_text("password", most=4096)
     found = await call.shield(node.login(call.principal, user, password))
     call.become(found)
-    return Reply({"user": found.label})
+    return Reply({"user": found.label, "limits": _limits(node, found)})
 
 
 @command("accept")
@@ -154,7 +158,8 @@ async def reject(call: Call, node: Node) -> Reply:
 async def usage(call: Call, node: Node) -> Reply:
     """What was received from whom; ``forget`` names a principal to be counted anew."""
     forget = Fields(call.args).maybe_text("forget", most=256)
-    return Reply(rows=list(await node.usage(forget))[:PAGE])
+    rows = await node.usage(forget)
+    return Reply({"total": len(rows)}, rows=list(rows)[:PAGE])
 
 
 @command("send_file")

@@ -232,6 +232,7 @@ class MemoryStore:
 
     def holds(self, key: str) -> bool:
         """Whether there is a part of that key."""
+        refuse_key(key)
         with self._mutex:
             return key in self._parts
 
