@@ -20,7 +20,7 @@ from lanxfer.allowance import Allowances
 from lanxfer.calls import as_deferred
 from lanxfer.commands.table import Accepted, Call
 from lanxfer.disk import Disk
-from lanxfer.errors import BadConfig, BadName, Expired, Forbidden, TooLarge
+from lanxfer.errors import BadConfig, BadName, BadState, Expired, Forbidden, TooLarge
 from lanxfer.offers import Offers
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer
@@ -97,14 +97,14 @@ class Deciding:
     def terms(self, principal: Principal) -> Terms:
         """What holds for it now.
 
-        Forbidden while the file of rights makes no sense: the owner reads why
+        Forbidden while the file of rights makes no sense or cannot be read: the owner reads why
         in the log and in ``lanxfer status``, and nobody else learns of it.
         """
         if principal.standing in (Standing.LOCAL, Standing.TICKET):
             return NO_TERMS
         try:
             found = self.rights.of(principal)
-        except BadConfig as error:
+        except (BadConfig, BadState) as error:
             if error.reason != self.complaint:
                 self.complaint = error.reason
                 self._log.error("Nothing is taken: {reason}", reason=error.reason)

@@ -3,8 +3,8 @@
 One prompt is about one send of one principal: a file, or all that was offered
 of a folder so far.  A yes is for what the prompt showed, and for what comes
 later below the folders it showed; anything else is asked again (catalogue
-P22).  One prompt of a principal is open at a time and few in all; what else is
-offered waits behind it, up to a limit (catalogue A01, L06, L07).
+P22).  One prompt of a principal is open at a time, few in all, and not many a minute;
+what else is offered waits behind it, up to a limit (catalogue A01, L06, L07).
 
 An offer lives as long as the call that made it: a cancel, or a connection that
 breaks, takes it away, and it is never carried over to another start.
@@ -18,16 +18,21 @@ from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from lanxfer.allowance import Buckets
 from lanxfer.errors import Expired, Forbidden, LanxferError, NotFound, RateLimited
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer
+from lanxfer.rights import Rate
 from lanxfer.transfers import Kind, Offer
 from lanxfer.wire import limits
 
 Key: TypeAlias = tuple[str, str]
 """A principal's name, and the group of a send (or the id of a file that has none)."""
+
+_RATE = Rate(limits.PROMPTS_RATE, limits.PROMPTS_BURST)
 
 REMEMBERED = 1000
 """Sends whose yes, and offers whose end, are remembered."""
@@ -77,7 +82,12 @@ class Offers:
     _open: dict[Key, None] = field(factory=dict)
     _granted: OrderedDict[Key, frozenset[str]] = field(factory=OrderedDict)
     _over: OrderedDict[str, None] = field(factory=OrderedDict)
+    _prompted: Buckets = field(init=False)
+    _later: IDelayedCall | None = None
     _log = Logger()
+
+    def __attrs_post_init__(self) -> None:
+        self._prompted = Buckets(self.clock.seconds)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -154,7 +164,7 @@ class Offers:
         guests = [
             each for each in self._waiting.values() if each.principal.standing is Standing.GUEST
         ]
-        if any(each.principal.source == principal.source for each in guests):
+        if any(_source(each.principal) == _source(principal) for each in guests):
             raise RateLimited("Another offer from that address waits for a yes already.")
         if len({each.key for each in guests}) >= limits.GUEST_PROMPTS_MAX:
             raise RateLimited("Too many unknown devices wait for a yes already.")
@@ -163,13 +173,22 @@ class Offers:
         """Open what prompts may be open, oldest offer first."""
         asked = {name for name, _ in self._open}
         for each in list(self._waiting.values()):
+            who = each.principal
             if each.key in self._open:
                 each.transfer.wait()
-            elif each.principal.name not in asked and len(self._open) < limits.PROMPTS_MAX:
+            elif who.name in asked or len(self._open) >= limits.PROMPTS_MAX:
+                continue
+            elif self._prompted.take(_source(who), "prompt", _RATE):
                 self._open[each.key] = None
-                asked.add(each.principal.name)
+                asked.add(who.name)
                 each.transfer.wait()
                 self._tell(self._prompt(each.key))
+            elif self._later is None:
+                self._later = self.clock.callLater(1 / _RATE.per_second, self._again)
+
+    def _again(self) -> None:
+        self._later = None
+        self._show()
 
     def _tell(self, prompt: Prompt) -> None:
         try:
@@ -201,6 +220,14 @@ class Offers:
         if not any(each.key == waiting.key for each in self._waiting.values()):
             self._open.pop(waiting.key, None)
             self._show()
+        if not self._waiting and self._later is not None:
+            self._later.cancel()
+            self._later = None
+
+
+def _source(principal: Principal) -> str:
+    """Who asks too much, if anybody does: a device, or the address of those that are not known."""
+    return principal.source if principal.standing is Standing.GUEST else principal.name
 
 
 def _decide(waiting: Waiting, error: LanxferError | None) -> None:

@@ -228,6 +228,22 @@ class BoundTests:
         desk.offers.answer(made[0].id, True)
         assert len(desk.prompts) == limits.PROMPTS_MAX + 1
 
+    def test_again_and_again(self, desk: Desk) -> None:
+        """Who takes an offer back and makes it anew is not asked about more than now and then."""
+        # covers: L06
+        for _ in range(200):
+            desk.offer("a")[1].cancel()
+        assert len(desk.prompts) == limits.PROMPTS_BURST
+        assert desk.clock.getDelayedCalls() == []
+        transfer, _, outcome = desk.offer("b")
+        assert (transfer.state, desk.offers.prompts()) == (State.OFFERED, [])
+        other, _, _ = desk.offer("c", PHONE)
+        assert other.state is State.WAITING
+        desk.clock.advance(1 / limits.PROMPTS_RATE)
+        assert desk.prompts[-1].what == "b"
+        desk.offers.answer(transfer.id, True)
+        assert code(outcome) == "yes"
+
     def test_guests(self, desk: Desk) -> None:
         """An address has one prompt for guests, all guests three, and each for a minute."""
         # covers: A01

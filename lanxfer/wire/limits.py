@@ -78,6 +78,9 @@ LOGINS_RATE = 1 / 30
 # Offers that wait for a yes.
 PROMPTS_MAX = 8
 GUEST_PROMPTS_MAX = 3
+PROMPTS_BURST = 10
+PROMPTS_RATE = 1 / 6
+"""Prompts a second of one source: who takes an offer back and makes it again is no pest."""
 WAITING_PER_PRINCIPAL = 256
 
 # Storage.
