@@ -47,7 +47,7 @@ from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.registry import Registry
-from lanxfer.rights import RightsFile
+from lanxfer.rights.file import RightsFile
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown

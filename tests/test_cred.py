@@ -43,7 +43,7 @@ from lanxfer.errors import (
 from lanxfer.identity import load_identity
 from lanxfer.peers import Peer, Peers
 from lanxfer.policy import LOCAL, Principal, Standing, refusal
-from lanxfer.rights import LOOK_EVERY
+from lanxfer.rights.file import LOOK_EVERY
 from lanxfer.state import StateFolder
 from lanxfer.wire import limits
 from tests.test_policy import APPLICATION, MAY

@@ -28,7 +28,7 @@ from lanxfer.errors import (
     Stopping,
     TooLarge,
 )
-from lanxfer.rights import FILE, LOOK_EVERY, parse_rights
+from lanxfer.rights.file import FILE, LOOK_EVERY, parse_rights
 from lanxfer.testing import Dialogue, Pair, memory_node
 from lanxfer.transfers import Conflict, State
 from lanxfer.wire import limits

@@ -12,25 +12,14 @@ from hypothesis import strategies as st
 
 from lanxfer.errors import BadConfig
 from lanxfer.policy import LOCAL, Principal, Standing
-from lanxfer.rights import (
-    ALL,
-    FILE,
+from lanxfer.rights import ALL, NO_TERMS, Answer, Book, Hours, Rate, Right, Terms
+from lanxfer.rights.file import FILE, LOOK_EVERY, RightsFile, change_rights, parse_rights
+from lanxfer.rights.words import (
     KEYS,
-    LOOK_EVERY,
-    NO_TERMS,
-    Answer,
-    Book,
-    Hours,
-    Rate,
-    Right,
-    RightsFile,
-    Terms,
-    change_rights,
     format_size,
     format_value,
     format_words,
     parse_path,
-    parse_rights,
     parse_size,
     parse_value,
     parse_words,
@@ -193,6 +182,7 @@ class TextTests:
             ("[everyone]\nmessages = ask", '"accept" or "deny"'),
             ("[everyone]\nlargest = -1", "line 2"),
             ("[everyone]\nlargest = 1 parsec", "is a size"),
+            ("[everyone]\nlargest = 1 \u212a", "is a size"),
             ("[everyone]\nfiles = 1.5", "is a number"),
             ("[everyone]\nfiles = ٣", "is a number"),
             ("[everyone]\nhours = 08:00", "time of the day"),

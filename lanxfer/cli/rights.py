@@ -11,7 +11,7 @@ from lanxfer.cli.output import Output, columns
 from lanxfer.errors import Exit
 
 if TYPE_CHECKING:
-    from lanxfer.rights import RightsFile
+    from lanxfer.rights.file import RightsFile
     from lanxfer.state import StateFolder
 
 WHO = "WHO is a peer, user:NAME, or one of everyone, peers, users, guests, plain and ae."
@@ -24,7 +24,7 @@ def _folder(choices: Choices) -> StateFolder:
 
 
 def _file(choices: Choices) -> RightsFile:
-    from lanxfer.rights import RightsFile
+    from lanxfer.rights.file import RightsFile
 
     return RightsFile(_folder(choices))
 
@@ -32,7 +32,8 @@ def _file(choices: Choices) -> RightsFile:
 def _section(choices: Choices, who: str) -> str:
     """The heading for whom a user names; NotFound for a peer that is not known."""
     from lanxfer.peers import Peers
-    from lanxfer.rights import GROUPS, heading
+    from lanxfer.rights import GROUPS
+    from lanxfer.rights.file import heading
 
     kind, colon, name = who.partition(":")
     if who in GROUPS or (colon and kind == "user"):
@@ -76,7 +77,7 @@ def set_(choices: Choices, who: str, settings: tuple[str, ...]) -> int:
 @click.pass_obj
 def allow(choices: Choices, who: str, path: str, rights: tuple[str, ...]) -> int:
     """The nearest rule above a file is the one that counts."""
-    from lanxfer.rights import format_words, parse_words
+    from lanxfer.rights.words import format_words, parse_words
 
     words = format_words(parse_words(" ".join(rights))) if rights else "write"
     return _change(choices, who, {_rule(path): words})
@@ -102,7 +103,7 @@ def _rule(path: str) -> str:
 @click.pass_obj
 def rights_(choices: Choices, who: str) -> int:
     """In the words of the file."""
-    from lanxfer.rights import rows_of
+    from lanxfer.rights.words import rows_of
 
     out = Output(choices.json, choices.quiet)
     file, section = _file(choices), _section(choices, who)
