@@ -358,7 +358,7 @@ class Cases:
     def _may_stay(self, end: Any) -> bool:
         """A call that is not the other side's to end may still be running."""
         inner = getattr(end, "_inner", end)
-        return bool(getattr(inner, "_calls", None)) and not getattr(inner, "hungry", True)
+        return bool(getattr(inner, "_calls", None)) and inner.body_due_since is None
 
     def _look(self, answer: bytes, said: bytes, kind: str) -> None:
         self.most_answered = max(self.most_answered, len(answer) - 2 * len(said))

@@ -187,8 +187,7 @@ class Laws:
             self.breach(f"{len(life.registry)} transfers are left open on {device.name}")
         if device.store._open:
             self.breach(f"a part is still locked on {device.name}")
-        tokens = life.node._receiving
-        if tokens.tokens != tokens.limit:
+        if life.node._receiving.taken:
             self.breach(f"a place for receiving never came back on {device.name}")
 
 

@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant(
         "a place for receiving never comes back",
         "lanxfer/commands/receiving.py",
-        "    finally:\n        node.received()\n",
+        "    finally:\n        node.received(call.principal)\n",
         "    finally:\n        pass\n",
         SIM,
     ),
@@ -175,8 +175,8 @@ MUTANTS = (
     Mutant(
         "a source is not closed",
         "lanxfer/bodies.py",
-        "        self._ahead = None\n        self._source.close()\n",
-        "        self._ahead = None\n",
+        "        self._ahead.clear()\n        self._source.close()\n",
+        "        self._ahead.clear()\n",
         LEAK,
     ),
     Mutant(

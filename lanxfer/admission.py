@@ -64,8 +64,9 @@ class Admission:
     """What the service was started with, as far as it says who may come in.
 
     ``peers`` are the pinned keys; ``open`` lets devices with other keys offer
-    files and messages; ``pairing`` knows who may try to pair, and who was let in
-    for once; ``plain_from`` lets plain text in from some networks.
+    files and messages, ``users`` lets them log in with a password; ``pairing``
+    knows who may try to pair, and who was let in for once; ``plain_from`` lets
+    plain text in from some networks.
     """
 
     peers: Peers
@@ -75,29 +76,34 @@ class Admission:
     legacy_from: tuple[Network, ...] = ()
     tickets_plain: bool = False
     pairing: Welcome | None = None
+    users: bool = False
 
-    def with_key(self, key: str | None) -> Principal:
-        """Who shows this key in TLS; a stranger can do nothing (catalogue A01)."""
+    def with_key(self, key: str | None, address: str = "") -> Principal:
+        """Who shows this key in TLS, from where; a stranger can do nothing (catalogue A01)."""
         if key is None:
             raise NotPaired()
         peer = self.peers.by_key(key)
         if peer is not None:
-            return Principal(Standing.PEER, f"peer:{key}", peer.name)
+            return Principal(Standing.PEER, f"peer:{key}", peer.name, source=address)
         granted = self.pairing.use_grant(key) if self.pairing is not None else None
         if granted is not None:
-            return Principal(Standing.GUEST, f"once:{key}", granted)
+            return Principal(Standing.INVITED, f"once:{key}", granted, source=address)
         label = f"unknown {short_key(key)}"
         if self.open:
-            return Principal(Standing.GUEST, f"guest:{key}", label)
-        if self.pairing is not None and self.pairing.welcomes:
-            return Principal(Standing.NEWCOMER, f"newcomer:{key}", label)
-        return Principal(Standing.STRANGER, f"stranger:{key}", label)
+            return Principal(Standing.GUEST, f"guest:{key}", label, source=address)
+        if self.users:
+            standing = Standing.VISITOR
+        elif self.pairing is not None and self.pairing.welcomes:
+            standing = Standing.NEWCOMER
+        else:
+            standing = Standing.STRANGER
+        return Principal(standing, f"{standing.value}:{key}", label, source=address)
 
     def in_plain(self, address: str) -> Principal | LanxferError:
         """Who speaks the native dialect in plain text from ``address``."""
         if not _within(address, self.plain_from):
             return TlsRequired()
-        return Principal(Standing.GUEST, f"plain:{address}", address, secure=False)
+        return Principal(Standing.GUEST, f"plain:{address}", address, False, address)
 
     def in_literal(self, address: str) -> Principal | LanxferError:
         """Who speaks the literal dialect from ``address`` (security design, section 7)."""
@@ -105,13 +111,13 @@ class Admission:
             return TlsRequired()
         full = self.legacy is Legacy.FULL and ip_address(bare(address)).is_loopback
         standing = Standing.LEGACY_LOCAL if full else Standing.LEGACY
-        return Principal(standing, f"legacy:{address}", address, secure=False)
+        return Principal(standing, f"legacy:{address}", address, False, address)
 
     def with_ticket(self, address: str, secure: bool) -> Principal | LanxferError:
         """Whoever comes with a ticket line; what the ticket opens is decided later."""
         if not (secure or self.tickets_plain):
             return TlsRequired()
-        return Principal(Standing.TICKET, f"ticket:{address}", address, secure=secure)
+        return Principal(Standing.TICKET, f"ticket:{address}", address, secure, address)
 
 
 def bare(address: str) -> str:

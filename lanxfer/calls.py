@@ -76,7 +76,7 @@ class IncomingCall:
 
     ``on_moved`` is told by how much the bytes that wait for the disk became more
     or fewer, so that the connection can stop and go on reading; and with 0 when
-    bytes begin to be due.
+    bytes begin to be due.  ``on_become`` is told who the other side is from now on.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class IncomingCall:
         clock: IReactorTime,
         on_moved: Callable[[int], None],
         channel: Callable[[], Channel | None] = lambda: None,
+        on_become: Callable[[Principal], None] = lambda principal: None,
     ) -> None:
         self.id = do.id
         self.name = do.name
@@ -103,6 +104,7 @@ class IncomingCall:
         self._disk = disk
         self._clock = clock
         self._on_moved = on_moved
+        self.become = on_become
         self._weighed = self.weight
         self._crc = 0
         self._owed = 0

@@ -29,7 +29,7 @@ from twisted.logger import Logger
 from lanxfer import ae, sending
 from lanxfer.calls import Answer
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
-from lanxfer.connecting import Dialer, Target, dial_local, find_target
+from lanxfer.connecting import Dialer, Login, Target, dial_local, find_target
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Busy,
@@ -43,6 +43,7 @@ from lanxfer.errors import (
     SourceChanged,
     Stopping,
     TimedOut,
+    TlsRequired,
     TooLarge,
     Unreachable,
 )
@@ -431,6 +432,7 @@ def connect(
     patience: float = PATIENCE,
     token_file: str | None = None,
     target: Target | None = None,
+    login: tuple[str, str] | None = None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -441,9 +443,13 @@ def connect(
     ``legacy`` to an ae device, which is first met when something is sent.
     ``token_file`` holds the secret that a device not known yet is paired by;
     ``target`` is where ``pair`` found one, instead of what ``peer`` says.
+    ``login`` is the name of a user there with the password: what is sent is sent
+    as that user, or the call fails with AuthFailed, RateLimited or Forbidden.
     """
 
     async def run() -> Client:
+        if login is not None and (plain or legacy):
+            raise TlsRequired("A password is only said inside TLS.")
         folder = StateFolder(state or default_state())
         peers = Peers(folder)
         there = target or find_target(peers, peer, plain=plain, legacy=legacy)
@@ -451,7 +457,14 @@ def connect(
         identity = load_identity(folder)
         disk = Disk(reactor)
         disk.start()
-        dialer = Dialer(reactor, disk, peers, identity, device or socket.gethostname())
+        dialer = Dialer(
+            reactor,
+            disk,
+            peers,
+            identity,
+            device or socket.gethostname(),
+            login=None if login is None else Login(*login),
+        )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
 
         def close() -> None:

@@ -42,6 +42,7 @@ from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
 from lanxfer.tls import client_options, describe_tls_failure, peer_key, wrap_client
 from lanxfer.wire import limits
+from lanxfer.wire.packets import Args
 
 CONNECT_TIMEOUT = 10.0
 
@@ -105,11 +106,20 @@ def _named(target: Target) -> Peer:
 
 
 @frozen
+class Login:
+    """A user of the other device, and the password; shown nowhere."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@frozen
 class Dialer:
     """Makes connections to other devices in the name of this one.
 
     ``node`` and ``table`` answer what the other side asks; without them it can
-    ask for nothing.  ``live`` are the connections that are open.
+    ask for nothing.  ``login`` is said on each connection that carries TLS;
+    ``live`` are the connections that are open.
     """
 
     reactor: Any
@@ -119,6 +129,7 @@ class Dialer:
     device: str
     node: Node | None = None
     table: Table | None = None
+    login: Login | None = None
     live: set[LanxferProtocol] = field(factory=set, eq=False, repr=False)
 
     async def dial(self, target: Target) -> LanxferProtocol:
@@ -238,6 +249,9 @@ class Dialer:
         self, connection: LanxferProtocol, target: Target, address: str
     ) -> LanxferProtocol:
         await greet(connection, self.device)
+        if self.login is not None:
+            said = {"user": self.login.user, "password": self.login.password}
+            _heed(connection, (await connection.ask("login", said).answered()).args)
         principal = connection.principal
         if principal is not None and principal.standing is Standing.PEER:
             key = principal.name.removeprefix("peer:")
@@ -259,9 +273,14 @@ async def greet(connection: LanxferProtocol, device: str) -> dict[str, Any]:
     if answer.args.get("speaks") != VERSION:
         connection.abort(BadHeader())
         raise BadHeader("The other side speaks another version than it was asked for.")
-    found = answer.args.get("limits")
-    connection.peer_limits = found if isinstance(found, dict) else {}
+    _heed(connection, answer.args)
     return dict(answer.args)
+
+
+def _heed(connection: LanxferProtocol, answer: Args) -> None:
+    """Take to heart what the other side takes."""
+    found = answer.get("limits")
+    connection.peer_limits = found if isinstance(found, dict) else {}
 
 
 async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) -> LanxferProtocol:

@@ -9,11 +9,11 @@ one line and no more.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.interfaces import (
@@ -30,10 +30,19 @@ from zope.interface import implementer
 from lanxfer.admission import Admission, bare, networks
 from lanxfer.bulk import BulkTLS
 from lanxfer.commands.table import Node, Table
+from lanxfer.cred import (
+    AeAddress,
+    LocalUser,
+    PlainAddress,
+    TicketBearer,
+    TlsKey,
+    knock,
+    make_portal,
+)
 from lanxfer.descriptors import UNLIMITED, connections_most
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, LanxferError, Lost, Overloaded, TimedOut, TlsRequired
-from lanxfer.policy import LOCAL, UNKNOWN, Principal
+from lanxfer.errors import BadHeader, LanxferError, Lost, Overloaded, TimedOut
+from lanxfer.policy import UNKNOWN, Principal
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.refusals import Refusals
 from lanxfer.sessions import Session
@@ -189,17 +198,17 @@ class Door(Protocol):
         if dialect is Dialect.TLS and not self._secure:
             return cast(BulkTLS, factory.tls.buildProtocol(self.transport.getPeer()))
         if dialect is Dialect.NATIVE and self._secure:
-            principal = factory.admission.with_key(peer_key(self.transport))
-            return self._speak(NativeSession(), principal)
+            shown = TlsKey(peer_key(self.transport), address)
+            return self._speak(NativeSession(), factory.knock(shown))
         if dialect is Dialect.NATIVE:
-            return self._speak(NativeSession(), _or_raise(factory.admission.in_plain(address)))
+            return self._speak(NativeSession(), factory.knock(PlainAddress(address)))
         if dialect is Dialect.TICKET:
-            who = _or_raise(factory.admission.with_ticket(address, self._secure))
+            who = factory.knock(TicketBearer(address, self._secure))
             from lanxfer.sessions.ticket import TicketSession
 
             return self._speak(TicketSession(), who, proves=False)
         if dialect is Dialect.LITERAL and not self._secure:
-            who = _or_raise(factory.admission.in_literal(address))
+            who = factory.knock(AeAddress(address))
             from lanxfer.sessions.literal import LiteralSession
 
             return self._speak(LiteralSession(), who, proves=False)
@@ -210,11 +219,19 @@ class Door(Protocol):
     ) -> LanxferProtocol:
         self.factory.check_room(principal)
         protocol = self.factory.make(session, lambda transport: principal, proves)
-        # A stranger has this much time and no more, and stays counted among the unknown.
+        # Who is unknown has this much time and no more, and stays counted among the
+        # unknown: a visitor until it has said who it is.
+        protocol.on_known = partial(self._known, protocol)
         if principal.standing not in UNKNOWN:
             protocol.on_first_line = self._clear_deadline
             self.factory.identified(self._outer)
         return protocol
+
+    def _known(self, protocol: LanxferProtocol, principal: Principal) -> None:
+        """Somebody logged in; Overloaded where they are here too often."""
+        self.factory.count_as(protocol, principal)
+        self._clear_deadline()
+        self.factory.identified(self._outer)
 
     def _refuse(self, error: LanxferError) -> None:
         """One line that JSON and Python readers both understand, and the end."""
@@ -260,12 +277,6 @@ class Door(Protocol):
             self._inner.connectionLost(reason)
 
 
-def _or_raise(found: Principal | LanxferError) -> Principal:
-    if isinstance(found, LanxferError):
-        raise found
-    return found
-
-
 class LanxferFactory(Factory):
     """Makes the connections of one service and keeps count of them.
 
@@ -285,12 +296,13 @@ class LanxferFactory(Factory):
         clock: IReactorTime,
         read_size: int = READ_SIZE,
         open_files: int = UNLIMITED,
+        checkers: Sequence[Any] = (),
     ) -> None:
         self.read_size = read_size
         self.node = node
         self.disk = disk
         self.table = table
-        self.admission = admission
+        self.portal = make_portal(admission, checkers)
         self.clock = clock
         self.connections: set[LanxferProtocol] = set()
         self.refusals = Refusals(clock)
@@ -305,6 +317,10 @@ class LanxferFactory(Factory):
         # Where the address is known already, whoever is too much costs no transport.
         host = getattr(addr, "host", None)
         return Door(self) if host is None or self._admits(_source(host)) else None
+
+    def knock(self, credentials: Any) -> Principal:
+        """Who shows these; raises the refusal."""
+        return knock(self.portal, credentials)
 
     def make(
         self, session: Session, identify: Callable[[Any], Principal], proves: bool = True
@@ -335,10 +351,19 @@ class LanxferFactory(Factory):
             self.refusals.note(host_of(connection.transport), error)
         if connection in self.connections and connection.principal is not None:
             self.connections.discard(connection)
-            name = connection.principal.name
-            self._of_each[name] -= 1
-            if not self._of_each[name]:
-                del self._of_each[name]
+            self._uncount(connection.principal.name)
+
+    def _uncount(self, name: str) -> None:
+        self._of_each[name] -= 1
+        if not self._of_each[name]:
+            del self._of_each[name]
+
+    def count_as(self, connection: LanxferProtocol, principal: Principal) -> None:
+        """From now on it counts as one of ``principal``; Overloaded where there is no room."""
+        self.check_room(principal)
+        if connection in self.connections and connection.principal is not None:
+            self._uncount(connection.principal.name)
+            self._of_each[principal.name] += 1
 
     def check_room(self, principal: Principal) -> None:
         """Raise Overloaded where one principal has as many connections as it may."""
@@ -417,15 +442,17 @@ class LocalFactory(Factory):
         self._outer = outer
 
     def buildProtocol(self, addr: IAddress | None) -> LanxferProtocol:
-        return self._outer.make(NativeSession(), _same_user)
+        def identify(transport: Any) -> Principal:
+            return self._outer.knock(LocalUser(_user_of(transport)))
+
+        return self._outer.make(NativeSession(), identify)
 
 
-def _same_user(transport: Any) -> Principal:
+def _user_of(transport: Any) -> int | None:
+    """The number of the user at the other end, where the platform tells."""
     handle = getattr(transport, "socket", None)
-    if handle is not None and hasattr(socket, "SO_PEERCRED"):
-        size = struct.calcsize("3i")
-        credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        user = struct.unpack("3i", credentials)[1]
-        if user != os.getuid():
-            raise TlsRequired("The control socket is for the service's own user.")
-    return LOCAL
+    if handle is None or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    user: int = struct.unpack("3i", credentials)[1]
+    return user

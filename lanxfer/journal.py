@@ -26,7 +26,7 @@ from attrs import asdict, fields
 
 from lanxfer.errors import BadState, DiskFailed, DiskFull, LanxferError, Overloaded
 from lanxfer.state import sync_folder
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
 
 VERSION = 1
@@ -36,6 +36,8 @@ RECEIPT_LIFETIME = 90 * 24 * 3600.0
 RECEIPTS_KEPT = 10_000
 """The newest receipts stay whatever the clock says: it may have jumped by a year."""
 RECEIPTS_MAX = 100_000
+USAGE_MAX = 10_000
+"""Principals whose files are counted; those that sent nothing for longest go first."""
 PAGE_MAX = 1000
 BUSY_WAIT = 5.0
 """Seconds to wait for another process that writes just now."""
@@ -50,6 +52,12 @@ _SCHEMA = (
     "CREATE INDEX history_by_peer ON history (peer, seq)",
     "CREATE TABLE queue (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " data TEXT NOT NULL, crc INTEGER NOT NULL)",
+)
+
+# Not a new version: those before it leave a table that they do not know alone.
+_USAGE = (
+    "CREATE TABLE IF NOT EXISTS usage (peer TEXT PRIMARY KEY, data TEXT NOT NULL,"
+    " crc INTEGER NOT NULL)"
 )
 
 
@@ -99,7 +107,10 @@ class Journal:
                 )
 
     def record(self, snapshots: Sequence[Snapshot]) -> None:
-        """Keep what became of transfers; a later snapshot of one replaces the earlier."""
+        """Keep what became of transfers; a later snapshot of one replaces the earlier.
+
+        What was received counts as used, so each end is to be recorded once.
+        """
         rows = [
             _sealed(_plain(each.id), _plain(each.peer), _flat_snapshot(each)) for each in snapshots
         ]
@@ -111,6 +122,18 @@ class Journal:
                     " peer = excluded.peer, data = excluded.data, crc = excluded.crc",
                     rows,
                 )
+                _count(database, snapshots)
+
+    def usage(self) -> dict[str, Usage]:
+        """What was received from each principal since it was last forgotten."""
+        with self._reading() as database:
+            rows = database.execute("SELECT peer, data, crc FROM usage")
+            return {row[0]: Usage(**_opened(row)) for row in rows}
+
+    def forget_usage(self, peer: str) -> None:
+        """Count what comes from that principal from nothing again."""
+        with self._writing() as database:
+            database.execute("DELETE FROM usage WHERE peer = ?", (_plain(peer),))
 
     def history(
         self, limit: int = 100, before: str | None = None, peer: str | None = None
@@ -137,7 +160,7 @@ class Journal:
             return [_snapshot(_opened(row)) for row in rows]
 
     def prune(self, keep: int = limits.HISTORY_MAX) -> int:
-        """Forget history beyond ``keep``, and receipts by age and number; how many rows went."""
+        """Forget history beyond ``keep``, old receipts, old usage; how many rows went."""
         beyond = (
             "DELETE FROM {0} WHERE seq <= (SELECT seq FROM {0} ORDER BY seq DESC LIMIT 1 OFFSET ?)"
         )
@@ -146,6 +169,8 @@ class Journal:
         with self._writing() as database:
             gone = database.execute(history, (max(0, keep),)).rowcount
             gone += database.execute(receipts, (RECEIPTS_MAX,)).rowcount
+            usage = beyond.format("usage").replace("seq", "rowid")
+            gone += database.execute(usage, (USAGE_MAX,)).rowcount
             gone += database.execute(f"{receipts} AND at < ?", (RECEIPTS_KEPT, oldest)).rowcount
             return gone
 
@@ -198,6 +223,7 @@ class Journal:
                 database.execute(f"PRAGMA user_version = {VERSION}")
             elif (version, ours) != (VERSION, APPLICATION):
                 raise _Damaged
+            database.execute(_USAGE)
         with self._reading() as database:
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise _Damaged
@@ -270,6 +296,23 @@ class MemoryJournal(Journal):
 
 class _Damaged(Exception):
     """Something that SQLite took for good is not what was written."""
+
+
+def _count(database: sqlite3.Connection, snapshots: Sequence[Snapshot]) -> None:
+    """Add what was received to what was there, in the transaction that records it."""
+    used: dict[str, Usage] = {}
+    for each in filter(lambda each: each.counts, snapshots):
+        peer = _plain(each.peer)
+        if peer not in used:
+            row = database.execute(
+                "SELECT peer, data, crc FROM usage WHERE peer = ?", (peer,)
+            ).fetchone()
+            used[peer] = Usage() if row is None else Usage(**_opened(row))
+        used[peer] = used[peer].plus(each)
+    database.executemany(
+        "INSERT OR REPLACE INTO usage (peer, data, crc) VALUES (?, ?, ?)",
+        [_sealed(peer, asdict(use)) for peer, use in used.items()],
+    )
 
 
 def _make_private(path: str) -> None:

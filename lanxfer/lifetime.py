@@ -134,8 +134,7 @@ class Lifetime(PacketReceiver):
         except LanxferError as error:
             self.fail(error)
             return
-        if self.principal.standing not in UNKNOWN and hasattr(self.session, "known"):
-            self.session.known = True
+        self._believe(self.principal)
         self._outbox = Outbox(
             self.transport,
             self.session,
@@ -146,6 +145,11 @@ class Lifetime(PacketReceiver):
         self._outbox.on_blocked = self._on_blocked
         self.begun()
         self._tell_begun()
+
+    def _believe(self, principal: Principal) -> None:
+        self.principal = principal
+        if principal.standing not in UNKNOWN and hasattr(self.session, "known"):
+            self.session.known = True
 
     def when_begun(self, timeout: float) -> Deferred[None]:
         """Fires when the other side is known, or the connection over; ``timeout`` in seconds."""

@@ -11,46 +11,37 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from lanxfer.calls import as_deferred, settled
+from lanxfer.allowance import Allowances, usage_rows
+from lanxfer.calls import settled
 from lanxfer.commands.polled import Polled
-from lanxfer.commands.table import Call
+from lanxfer.commands.table import Accepted, Call
+from lanxfer.cred import Logins
+from lanxfer.deciding import Deciding, Incoming, OnOffer, Says, Taking, asked
 from lanxfer.disk import Disk, SmallFiles
-from lanxfer.errors import BadName, Expired, Forbidden, NotPaired
+from lanxfer.errors import Expired, Forbidden, NotPaired
 from lanxfer.journal import Journal
+from lanxfer.offers import Offers, Prompt
 from lanxfer.pairing import NO_WINDOW, Pairing
 from lanxfer.places import Places
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Registry, Transfer
+from lanxfer.rights import Book
+from lanxfer.space import Space
 from lanxfer.storage import Small, Store
-from lanxfer.storage.names import SafePath, from_ae, safe_path
+from lanxfer.storage.names import safe_path
 from lanxfer.storage.sources import check_within
-from lanxfer.transfers import Conflict, Direction, Kind, Offer, Snapshot, State, Stored
+from lanxfer.transfers import Direction, Kind, Offer, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
 
+__all__ = ["Incoming", "Message", "OnMessage", "OnOffer", "ServiceNode", "Slot", "Taking"]
+
 T = TypeVar("T")
-
-
-@frozen
-class Incoming:
-    """An offer as an application sees it in ``on_offer``.
-
-    ``peer`` is the principal, ``label`` what people call it.  ``path`` is as the
-    peer wrote it: a wish, not a path on this disk.
-    """
-
-    id: str
-    peer: str
-    label: str
-    kind: Kind
-    path: str
-    size: int
-    secure: bool
 
 
 @frozen
@@ -86,19 +77,7 @@ class Slot:
 
 _NO_SLOT = Slot("", "0" * 36, "", None)
 
-OnOffer = Callable[[Incoming], Any]
 OnMessage = Callable[[Message], Any]
-
-
-@frozen
-class Taking:
-    """What this device takes, as far as its owner said."""
-
-    links: bool = False
-    dotfiles: bool = False
-    conflict: Conflict | None = None
-    legacy_folder: str = ""
-    shares: tuple[str, ...] = ()
 
 
 @define(eq=False)
@@ -117,6 +96,14 @@ class ServiceNode:
     about: Callable[[], Mapping[str, Any]]
     on_offer: OnOffer | None = None
     on_message: OnMessage | None = None
+    rights: Says = field(factory=Book)
+    logins: Logins | None = None
+    on_prompt: Callable[[Prompt], object] = lambda prompt: None
+    used: Mapping[str, Usage] = field(factory=dict)
+    allowances: Allowances = field(init=False)
+    offers: Offers = field(init=False)
+    space: Space = field(init=False)
+    deciding: Deciding = field(init=False)
     slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
     pairs: Pairing | None = None
     _small: SmallFiles = field(init=False)
@@ -128,7 +115,21 @@ class ServiceNode:
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
+        seconds = self.clock.seconds
         self._small = SmallFiles(self.disk, self.store)
+        self.allowances = Allowances(seconds, dict(self.used))
+        self.offers = Offers(self.clock, self.on_prompt)
+        self.space = Space(self.disk, self.store, seconds)
+        self.deciding = Deciding(
+            self.clock,
+            self.disk,
+            self.store,
+            self.taking,
+            self.rights,
+            self.allowances,
+            self.offers,
+            self.on_offer,
+        )
         self.registry.subscribe(self._note)
 
     # For commands.
@@ -145,54 +146,40 @@ class ServiceNode:
     def received(self, principal: Principal) -> None:
         self._receiving.release(principal.name)
 
-    def place(self, principal: Principal, offer: Offer) -> SafePath:
-        if principal.standing in (Standing.LEGACY, Standing.LEGACY_LOCAL):
-            path = from_ae(offer.path)
-            folder = self.taking.legacy_folder
-            return safe_path(f"{folder}/{path}", dotfiles=True) if folder else path
-        hidden = self.taking.dotfiles or principal.standing is Standing.TICKET
-        return safe_path(offer.path, dotfiles=hidden)
+    def enter(self, principal: Principal, name: str) -> None:
+        self.allowances.enter(principal.name, name, self.deciding.terms(principal))
 
-    def consent(self, principal: Principal, offer: Offer, id: str) -> Awaitable[Offer]:
-        return self._consent(principal, offer, id)
+    def leave(self, principal: Principal, name: str) -> None:
+        self.allowances.leave(principal.name, name)
 
-    async def _consent(self, principal: Principal, offer: Offer, id: str) -> Offer:
-        if offer.kind is Kind.LINK and not self.taking.links:
-            raise BadName("Symbolic links are not taken here.")
-        if self.on_offer is not None and principal.standing is not Standing.TICKET:
-            incoming = Incoming(
-                id,
-                principal.name,
-                principal.label,
-                offer.kind,
-                offer.path,
-                offer.size,
-                principal.secure,
-            )
-            await self._asked(self.on_offer, incoming)
-        if self.taking.conflict is not None and offer.conflict is not Conflict.SERIES:
-            offer = evolve(offer, conflict=self.taking.conflict)
-        return offer
+    def inline(self, principal: Principal) -> int:
+        return self.deciding.inline(principal)
 
-    async def _asked(self, ask: Callable[[Any], Any], about: object) -> None:
-        answer = ask(about)
-        if isinstance(answer, Awaitable):
-            waiting = as_deferred(answer)
-            late = self.clock.callLater(limits.OFFER_LIFETIME, _expire, waiting)
-            try:
-                answer = await waiting
-            except CancelledError:
-                raise Expired("Nobody answered the offer in time.") from None
-            finally:
-                if late.active():
-                    late.cancel()
-        if answer is False:
-            raise Forbidden("The owner of that device declined.")
+    def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
+        return self.deciding.consent(call, offer, transfer)
+
+    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None] | None:
+        return self.space.reserve(transfer, size)
+
+    def answer(self, id: str, yes: bool, reason: str = "") -> list[str]:
+        return self.offers.answer(id, yes, reason)
+
+    def login(self, before: Principal, user: str, password: str) -> Awaitable[Principal]:
+        if self.logins is None:
+            raise Forbidden("Nobody can log in there.")
+        return self.logins.login(before, user, password)
+
+    async def usage(self, forget: str | None) -> list[dict[str, int | str]]:
+        if forget is not None:
+            await self.recorded()  # or what still waits to be written would count again
+            self.allowances.forget(forget)
+            await self.disk.run_reserved(self.journal.forget_usage, forget)
+        return usage_rows(self.allowances.used)
 
     async def message(self, principal: Principal, text: str, transfer: Transfer) -> None:
         if self.on_message is not None:
             message = Message(transfer.id, principal.name, principal.label, text, principal.secure)
-            await self._asked(self.on_message, message)
+            await asked(self.clock, self.on_message, message)
         # The record is what keeps the text; lists show only its beginning.
         kept = evolve(transfer.snapshot, path=text, state=State.DONE, changed=self.registry.clock())
         await self.disk.run_reserved(self.journal.record, [kept])
@@ -254,6 +241,8 @@ class ServiceNode:
     def _note(self, snapshot: Snapshot) -> None:
         if not snapshot.state.finished:
             return
+        self.allowances.follow(snapshot)
+        self.space.follow(snapshot)
         done = snapshot.state is State.DONE
         if done and snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN:
             return  # recorded in full before it was answered
@@ -277,8 +266,3 @@ class ServiceNode:
         """Wait until the journal knows of everything that is finished."""
         while self._recording is not None:
             await settled(self._recording)
-
-
-def _expire(waiting: Deferred[Any]) -> None:
-    if not waiting.called:
-        waiting.cancel()

@@ -20,6 +20,11 @@ class Places:
         self._taken: Counter[str] = Counter()
         self._waiting: deque[tuple[str, Deferred[None]]] = deque()
 
+    @property
+    def taken(self) -> int:
+        """How many places are taken."""
+        return self._taken.total()
+
     def acquire(self, name: str) -> Deferred[None]:
         """Fires when ``name`` has a place; cancelled it fails with CancelledError, without one."""
         granted: Deferred[None] = Deferred(self._forget)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from lanxfer.errors import Forbidden, LanxferError, NotPaired, UnknownCommand
 from lanxfer.registry import Mine, everything
@@ -23,6 +23,9 @@ class Standing(Enum):
     LOCAL = "local"  # the same user, through the control socket
     PEER = "peer"  # a pinned key
     GUEST = "guest"  # unknown, but the service was started with --open or --plain-from
+    INVITED = "invited"  # knew the words of "lanxfer pair --once"; for one connection
+    USER = "user"  # said a name and a password inside TLS
+    VISITOR = "visitor"  # an unknown key, where the service was started with --auth
     LEGACY = "legacy"  # an ae peer, from an allowed network
     LEGACY_LOCAL = "legacy-local"  # an ae controller on this machine, with --legacy full
     TICKET = "ticket"  # whoever holds two ids that offer_slot made
@@ -30,7 +33,7 @@ class Standing(Enum):
     STRANGER = "stranger"
 
 
-UNKNOWN = frozenset({Standing.NEWCOMER, Standing.STRANGER})
+UNKNOWN = frozenset({Standing.NEWCOMER, Standing.VISITOR, Standing.STRANGER})
 """Who has ten seconds, short headers, and a place among the unknown."""
 
 
@@ -48,20 +51,30 @@ class Principal:
     name: str
     label: str
     secure: bool = True
+    source: str = field(default="", eq=False)
+
+    @property
+    def reach(self) -> frozenset[str]:
+        """The commands of lanxfer's own that are there for it."""
+        return REACH[self.standing]
 
 
 LOCAL = Principal(Standing.LOCAL, "local", "this device")
 
 _OFFER = frozenset({"hello", "ping", "recv_file", "recv_message"})
 _OWN = frozenset({"pending_requests", "cancel_request", "pause", "resume", "watch", "history"})
-_OWNER = frozenset({"send_file", "send_message", "status", "pair_open"})
+_OWNER = frozenset({"send_file", "send_message", "status", "accept", "reject", "usage"})
 _PAIR = frozenset({"pair", "pair_prove", "pair_keep"})
+_LOGIN = frozenset({"login"})
 
 REACH: dict[Standing, frozenset[str]] = {
-    Standing.LOCAL: _OFFER | _OWN | _OWNER,
+    Standing.LOCAL: _OFFER | _OWN | _OWNER | {"pair_open"},
     # One that is known here may have forgotten this device.
-    Standing.PEER: _OFFER | _OWN | _PAIR,
-    Standing.GUEST: _OFFER | _OWN | _PAIR,
+    Standing.PEER: _OFFER | _OWN | _LOGIN | _PAIR,
+    Standing.GUEST: _OFFER | _OWN | _LOGIN | _PAIR,
+    Standing.INVITED: _OFFER | _OWN | _PAIR,
+    Standing.USER: _OFFER | _OWN,
+    Standing.VISITOR: frozenset({"hello"}) | _LOGIN | _PAIR,
     Standing.LEGACY: frozenset({"recv_file", "recv_message", "pending_requests", "cancel_request"}),
     Standing.LEGACY_LOCAL: frozenset(
         {
@@ -79,8 +92,11 @@ REACH: dict[Standing, frozenset[str]] = {
 }
 """Every command of lanxfer's own that a principal can reach."""
 
-_APPLICATION = frozenset({Standing.LOCAL, Standing.PEER})
+_APPLICATION = frozenset({Standing.LOCAL, Standing.PEER, Standing.USER})
 """Who reaches the commands an application added (names with a dot)."""
+
+
+_LOG_IN = "That device does not know this one's key; log in with --user, or pair the two."
 
 
 def refusal(principal: Principal, name: str, known: bool) -> LanxferError | None:
@@ -89,12 +105,11 @@ def refusal(principal: Principal, name: str, known: bool) -> LanxferError | None
     ``known`` says whether there is such a command at all; a stranger learns
     nothing about that.
     """
-    reach = REACH[principal.standing]
-    if principal.standing in UNKNOWN and name not in reach:
-        return NotPaired()
+    if principal.standing in UNKNOWN and name not in principal.reach:
+        return NotPaired(_LOG_IN) if principal.standing is Standing.VISITOR else NotPaired()
     if not known:
         return UnknownCommand()
-    if name in reach or ("." in name and principal.standing in _APPLICATION):
+    if name in principal.reach or ("." in name and principal.standing in _APPLICATION):
         return None
     return Forbidden()
 

@@ -80,6 +80,7 @@ class LanxferProtocol(Lifetime):
         super().__init__(session, clock, identify, secure, why_lost)
         self.peer_limits: Args = {}
         self.on_first_line: Callable[[], None] | None = None
+        self.on_known: Callable[[Principal], None] | None = None
         self._node = node
         self._disk = disk
         self._table = table
@@ -253,6 +254,7 @@ class LanxferProtocol(Lifetime):
             self._clock,
             self._moved,
             partial(channel_of, self.transport),
+            self._become,
         )
         self._calls[do.id] = call
         self.weigh(call.weight)
@@ -262,6 +264,13 @@ class LanxferProtocol(Lifetime):
         running.addCallbacks(
             self._reply, self._refuse, callbackArgs=(do.id,), errbackArgs=(do.id, do.name)
         )
+
+    def _become(self, principal: Principal) -> None:
+        """From the next request on, somebody else is on the other end: they logged in."""
+        if self.on_known is not None:
+            self.on_known(principal)
+            self.on_known = None
+        self._believe(principal)
 
     def _moved(self, change: int) -> None:
         self.weigh(change)

@@ -27,7 +27,8 @@ PROGRESS_INTERVAL = 0.1
 """Seconds between two words about the progress of one transfer."""
 
 _NEXT = {
-    State.OFFERED: {State.ACCEPTED},
+    State.OFFERED: {State.WAITING, State.ACCEPTED},
+    State.WAITING: {State.ACCEPTED},
     State.ACCEPTED: {State.MOVING, State.PAUSED, State.COMMITTING},
     State.MOVING: {State.PAUSED, State.COMMITTING},
     State.PAUSED: {State.COMMITTING},  # and on, but only by ``pause``
@@ -76,6 +77,11 @@ class Transfer:
         """Move on; ignored where the transfer cannot go there any more."""
         if state in _NEXT.get(self.state, ()):
             self._change(state=state)
+
+    def wait(self) -> None:
+        """The other side asks somebody; also where it had seemed to be on its way already."""
+        if not self.state.finished and self.state is not State.WAITING:
+            self._change(state=State.WAITING)
 
     def again(self) -> None:
         """It is tried once more, from the beginning of the conversation."""
@@ -132,7 +138,7 @@ class Transfer:
         changes: dict[str, Any] = {"state": outcome}
         if stored is not None:
             self._done = stored.size
-            changes.update(stored=stored.path, digest=stored.digest)
+            changes.update(stored=stored.path, digest=stored.digest, already=stored.already)
         if error is not None:
             changes.update(code=error.code, reason=error.reason)
         self.on_cancel = self.on_pause = None

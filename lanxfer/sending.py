@@ -21,7 +21,7 @@ from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source, read_small
 from lanxfer.transfers import Conflict, Kind, Receipt, State, Stored
 from lanxfer.wire import limits
-from lanxfer.wire.packets import Go
+from lanxfer.wire.packets import Args, Go
 
 READ_AHEAD_AFTER = 0.05
 """Seconds without a go after which a receiver is taken to be reading what it has."""
@@ -103,7 +103,7 @@ async def send(
     if entry.kind is Kind.FILE and entry.size and not _travels(connection, loaded):
         args.pop("blake3", None)
         return await _stream(connection, disk, entry.local, args, transfer)
-    exchange = connection.ask("recv_file", args, loaded.data or b"")
+    exchange = connection.ask("recv_file", args, loaded.data or b"", _waiting(transfer))
     transfer.on_cancel = exchange.cancel
     transfer.enter(State.ACCEPTED)
     transfer.enter(State.COMMITTING)
@@ -120,7 +120,7 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
 async def send_message(connection: LanxferProtocol, text: str, transfer: Transfer) -> Receipt:
     """Send a text of at most 64 KiB; fires when the receiver has kept it."""
     data = text.encode("utf-8")
-    exchange = connection.ask("recv_message", {}, data)
+    exchange = connection.ask("recv_message", {}, data, _waiting(transfer))
     transfer.on_cancel = exchange.cancel
     answer = await exchange.answered()
     return _receipt(answer, "", len(data), 0)
@@ -140,9 +140,9 @@ async def _stream(
             raise transfer.given_up
         args.update(size=source.size, **_time(source.mtime_ns))
         transfer.resized(source.size)
-        exchange = connection.ask("recv_file", args)
+        exchange = connection.ask("recv_file", args, b"", _waiting(transfer))
         transfer.on_cancel = exchange.cancel
-        go = await _going(connection, disk, exchange, source)
+        go = await _going(connection, disk, exchange, source, transfer)
         transfer.on_pause = _pausing(connection, exchange, go)
         transfer.enter(State.ACCEPTED)
         offset = await _prove(disk, exchange, source, go)
@@ -165,15 +165,24 @@ async def _stream(
     return _receipt(answer, digest, source.size, offset)
 
 
-async def _going(connection: LanxferProtocol, disk: Disk, exchange: Exchange, source: Source) -> Go:
+async def _going(
+    connection: LanxferProtocol,
+    disk: Disk,
+    exchange: Exchange,
+    source: Source,
+    transfer: Transfer,
+) -> Go:
     """Wait for the go.
 
     A receiver that lets wait for it reads what it has, and will want to see the
-    same of ours: so that is read meanwhile, and not afterwards.
+    same of ours: so that is read meanwhile, and not afterwards.  One that said it
+    waits for somebody's yes reads nothing.
     """
     reading: list[Deferred[None]] = []
 
     def begin() -> None:
+        if transfer.snapshot.state is State.WAITING:
+            return
         reading.append(disk.run(source.read_ahead))
         # What cannot be read shows again when it is to be proved, or sent.
         reading[0].addErrback(lambda why: why.trap(LanxferError) and None)
@@ -232,6 +241,16 @@ async def withdraw(
 def _digest(entry: Entry) -> str | None:
     with open_source(entry.local) as source:
         return source.digests([entry.size]).get(entry.size) if source.size == entry.size else None
+
+
+def _waiting(transfer: Transfer) -> Callable[[Args], None]:
+    """What a receiver says before it decided: that it asks somebody."""
+
+    def told(args: Args) -> None:
+        if args.get("waiting") is True:
+            transfer.wait()
+
+    return told
 
 
 def _pausing(connection: LanxferProtocol, exchange: Exchange, go: Go) -> Callable[[bool], None]:

@@ -37,6 +37,7 @@ from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Command
 from lanxfer.connecting import Dialer, find_target
+from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
 from lanxfer.disk import Disk
 from lanxfer.door import READ_SIZE, LanxferFactory, LocalFactory
@@ -45,21 +46,24 @@ from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
 from lanxfer.journal import Journal
 from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slot, Taking
+from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.registry import Registry
 from lanxfer.revoking import Revoking
+from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.local import LocalStore
+from lanxfer.storage.names import shown
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
 from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
-__all__ = ["Incoming", "Message", "Settings", "Slot", "TransferService", "default_inbox"]
+__all__ = ["Incoming", "Message", "Prompt", "Settings", "Slot", "TransferService", "default_inbox"]
 
 
 BACKLOG = 1024
@@ -92,6 +96,8 @@ class Settings:
     to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
     may be removed), which cannot be undone.  ``token_file`` holds the secret of a
     fleet: devices that hold the same pair with each other by themselves.
+    ``checkers`` are twisted.cred checkers of names and passwords: with some, users
+    can log in (docs/permissions.rst).
     """
 
     inbox: str = field(factory=default_inbox, converter=os.fspath)
@@ -120,6 +126,7 @@ class Settings:
     also_writable: tuple[str, ...] = ()
     also_removable: tuple[str, ...] = ()
     token_file: str | None = None
+    checkers: tuple[Any, ...] = ()
 
     @buf_len.validator
     def _check_buf_len(self, attribute: Any, value: int) -> None:
@@ -157,7 +164,9 @@ class TransferService(Service):
     ``on_offer`` is called with an ``Incoming`` before anything is taken; it may
     return a Deferred; False, or a LanxferError it raises, refuses.  ``on_message``
     is called with a ``Message``, which is answered when what it returns has
-    fired.  ``commands`` adds an application's own (their names have a dot).
+    fired.  Where ``on_offer`` returns None, or is None, the file of rights
+    decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
+    and decided by ``answer``.  ``commands`` adds an application's own (their names have a dot).
     """
 
     log = Logger()
@@ -169,12 +178,14 @@ class TransferService(Service):
         *,
         on_offer: OnOffer | None = None,
         on_message: OnMessage | None = None,
+        on_prompt: Callable[[Prompt], object] = lambda prompt: None,
         commands: Mapping[str, Command] | None = None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings or Settings()
         self._on_offer = on_offer
         self._on_message = on_message
+        self._on_prompt = on_prompt
         self._commands = dict(commands or {})
         self._now: _Running | None = None
         self._waiting: list[Deferred[list[str]]] = []
@@ -213,6 +224,8 @@ class TransferService(Service):
             identity = load_identity(folder)
             peers = Peers(folder)
             token = None if settings.token_file is None else load_token(settings.token_file)
+            rights = RightsFile(folder)
+            rights.book()  # what makes no sense in it is said now, not to a sender
             journal = Journal(folder.file("history.db"))
             undo.append(journal.close)
             store = LocalStore(
@@ -229,6 +242,7 @@ class TransferService(Service):
                 identity.key, settings.device, peers, self.reactor, reading.run, token
             )
             admission = self._admission(peers, pairing)
+            used = journal.usage()
             # Before the first thread, and when both folders exist.
             unconfined = self._confine()
             store.tidy(limits.PART_LIFETIME)
@@ -266,6 +280,9 @@ class TransferService(Service):
             on_offer=self._on_offer,
             on_message=self._on_message,
             pairs=pairing,
+            on_prompt=self._prompted,
+            rights=rights,
+            used=used,
         )
         table = {**builtin(), **self._commands}
         factory = LanxferFactory(
@@ -277,7 +294,9 @@ class TransferService(Service):
             self.reactor,
             settings.buf_len,
             raise_limit(),
+            settings.checkers,
         )
+        node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
         dialer = Dialer(self.reactor, reading, peers, identity, settings.device, node, table)
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
@@ -320,6 +339,7 @@ class TransferService(Service):
             legacy_from=legacy_from,
             tickets_plain=settings.tickets_plain,
             pairing=pairing,
+            users=bool(settings.checkers),
         )
 
     def _endpoints(self) -> list[IStreamServerEndpoint]:
@@ -387,10 +407,14 @@ class TransferService(Service):
             found.append("TOKEN: whoever holds the same token is let in, without words.")
         if settings.plain_from:
             found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
+        if settings.checkers:
+            found.append("AUTH: whoever knows a user's password may log in, from any device.")
         if self._now is not None:
             found.extend(self._now.store.weaknesses())
             if settings.sandbox and self._now.unconfined:
                 found.append(f"NO SANDBOX: {self._now.unconfined}.")
+            if self._now.node.deciding.complaint:
+                found.append(f"NOTHING IS TAKEN: {self._now.node.deciding.complaint}")
         return found
 
     # Stopping.
@@ -412,6 +436,7 @@ class TransferService(Service):
         running.pairing.stop()
         await gatherResults([_deferred(port.stopListening()) for port in running.ports])
         running.outgoing.end()
+        running.node.offers.close(Stopping())
         leaving = [each.leave(self.settings.drain) for each in list(running.factory.connections)]
         until = self.reactor.seconds() + self.settings.drain
         while len(running.registry) and self.reactor.seconds() < until:
@@ -467,6 +492,19 @@ class TransferService(Service):
         """
         return self._running().pairing.open(once, name)
 
+    def prompts(self) -> list[Prompt]:
+        """What waits for a yes just now and may be shown, oldest first."""
+        return self._running().node.offers.prompts()
+
+    def answer(self, id: str, yes: bool, reason: str = "") -> list[str]:
+        """Say yes or no to an offer that waits; ``reason`` is for its sender.
+
+        Gives the ids of all that was decided with it: a yes to a folder is for
+        all that is sent in it.  Raises NotFound for what does not wait, Expired
+        for what waited too long.
+        """
+        return self._running().node.answer(id, yes, reason)
+
     def send(self, args: Mapping[str, Any]) -> Deferred[Mapping[str, Any]]:
         """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
         running = self._running()
@@ -484,6 +522,7 @@ class TransferService(Service):
             "state": os.path.abspath(settings.state),
             "free": running.store.free(),
             "pending": len(running.registry),
+            "waiting": len(running.node.offers.prompts()),
             "connections": len(running.factory.connections),
             "sandbox": f"off: {running.unconfined}" if running.unconfined else "on",
             "warnings": self.warnings(),
@@ -516,6 +555,15 @@ class TransferService(Service):
             patience=patience,
             request=request or "",
         )
+
+    def _prompted(self, prompt: Prompt) -> None:
+        self.log.info(
+            "{peer} offers {what} and waits for a yes: lanxfer accept {id}",
+            peer=shown(prompt.label),
+            what=shown(prompt.what),
+            id=prompt.id,
+        )
+        self._on_prompt(prompt)
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)

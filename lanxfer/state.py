@@ -152,6 +152,16 @@ class StateFolder:
         finally:
             os.close(descriptor)
 
+    def stamp(self, name: str) -> tuple[int, ...]:
+        """Something that is another after the file was changed; () where there is none."""
+        try:
+            found = os.stat(self.file(name))
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise self._unusable("be read", error) from error
+        return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+
     def lock(self) -> None:
         """Claim the folder for a service until ``unlock`` or the end of the process.
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import evolve, fields
 from twisted.application.service import IService
+from twisted.cred import strcred
+from twisted.cred.checkers import FilePasswordDB
+from twisted.cred.credentials import IUsernamePassword
 from twisted.python import usage
 
 from lanxfer.errors import LanxferError
@@ -28,9 +34,14 @@ def port_number(text: str) -> int | None:
     return None if text == "none" else _number(text)
 
 
-class Options(usage.Options):
-    """What ``twistd lanxfer --help`` shows; README.rst explains it."""
+class Options(usage.Options, strcred.AuthOptionMixin):
+    """What ``twistd lanxfer --help`` shows; README.rst explains it.
 
+    ``--auth`` is Twisted's own: ``file:PATH``, ``unix``, ``memory:NAME:PASSWORD``
+    and whatever else is installed; each may be given more than once.
+    """
+
+    supportedInterfaces = (IUsernamePassword,)
     synopsis = "[options]"
     longdesc = "Receive files and text messages from other devices, and send them."
 
@@ -78,11 +89,28 @@ class Options(usage.Options):
         """With --legacy full: ae controllers here may send files below this folder only."""
         self["share"].append(folder)
 
+    def opt_auth(self, description: str) -> None:
+        """Who may log in with a password: file:PATH, unix, memory:NAME:PASSWORD ..."""
+        super().opt_auth(description)
+        checker = self["credCheckers"][-1]
+        if isinstance(checker, FilePasswordDB):
+            _check_private(checker.filename)
+
     def postOptions(self) -> None:
         try:
             settings_from(self)
         except LanxferError as error:
             raise usage.UsageError(str(error)) from None
+
+
+def _check_private(path: str) -> None:
+    """Passwords that others can read are nobody's any more (catalogue A11)."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise usage.UsageError(f"--auth: {path} cannot be read: {error.strerror}.") from None
+    if stat.S_ISREG(mode) and mode & 0o077 and sys.platform != "win32":
+        raise usage.UsageError(f'--auth: {path} is open to other users; close it: "chmod 600".')
 
 
 def settings_from(options: Any) -> Settings:
@@ -112,10 +140,19 @@ def settings_from(options: Any) -> Settings:
         "plain_from": tuple(options["plain-from"]),
         "shares": tuple(options["share"]),
         "sandbox": not options["no-sandbox"],
+        "checkers": tuple(options.get("credCheckers", ())),
     }
     assert found.keys() <= {each.name for each in fields(Settings)}
     given = {key: value for key, value in found.items() if value is not None}
     return Settings(**{**given, "port": options["port"]})
+
+
+def checkers_from(texts: Sequence[str]) -> list[Any]:
+    """What ``--auth`` names, as ``twistd`` reads it; usage.UsageError where it names nothing."""
+    options = Options()
+    for each in texts:
+        options.opt_auth(each)
+    return list(options.get("credCheckers", ()))
 
 
 class _Daemon(TransferService):

@@ -46,6 +46,7 @@ from lanxfer.node import Message, OnOffer, ServiceNode, Taking
 from lanxfer.policy import Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Registry
+from lanxfer.rights import Book, Section
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
 from lanxfer.storage.memory import MemoryStore
@@ -392,6 +393,10 @@ class MemoryNode(ServiceNode):
     told: list[Snapshot]
 
 
+PATIENT = Book({"everyone": Section({"commands": None})})
+"""The usual rights, but no rate of commands: where time stands still nobody could wait for it."""
+
+
 def memory_node(
     device: str,
     clock: Clock,
@@ -400,6 +405,7 @@ def memory_node(
     on_offer: OnOffer | None = None,
     taking: Taking | None = None,
     capacity: int | None = None,
+    rights: Book = PATIENT,
 ) -> MemoryNode:
     """A node whose store, journal and ids are all in memory."""
     journal = Journal(":memory:", clock.seconds)
@@ -424,6 +430,7 @@ def memory_node(
         about=lambda: {"device": device},
         on_offer=on_offer,
         on_message=messages.append,
+        rights=rights,
     )
     node.messages, node.told = messages, told
     registry.subscribe(told.append)
@@ -454,13 +461,20 @@ class Pair:
         on_offer: OnOffer | None = None,
         taking: Taking | None = None,
         capacity: int | None = None,
+        rights: Book = PATIENT,
         commands: Mapping[str, Command] | None = None,
     ) -> None:
         self.clock = Clock()
         self.disk = MemoryDisk(held)
         self.here = memory_node("here", self.clock, self.disk)
         self.there = memory_node(
-            "there", self.clock, self.disk, on_offer=on_offer, taking=taking, capacity=capacity
+            "there",
+            self.clock,
+            self.disk,
+            on_offer=on_offer,
+            taking=taking,
+            capacity=capacity,
+            rights=rights,
         )
         self.table = {**builtin(), **(commands or {})}
         self.principal = principal

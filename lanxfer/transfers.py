@@ -14,6 +14,7 @@ class State(Enum):
     """Where a transfer is; the same words in the registry, the log, the wire and the docs."""
 
     OFFERED = "offered"
+    WAITING = "waiting"  # for somebody's yes
     ACCEPTED = "accepted"
     MOVING = "moving"
     PAUSED = "paused"
@@ -119,7 +120,7 @@ class Snapshot:
 
     ``done`` counts bytes that are safe on this side of it, ``peer`` is the
     principal on the other end, ``started`` and ``changed`` are seconds since
-    the epoch.
+    the epoch, ``already`` says that nothing had to be written.
     """
 
     id: str
@@ -139,6 +140,25 @@ class Snapshot:
     changed: float = 0.0
     secure: bool = True
     group: str = field(default="")
+    already: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether that is one more file on this disk, and so counts against a quota."""
+        received = self.direction is Direction.IN and self.kind is Kind.FILE
+        return received and self.state is State.DONE and not self.already
+
+
+@frozen
+class Usage:
+    """What was received from one principal since its owner began to count: files, and bytes."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def plus(self, snapshot: Snapshot) -> Usage:
+        """One more file."""
+        return Usage(self.files + 1, self.bytes + snapshot.size)
 
 
 def as_row(snapshot: Snapshot) -> dict[str, int | str | bool]:

@@ -238,13 +238,108 @@ class PeerTests:
         assert Peers(StateFolder(str(state))).all() == ()
 
 
+class RightsTests:
+    def known(self, state: Path) -> None:
+        assert run("peer", "add", "laptop", KEY, "-s", state).exit_code == Exit.OK
+
+    def test_set_and_show(self, state: Path) -> None:
+        """What was set is shown, in the words of the file, and a comment stays."""
+        self.known(state)
+        file = state / "rights"
+        file.write_text("# mine\n")
+        done = run("peer", "set", "laptop", "offers=ask", "quota=50GiB", "-s", state)
+        assert done.exit_code == Exit.OK
+        assert "[peer laptop] quota = 50GiB" in done.output
+        assert run("peer", "allow", "laptop", "/pictures", "-s", state).exit_code == Exit.OK
+        assert run("peer", "deny", "laptop", "pictures/x", "-s", state).exit_code == Exit.OK
+        assert file.read_text() == (
+            "# mine\n\n[peer laptop]\noffers = ask\nquota = 50GiB\n/pictures = write\n"
+            "/pictures/x = none\n"
+        )
+        shown = run("peer", "rights", "laptop", "--json", "-s", state)
+        row = json.loads(shown.output)
+        assert (row["section"], row["file"]) == ("peer laptop", str(file))
+        assert row["rights"]["offers"] == "ask" and row["rights"]["quota"] == "50 GiB"
+        assert row["rights"]["/pictures"] == "write"
+        assert run("peer", "set", "laptop", "quota=", "/pictures=", "-s", state).exit_code == 0
+        assert "quota" not in file.read_text() and "/pictures =" not in file.read_text()
+
+    @pytest.mark.parametrize(
+        ("who", "section"),
+        [
+            ("everyone", "everyone"),
+            ("guests", "guests"),
+            ("user:anna", "user anna"),
+            ("laptop", "peer laptop"),
+            ("peer:laptop", "peer laptop"),
+            (KEY[:6], "peer laptop"),
+        ],
+    )
+    def test_who(self, who: str, section: str, state: Path) -> None:
+        """A peer by name or key, a user, or many at once."""
+        self.known(state)
+        assert run("peer", "set", who, "offers=deny", "-s", state).exit_code == Exit.OK
+        assert (state / "rights").read_text() == f"[{section}]\noffers = deny\n"
+
+    @pytest.mark.parametrize(
+        ("line", "code"),
+        [
+            (["set", "phone", "offers=ask"], Exit.FAILED),
+            (["set", "laptop", "offers"], Exit.USAGE),
+            (["set", "laptop"], Exit.USAGE),
+            (["set", "laptop", "offers=perhaps"], Exit.CONFIG),
+            (["set", "laptop", "offer=ask"], Exit.CONFIG),
+            (["set", "user:", "offers=ask"], Exit.CONFIG),
+            (["allow", "laptop", "/../x"], Exit.CONFIG),
+            (["allow", "laptop", "/x", "fly"], Exit.CONFIG),
+            (["rights", "phone"], Exit.FAILED),
+        ],
+    )
+    def test_nonsense(self, line: list[str], code: Exit, state: Path) -> None:
+        """What makes no sense is said, and nothing is written."""
+        self.known(state)
+        done = run("peer", *line, "-s", state)
+        assert done.exit_code == code, done.output
+        assert not (state / "rights").exists()
+
+    def test_bad_file(self, state: Path) -> None:
+        """A file that makes no sense is named with its line, and stays as it is."""
+        self.known(state)
+        (state / "rights").write_text("[peers]\nnonsense\n")
+        for line in (["rights"], ["set", "laptop", "offers=ask"]):
+            done = run("peer", *line, "-s", state)
+            assert done.exit_code == Exit.CONFIG
+            assert "rights, line 2: " in done.output
+        assert (state / "rights").read_text() == "[peers]\nnonsense\n"
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ["--password-file", "x"],
+            ["--user", "anna", "--plain"],
+            ["--user", "anna", "--legacy-peer"],
+            ["--user", "anna", "--queue"],
+            ["--user", ""],
+        ],
+    )
+    def test_login_nonsense(self, options: list[str], state: Path) -> None:
+        """A login goes with TLS, and a password with a user."""
+        done = run("send", "a", "nas", *options, "-s", state)
+        assert done.exit_code == Exit.USAGE
+
+
 class ServeOptionsTests:
     def test_like_twistd(self) -> None:
         """serve has the options of "twistd lanxfer", with the same letters and defaults."""
         from lanxfer.tap import Options, settings_from
 
         tap = Options()
-        theirs = {name.rstrip("=") for name in tap.longOpt} - {"help", "version"}
+        theirs = {name.rstrip("=") for name in tap.longOpt} - {
+            "help",
+            "version",
+            "help-auth",
+            "help-auth-type",
+        }
         ours = {
             name.removeprefix("--")
             for each in serve_module.serve.params

@@ -59,6 +59,22 @@ class TallyTests:
         assert self.tally.left == pytest.approx(2.4)
         assert str(self.tally) == "600 B of 1000 B (60%), 167 B/s, 2.4 s left: film.mkv"
 
+    def test_waits_for_a_yes(self) -> None:
+        """While somebody is asked, and nothing else moves, that is what is said."""
+        tally = self.tally = Tally(lambda: self.now, "na\x1bs")
+        waiting = evolve(OFFERED, state=State.WAITING)
+        self.hear(OFFERED, 0)
+        assert tally.waits == ""
+        self.hear(waiting, 0)
+        assert str(tally) == tally.waits == r"waiting for na\x1bs to accept"
+        other = evolve(OFFERED, id="other", state=State.MOVING)
+        self.hear(other, 1)
+        assert tally.waits == ""
+        self.hear(evolve(other, state=State.DONE, done=other.size), 2)
+        assert tally.waits
+        self.hear(evolve(waiting, state=State.ACCEPTED), 3)
+        assert tally.waits == ""
+
     def test_resumed(self) -> None:
         """What was there from before is done, but was not fast."""
         moving = evolve(OFFERED, state=State.MOVING)

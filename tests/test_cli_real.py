@@ -647,3 +647,116 @@ class TerminalTests:
         os.close(master)
         assert watching.wait(PATIENCE) == Exit.OK
         assert seen.endswith("\x1b[?25h") or "\x1b[?25h" in seen
+
+
+class AskedTests:
+    """A yes that is waited for, and who may log in, with real processes."""
+
+    @pytest.fixture
+    def asking(self, tmp_path: Path) -> Iterator[Serving]:
+        users = tmp_path / "users"
+        users.write_text("anna:s3cret\n")
+        users.chmod(0o600)
+        serving = serve(tmp_path / "asking", "--auth", f"file:{users}")
+        yield serving
+        assert end(serving) == Exit.OK
+
+    @pytest.fixture
+    def laptop(self, asking: Serving, tmp_path: Path) -> Path:
+        state = tmp_path / "laptop"
+        know(asking.state, "laptop", own_key(state))
+        know(state, "nas", own_key(asking.state), asking.address)
+        assert asking.ask("peer", "set", "laptop", "offers=ask").code == Exit.OK
+        return state
+
+    def waiting(self, asking: Serving) -> str:
+        def look() -> str:
+            rows = asking.rows("pending_requests")
+            return str(rows[0]["id"]) if rows and rows[0]["state"] == "waiting" else ""
+
+        return str(until(look))
+
+    @pytest.mark.parametrize("yes", [True, False])
+    def test_answered(self, asking: Serving, laptop: Path, tmp_path: Path, yes: bool) -> None:
+        """The sender reads that it waits, the owner reads what for, and one word decides it."""
+        # covers: L06, L07
+        (tmp_path / "film").write_bytes(os.urandom(500_000))
+        sending = start("send", tmp_path / "film", "nas", "-s", laptop)
+        assert next_line(sending.stderr) == "Waiting for nas to accept.\n"
+        id = self.waiting(asking)
+        listed = asking.ask("pending")
+        assert "waiting" in listed.out and "lanxfer accept ID" in listed.err
+        [asked] = [row["asked"] for row in asking.said() if "asked" in row]
+        assert (asked["id"], asked["what"], asked["label"]) == (id, "film", "laptop")
+        assert "1 offer" in asking.ask("status").out
+        done = asking.ask("accept", id) if yes else asking.ask("reject", id, "--reason", "Later.")
+        assert done == Done(0, f"{id} is {'accepted' if yes else 'rejected'}.\n", "")
+        found = finish(sending)
+        if yes:
+            assert found.code == Exit.OK
+            assert (asking.inbox / "film").read_bytes() == (tmp_path / "film").read_bytes()
+            assert "laptop" in asking.ask("usage").out
+            assert asking.ask("usage", "--forget", "laptop").err == (
+                "Nothing has been received yet.\n"
+            )
+        else:
+            assert found.code == Exit.REFUSED and "Later." in found.err
+            assert not (asking.inbox / "film").exists()
+        late = asking.ask("accept", id)
+        assert late.code == Exit.FAILED and "lanxfer pending" in late.err
+
+    def test_ctrl_c_takes_it_back(self, asking: Serving, laptop: Path, tmp_path: Path) -> None:
+        """An offer ends with the command that made it."""
+        (tmp_path / "film").write_bytes(b"x")
+        sending = start("send", tmp_path / "film", "nas", "-s", laptop)
+        assert next_line(sending.stderr) == "Waiting for nas to accept.\n"
+        self.waiting(asking)
+        sending.send_signal(signal.SIGINT)
+        assert finish(sending).code == Exit.CANCELLED
+        until(lambda: not asking.rows("pending_requests"))
+
+    def test_login(self, asking: Serving, tmp_path: Path) -> None:
+        """A user logs in with a password from a file or the environment, never from the line."""
+        # covers: A11
+        state = tmp_path / "tablet"
+        know(state, "nas", own_key(asking.state), asking.address)
+        (tmp_path / "a").write_text("1")
+        secret = tmp_path / "secret"
+        secret.write_text("s3cret\n")
+        secret.chmod(0o600)
+        line = ("send", tmp_path / "a", "nas", "--user", "anna", "-s", state)
+        assert run(*line, "--password-file", secret).code == Exit.OK
+        env = {"LANXFER_PASSWORD": "s3cret"}
+        message = ("message", "hi", "nas", "--user", "anna", "-s", state)
+        assert run(*message, env=env).code == Exit.OK
+        wrong = run(*message, env={"LANXFER_PASSWORD": "guess"})
+        assert wrong.code == Exit.REFUSED and "password of such a user" in wrong.err
+        nobody = run("message", "hi", "nas", "-s", state)
+        assert nobody.code == Exit.REFUSED and "--user" in nobody.err
+        assert [row["peer"] for row in asking.rows("history")] == ["user:anna"] * 2
+        secret.chmod(0o644)
+        loose = run(*line, "--password-file", secret)
+        assert loose.code == Exit.CONFIG and "chmod 600" in loose.err
+        unasked = run(*message)
+        assert unasked.code == Exit.CONFIG and "LANXFER_PASSWORD" in unasked.err
+        everything = asking.log.read_text() + asking.errors.read_text()
+        assert "s3cret" not in everything + wrong.out + wrong.err
+
+    def test_password_is_typed(self, asking: Serving, tmp_path: Path) -> None:
+        """Where somebody sits at a terminal the password is asked for, and not shown."""
+        # covers: A11
+        state = tmp_path / "tablet"
+        know(state, "nas", own_key(asking.state), asking.address)
+        parent, child = pty.openpty()
+        process = start(
+            "message", "hi", "nas", "--user", "anna", "-s", state, stdin=child, stderr=child
+        )
+        os.close(child)
+        shown = b""
+        while b"anna:" not in shown:
+            shown += os.read(parent, 1000)
+        time.sleep(0.2)
+        os.write(parent, b"s3cret\n")
+        assert finish(process).code == Exit.OK
+        os.close(parent)
+        assert b"s3cret" not in shown

@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks
 from lanxfer.commands.dispatch import builtin
-from lanxfer.door import LanxferFactory, LocalFactory, _same_user
+from lanxfer.cred import LocalUser
+from lanxfer.door import LanxferFactory, LocalFactory, _user_of
 from lanxfer.errors import Lost, NotPaired, TlsRequired
 from lanxfer.identity import Identity, load_identity
 from lanxfer.peers import Peer, Peers
@@ -700,16 +701,17 @@ class LocalTests:
         pump(house.clock, wire)
 
     @pytest.mark.parametrize("offset", [0, 1])
-    def test_other_users(self, offset: int) -> None:
+    def test_other_users(self, house: House, offset: int) -> None:
         """Another user of the machine is turned away, whatever the file system says."""
         # covers: L03
         credentials = struct.pack("3i", 1, os.getuid() + offset, 1)
         handle = SimpleNamespace(getsockopt=lambda *args: credentials)
+        found = LocalUser(_user_of(SimpleNamespace(socket=handle)))
         if not offset:
-            assert _same_user(SimpleNamespace(socket=handle)) == LOCAL
+            assert house.factory.knock(found) == LOCAL
             return
         with pytest.raises(TlsRequired):
-            _same_user(SimpleNamespace(socket=handle))
+            house.factory.knock(found)
 
     def test_turned_away_with_a_line(self, house: House) -> None:
         """Who is turned away at the control socket is told so, and nothing is looked at."""

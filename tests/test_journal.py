@@ -19,7 +19,7 @@ from attrs import evolve
 from lanxfer import journal as journal_module
 from lanxfer.errors import BadState, DiskFailed, DiskFull, Overloaded
 from lanxfer.journal import Journal, MemoryJournal
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Usage
 
 DAY = 24 * 3600.0
 
@@ -192,6 +192,88 @@ class HistoryTests:
         journal.record([odd])
         assert journal.history(peer="\ud800'") == [odd]
         assert journal.history(before=odd.id) == []
+
+
+class UsageTests:
+    def test_counted(self, journal: Journal) -> None:
+        """What was received counts once for each file, under the principal it came from."""
+        # covers: S08
+        assert journal.usage() == {}
+        journal.record([evolve(DONE, id=str(n), size=n) for n in range(1, 5)])
+        journal.record([evolve(DONE, id="5", size=2**62, peer="user:\udcff")])
+        journal.record([evolve(DONE, id="6", size=2**62, peer="user:\udcff")])
+        assert journal.usage() == {
+            "peer:AAAA": Usage(4, 10),
+            "user:\\udcff": Usage(2, 2**63),
+        }
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"already": True},
+            {"kind": Kind.FOLDER},
+            {"direction": Direction.OUT},
+            {"state": State.FAILED},
+        ],
+    )
+    def test_not_counted(self, journal: Journal, changes: dict[str, object]) -> None:
+        """What is not new on this disk does not count."""
+        journal.record([evolve(DONE, **changes)])  # type: ignore[arg-type]
+        assert journal.usage() == {}
+
+    def test_forgotten(self, journal: Journal) -> None:
+        """After that it is counted from nothing; the history stays."""
+        journal.record([DONE])
+        journal.forget_usage(DONE.peer)
+        journal.forget_usage(DONE.peer)
+        assert journal.usage() == {}
+        assert ids(journal.history()) == [DONE.id]
+        journal.record([evolve(DONE, id="b", size=1)])
+        assert journal.usage() == {DONE.peer: Usage(1, 1)}
+
+    def test_bounded(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of too many principals those go that sent nothing for longest."""
+        monkeypatch.setattr(journal_module, "USAGE_MAX", 2)
+        for number, peer in enumerate("abca"):
+            journal.record([evolve(DONE, id=str(number), peer=peer)])
+        assert journal.prune() == 1
+        assert set(journal.usage()) == {"a", "c"}
+
+    def test_survives(self, path: str) -> None:
+        """It is there after the next start, and in a journal that was made before it was."""
+        # covers: K12
+        made = Journal(path)
+        made.record([DONE])
+        made.close()
+        again = Journal(path)
+        assert again.usage() == {DONE.peer: Usage(1, DONE.size)}
+        again.close()
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("DROP TABLE usage")
+        old = Journal(path)
+        assert (old.usage(), ids(old.history())) == ({}, [DONE.id])
+        old.close()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE usage SET data = replace(data, '1', '2')",
+            "UPDATE usage SET peer = 'peer:B'",
+            "UPDATE usage SET crc = crc + 1",
+        ],
+    )
+    def test_changed(self, path: str, change: str) -> None:
+        """A count that is not what was written is refused, not believed."""
+        # covers: K06
+        made = Journal(path)
+        made.record([DONE])
+        made.close()
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+            assert database.execute(change).rowcount == 1
+        damaged = Journal(path)
+        with pytest.raises(BadState):
+            damaged.usage()
+        damaged.close()
 
 
 class QueueTests:

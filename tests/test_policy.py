@@ -11,15 +11,18 @@ from lanxfer.transfers import Direction, Kind, Snapshot, State
 
 OFFER = {"hello", "ping", "recv_file", "recv_message"}
 OWN = {"pending_requests", "cancel_request", "pause", "resume", "watch", "history"}
-OWNER = {"send_file", "send_message", "status", "pair_open"}
+OWNER = {"send_file", "send_message", "status", "accept", "reject", "usage"}
 PAIR = {"pair", "pair_prove", "pair_keep"}
 AE = {"recv_file", "recv_message", "pending_requests", "cancel_request"}
 APPLICATION = "myapp.thumbnail"
 
 MAY: dict[Standing, set[str]] = {
-    Standing.LOCAL: OFFER | OWN | OWNER | {APPLICATION},
-    Standing.PEER: OFFER | OWN | PAIR | {APPLICATION},
-    Standing.GUEST: OFFER | OWN | PAIR,
+    Standing.LOCAL: OFFER | OWN | OWNER | {APPLICATION, "pair_open"},
+    Standing.PEER: OFFER | OWN | PAIR | {APPLICATION, "login"},
+    Standing.GUEST: OFFER | OWN | PAIR | {"login"},
+    Standing.INVITED: OFFER | OWN | PAIR,
+    Standing.USER: OFFER | OWN | {APPLICATION},
+    Standing.VISITOR: PAIR | {"hello", "login"},
     Standing.LEGACY: AE,
     Standing.LEGACY_LOCAL: AE | {"send_file", "send_message"},
     Standing.TICKET: {"recv_slot"},
@@ -70,7 +73,20 @@ class ReachTests:
         """What there is not is unknown to all, and a stranger does not even learn that."""
         # covers: A01, H07, J23
         found = refusal(who(standing), command, known=False)
-        assert isinstance(found, NotPaired if standing in UNKNOWN else UnknownCommand)
+        unknown = standing in UNKNOWN
+        assert isinstance(found, NotPaired if unknown else UnknownCommand)
+
+    def test_all_are_written_down(self) -> None:
+        """The table above names every command there is, and every kind of principal."""
+        written = {name for names in MAY.values() for name in names}
+        assert written == {*builtin(), APPLICATION}
+        assert set(MAY) == set(Standing)
+
+    @pytest.mark.parametrize("standing", Standing)
+    def test_reach(self, standing: Standing) -> None:
+        """What an avatar says it reaches is what it is let through to."""
+        may = {name for name in builtin() if refusal(who(standing), name, known=True) is None}
+        assert who(standing).reach == may == MAY[standing] - {APPLICATION}
 
     def test_every_command_is_for_somebody(self) -> None:
         """There is no command that nobody reaches, and none in the table that is not there."""

@@ -19,7 +19,9 @@ from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, as_row
 FINISHED = {State.DONE, State.FAILED, State.CANCELLED, State.INTERRUPTED}
 OPEN = [each for each in State if each not in FINISHED]
 GOES = {
+    (State.OFFERED, State.WAITING),
     (State.OFFERED, State.ACCEPTED),
+    (State.WAITING, State.ACCEPTED),
     (State.ACCEPTED, State.MOVING),
     (State.ACCEPTED, State.PAUSED),
     (State.ACCEPTED, State.COMMITTING),
@@ -66,6 +68,7 @@ def at(house: House, state: State) -> Transfer:
     transfer = house.open()
     ways = {
         State.OFFERED: [],
+        State.WAITING: [State.WAITING],
         State.ACCEPTED: [State.ACCEPTED],
         State.MOVING: [State.ACCEPTED, State.MOVING],
         State.PAUSED: [State.ACCEPTED, State.MOVING, State.PAUSED],
@@ -106,6 +109,16 @@ class StateTests:
         transfer = at(house, here)
         transfer.again()
         assert transfer.state is (here if here in FINISHED else State.OFFERED)
+
+    @pytest.mark.parametrize("here", State)
+    def test_wait(self, house: House, here: State) -> None:
+        """Whatever is not finished may turn out to wait for a yes, and is told so once."""
+        transfer = at(house, here)
+        told = len(house.told)
+        transfer.wait()
+        transfer.wait()
+        assert transfer.state is (here if here in FINISHED else State.WAITING)
+        assert len(house.told) == told + (here not in FINISHED | {State.WAITING})
 
     def test_finished(self) -> None:
         """The finished states are four."""

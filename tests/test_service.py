@@ -336,12 +336,18 @@ class AdmissionTests:
     @in_reactor
     async def test_open(self, devices: Devices) -> None:
         """With --open an unknown device may offer, and sees only what is its own."""  # covers: L02
-        service = await devices.start("nas", open=True)
+        prompts: list[Any] = []
+        service = await devices.start("nas", {"on_prompt": prompts.append}, open=True)
         devices.pin("laptop", "nas", service.address)
         devices.pin("phone", "nas", service.address)
         laptop = await devices.client("laptop", "nas")
         phone = await devices.client("phone", "nas")
-        assert (await laptop.send_file(devices.source("a", b"1"))).stored == "a"
+        sending = laptop.send_file(devices.source("a", b"1"))
+        await until(lambda: prompts)  # covers: A01
+        assert (prompts[0].what, prompts[0].label[:8]) == ("a", "unknown ")
+        assert not (devices.inbox("nas") / "a").exists()
+        service.answer(prompts[0].id, True)
+        assert (await sending).stored == "a"
         assert len(await laptop.rows("history")) == 1
         assert await phone.rows("history") == []
         with pytest.raises(Forbidden):

@@ -232,6 +232,23 @@ class FileTests:
             folder.read("x")
 
 
+class StampTests:
+    def test_changes(self, tmp_path: Path) -> None:
+        """A file that was written, loosened or removed has another stamp than before."""
+        state = StateFolder(str(tmp_path / "state"))
+        seen = [state.stamp("a")]
+        state.write("a", b"1")
+        seen.append(state.stamp("a"))
+        assert state.stamp("a") == seen[-1]
+        state.write("a", b"2")
+        seen.append(state.stamp("a"))
+        os.chmod(state.file("a"), 0o644)
+        seen.append(state.stamp("a"))
+        assert len(set(seen)) == 4
+        os.unlink(state.file("a"))
+        assert state.stamp("a") == seen[0] == ()
+
+
 class LockTests:
     # covers: C11
     def test_one_service(self, tmp_path: Path) -> None:

@@ -495,6 +495,20 @@ class ResumeTests:
         place.store.forget(place.key("a", 5))
         assert place.open("a", 5).held == 0
 
+    def test_holds(self, place: Place) -> None:
+        """Whether there is a part can be asked, while it is written and when it is not."""
+        key = place.key("a", 5)
+        assert not place.store.holds(key)
+        part = place.open("a", 5)
+        assert not place.store.holds(key)
+        part.begin(0)
+        part.write([b"abc"])
+        assert place.store.holds(key)
+        part.keep()
+        assert place.store.holds(key)
+        place.store.forget(key)
+        assert not place.store.holds(key)
+
     # covers: K10, P20
     def test_tidy(self, place: Place) -> None:
         """Only parts that are old and not in use are removed."""
@@ -515,6 +529,8 @@ class ResumeTests:
         """What is no key never becomes a name."""
         with pytest.raises(BadName):
             place.store.forget(key)
+        with pytest.raises(BadName):
+            place.store.holds(key)
         with pytest.raises(BadName):
             place.store.open_part(key, Offer("a", 1), safe_path("a"), Conflict.RENAME)
         small = place.small("a", b"x")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from twisted.cred.checkers import FilePasswordDB, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.python import usage
 
 from lanxfer.admission import Legacy
@@ -48,9 +51,31 @@ class OptionsTests:
         assert settings.tickets_plain and settings.open and settings.links
         assert settings.dotfiles and settings.weak_storage
 
+    def test_auth(self, tmp_path: Path) -> None:
+        """--auth is Twisted's own option, and may be there more than once."""
+        path = tmp_path / "users"
+        path.write_text("anna:one\n")
+        path.chmod(0o600)
+        settings = parse("--auth", f"file:{path}", "--auth", "memory:bob:two")
+        kinds = [type(each) for each in settings.checkers]
+        assert kinds == [FilePasswordDB, InMemoryUsernamePasswordDatabaseDontUse]
+        assert parse().checkers == ()
+
+    def test_loose_passwords(self, tmp_path: Path) -> None:
+        """A file of passwords that other users can read is refused."""
+        # covers: A11
+        path = tmp_path / "users"
+        path.write_text("anna:one\n")
+        path.chmod(0o640)
+        with pytest.raises(usage.UsageError, match="chmod 600"):
+            parse("--auth", f"file:{path}")
+
     @pytest.mark.parametrize(
         "words",
         [
+            ["--auth", "file:/nowhere/at/all"],
+            ["--auth", "nonsense"],
+            ["--auth", "anonymous"],
             ["--legacy", "yes"],
             ["--conflict", "panic"],
             ["--tickets", "paper"],

@@ -50,6 +50,8 @@ class Names:
     def of(self, principal: str) -> str:
         """The name that was given to its key here, else the beginning of the key."""
         kind, colon, key = principal.partition(":")
+        if kind == "guest":
+            return f"unknown {short_key(key)}"
         if kind != "peer" or not colon:
             return shown(principal, 40)
         known = self._peers.by_key(key)
@@ -96,6 +98,8 @@ async def pending(here: Run) -> int:
     more = int(answer.args.get("total", 0)) - len(rows)
     if more > 0:
         here.out.say(f"and {more} more")
+    if any(row["state"] == "waiting" and row["direction"] == "in" for row in rows):
+        here.out.say('What is waiting comes with "lanxfer accept ID", or not: lanxfer reject ID.')
     return int(Exit.OK)
 
 
@@ -165,6 +169,55 @@ async def _hold(here: Run, name: str, id: str, paused: bool) -> int:
     return int(Exit.FAILED)
 
 
+async def accept(here: Run, id: str) -> int:
+    """Say yes to an offer."""
+    return await _answer(here, "accept", {"id": id})
+
+
+async def reject(here: Run, id: str, reason: str | None) -> int:
+    """Say no to an offer."""
+    return await _answer(here, "reject", {"id": id, "reason": reason} if reason else {"id": id})
+
+
+async def _answer(here: Run, name: str, args: dict[str, str]) -> int:
+    async with service(here) as client:
+        decided = (await client.call(name, args)).args.get("decided", [])
+    here.out.row({"id": args["id"], "answer": name, "decided": decided})
+    others = f", with {count(len(decided) - 1, 'other')} of the same send" if decided[1:] else ""
+    here.out.done(f"{shown(args['id'])} is {name}ed{others}.")
+    return int(Exit.OK)
+
+
+async def usage(here: Run, forget: str | None) -> int:
+    """How much came from whom."""
+    known = Peers(StateFolder(here.choices.state or default_state()))
+    args = {} if forget is None else {"forget": _principal(known, forget)}
+    async with service(here) as client:
+        answer = await client.call("usage", args)
+    rows = parse_rows(answer.body)
+    names = Names(here.choices.state)
+    lines = [("FROM", "FILES", "SIZE")]
+    for row in rows:
+        here.out.row(row)
+        lines.append((names.of(row["peer"]), str(row["files"]), human_size(row["bytes"])))
+    if rows:
+        _print(here, lines, frozenset({1, 2}))
+        more = int(answer.args.get("total", 0)) - len(rows)
+        if more > 0:
+            here.out.say(f"and {more} that sent less")
+    else:
+        here.out.say("Nothing has been received yet.")
+    return int(Exit.OK)
+
+
+def _principal(known: Peers, who: str) -> str:
+    """The principal a user means: a peer by name or key, or one as "usage" shows it."""
+    kind, colon, _ = who.partition(":")
+    if colon and kind in ("user", "guest", "plain", "legacy"):
+        return who
+    return f"peer:{known.find(who).key}"
+
+
 async def status(here: Run) -> int:
     """Tell about the service."""
     async with service(here) as client:
@@ -181,6 +234,8 @@ async def status(here: Run) -> int:
         ("sandbox", shown(found.get("sandbox", "not said"), 200)),
         ("under way", f"{transfers}, {connections}"),
     ]
+    if found.get("waiting"):
+        facts.append(("asks", f"{count(int(found['waiting']), 'offer')}; see lanxfer pending"))
     facts += [("warning", harmless(each)) for each in found["warnings"]]
     _print(here, facts)
     return int(Exit.OK)

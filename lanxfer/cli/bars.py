@@ -125,7 +125,7 @@ class SendBars(_Bars):
             facts.append(f"{human_size(tally.rate)}/s" if tally.rate else "")
         facts.append(f"{human_time(tally.left)} left" if tally.left is not None else "")
         bar = self._row([_bar(tally.done, tally.total), *(each for each in facts if each)])
-        what = tally.current or f"to {self._peer}"
+        what = tally.waits or tally.current or f"to {self._peer}"
         if self._narrow or tally.expected_files < 2:
             return Group(self._row([_one_line(shown(what, 200))]), bar)
         files = f"{tally.files} of {count(tally.expected_files, 'file')}"

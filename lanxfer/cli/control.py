@@ -102,4 +102,38 @@ def watch(choices: Choices) -> int:
     return _run(choices, watching.watch, ending="Ending")
 
 
-COMMANDS = (pending, history, cancel, pause, resume, status, watch)
+@click.command()
+@click.argument("id")
+@common
+@click.pass_obj
+def accept(choices: Choices, id: str) -> int:
+    """Take what is offered and waits for a yes; a folder with all that is in it."""
+    from lanxfer.cli import asking
+
+    return _run(choices, lambda here: asking.accept(here, id))
+
+
+@click.command()
+@click.argument("id")
+@click.option("--reason", metavar="TEXT", help="What the sender is told.")
+@common
+@click.pass_obj
+def reject(choices: Choices, id: str, reason: str | None) -> int:
+    """Do not take what is offered."""
+    from lanxfer.cli import asking
+
+    return _run(choices, lambda here: asking.reject(here, id, reason))
+
+
+@click.command()
+@click.option("--forget", metavar="WHO", help="Count what comes from this one anew.")
+@common
+@click.pass_obj
+def usage(choices: Choices, forget: str | None) -> int:
+    """How much was received from whom, as quotas count it."""
+    from lanxfer.cli import asking
+
+    return _run(choices, lambda here: asking.usage(here, forget))
+
+
+COMMANDS = (pending, accept, reject, history, cancel, pause, resume, status, usage, watch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from lanxfer.transfers import Conflict
 
@@ -11,7 +11,7 @@ STDIN = "-"
 
 @frozen
 class Over:
-    """How to get to the other side: in plain text, as an ae device, with how much patience.
+    """How to get to the other side: in plain text, as an ae device, as whom, how patiently.
 
     ``code`` and ``token_file`` say by what to pair with it where that has to be.
     """
@@ -22,6 +22,7 @@ class Over:
     wait: float | None = None
     code: str | None = None
     token_file: str | None = None
+    login: tuple[str, str] | None = field(default=None, repr=False)
 
 
 @frozen

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from lanxfer.cli import control, pair, peers, send, serve, units
+from lanxfer.cli import control, pair, peers, rights, send, serve, units
 from lanxfer.cli.options import Choices, common
 from lanxfer.cli.output import Output, fail_usage, make_printable, show_traceback
 from lanxfer.errors import Cancelled, Exit
@@ -65,6 +65,8 @@ def main(context: click.Context) -> int:
 MODULES = (send, control, peers, pair, serve, units)
 for each in (command for module in MODULES for command in module.COMMANDS):
     main.add_command(each)
+for each in rights.COMMANDS:
+    peers.peer.add_command(each)
 
 if __name__ == "__main__":
     main()

@@ -54,6 +54,7 @@ class Tally:
     """
 
     clock: Callable[[], float]
+    peer: str = "the other device"
     current: str = ""
     files: int = 0
     counted: bool = False
@@ -64,6 +65,7 @@ class Tally:
     _moved: int = 0
     _moving: dict[str, int] = field(factory=dict)
     _fresh: set[str] = field(factory=set)
+    _waiting: set[str] = field(factory=set)
     _rate: Rate = field(factory=Rate)
 
     def expect(self, kind: Kind, size: int) -> None:
@@ -75,6 +77,7 @@ class Tally:
     def hear(self, snapshot: Snapshot) -> None:
         """Something happened to one of the transfers."""
         id, before = snapshot.id, self._moving.get(snapshot.id, 0)
+        (self._waiting.add if snapshot.state is State.WAITING else self._waiting.discard)(id)
         if snapshot.state.finished:
             self._moving.pop(id, None)
             self._fresh.discard(id)
@@ -99,6 +102,12 @@ class Tally:
         self._rate.add(self.clock(), self._moved)
 
     @property
+    def waits(self) -> str:
+        """That nothing moves because somebody has to say yes first; "" where something does."""
+        idle = self._waiting and self._waiting >= self._moving.keys()
+        return f"waiting for {shown(self.peer)} to accept" if idle else ""
+
+    @property
     def done(self) -> int:
         """Bytes that are there, or on their way."""
         return self._finished + sum(self._moving.values())
@@ -120,6 +129,8 @@ class Tally:
         return (self.total - self.done) / rate if rate > 0 and self.counted else None
 
     def __str__(self) -> str:
+        if self.waits:
+            return self.waits
         share = f" ({100 * self.done // self.total}%)" if self.counted and self.total else ""
         parts = [f"{human_size(self.done)} of {human_size(self.total)}{share}"]
         if self.rate:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import click
+from attrs import evolve
 
 from lanxfer.cli.jobs import STDIN, Job, Over
 from lanxfer.cli.options import Choices, common
@@ -19,7 +20,26 @@ def _over(command: Any) -> Any:
     """The options that say how to speak to the other side."""
     legacy = click.option("--legacy-peer", is_flag=True, help="PEER is an ae device; plain text.")
     plain = click.option("--plain", is_flag=True, help="Without TLS; PEER needs --plain-from.")
-    return plain(legacy(by_secret(command)))
+    user = click.option("--user", metavar="NAME", help="Log in there as this user.")
+    file = click.option(
+        "--password-file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="The password of --user (or LANXFER_PASSWORD; else it is asked for).",
+    )
+    return plain(legacy(by_secret(user(file(command)))))
+
+
+def _login(user: str | None, file: str | None, plain: bool) -> tuple[str, str] | None:
+    if user is None:
+        if file is not None:
+            raise click.UsageError("--password-file is the password of a --user")
+        return None
+    if plain or not user:
+        raise click.UsageError("--user is the name of a user, and needs TLS")
+    from lanxfer.cli.passwords import read_password
+
+    return user, read_password(user, file)
 
 
 @click.command(short_help="Send files and folders to PEER.")
@@ -48,6 +68,8 @@ def send(
     legacy_peer: bool,
     code: str | None,
     token_file: str | None,
+    user: str | None,
+    password_file: str | None,
 ) -> int:
     """Send files and folders to PEER: a name, HOST[:PORT], or the beginning of a key.
 
@@ -57,6 +79,10 @@ def send(
     policy = None if conflict is None else Conflict(conflict)
     job = Job(paths, Over(peer, plain, legacy_peer, wait, code, token_file), name, policy, links)
     _check(job, queue)
+    if queue and user is not None:
+        raise click.UsageError("--queue keeps no passwords; send it without --queue")
+    login = _login(user, password_file, plain or legacy_peer)
+    job = evolve(job, over=evolve(job.over, login=login))
     from lanxfer.cli import sending
     from lanxfer.cli.running import run
 
@@ -102,6 +128,8 @@ def message(
     legacy_peer: bool,
     code: str | None,
     token_file: str | None,
+    user: str | None,
+    password_file: str | None,
 ) -> int:
     """Send TEXT to PEER; a TEXT of "-" is standard input."""
     from lanxfer.cli import sending
@@ -115,7 +143,8 @@ def message(
             text.encode()
         except UnicodeEncodeError:
             raise click.UsageError("The text is not UTF-8; send it as a file.") from None
-    over = Over(peer, plain, legacy_peer, code=code, token_file=token_file)
+    login = _login(user, password_file, plain or legacy_peer)
+    over = Over(peer, plain, legacy_peer, code=code, token_file=token_file, login=login)
     _check_over(over)
     return run(lambda here: sending.message(here, text, over), choices)
 

@@ -23,7 +23,7 @@ from lanxfer.introducing import Introduced
 from lanxfer.storage.names import shown
 from lanxfer.storage.sources import Entry
 from lanxfer.storage.system import unreadable
-from lanxfer.transfers import Kind, Receipt
+from lanxfer.transfers import Kind, Receipt, Snapshot, State
 
 PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
 
@@ -128,6 +128,7 @@ async def _connect(here: Run, over: Over, target: Target | None) -> Client:
                 patience=PATIENCE if over.wait is None else over.wait,
                 token_file=over.token_file,
                 target=target,
+                login=over.login,
             )
         except LanxferError as error:
             if not error.retry or here.reactor.seconds() >= until:
@@ -153,7 +154,8 @@ class _Sending:
         self._job = job
         self._client = client
         self._spool = Spool()
-        self._tally = Tally(clock)
+        self._tally = Tally(clock, peer=job.over.peer)
+        self._waited = False
         self._count = Count(job.files, job.links, self._tally)
         self._report = Report(here.out, job.over.peer, clock, self._below)
 
@@ -179,6 +181,7 @@ class _Sending:
         job, here = self._job, self._here
         counting = deferToThread(self._count.run)
         self._client.registry.subscribe(self._tally.hear)
+        self._client.registry.subscribe(self._told_to_wait)
         stop = show_progress(here.reactor, self._tally, here.out, job.over.peer)
         forget = here.if_killed(stop)
         try:
@@ -193,6 +196,13 @@ class _Sending:
             forget()
             self._count.stop()
             await counting
+
+    def _told_to_wait(self, snapshot: Snapshot) -> None:
+        """Say once that somebody over there has to say yes first."""
+        if snapshot.state is State.WAITING and not self._waited:
+            self._waited = True
+            self._here.out.row({"path": snapshot.path, "waiting": self._job.over.peer})
+            self._here.out.say(f"Waiting for {shown(self._job.over.peer)} to accept.")
 
     async def _send_one(self, path: str, name: str) -> None:
         outcome: Receipt | LanxferError

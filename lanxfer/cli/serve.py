@@ -73,6 +73,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--share",),
         {"multiple": True, "metavar": "DIR", "help": "What ae controllers here may send."},
     ),
+    (
+        ("--auth",),
+        {"multiple": True, "metavar": "METHOD", "help": "Who may log in: file:PATH, unix ..."},
+    ),
     (("--open",), {"is_flag": True, "help": "Let devices that are not known offer things."}),
     (("--links",), {"is_flag": True, "help": "Take symbolic links that stay inside."}),
     (("--dotfiles",), {"is_flag": True, "help": "Take files whose names begin with a dot."}),

@@ -6,18 +6,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from attrs import asdict
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.usage import UsageError
 
 from lanxfer.cli.asking import Names, way, what, why
-from lanxfer.cli.output import human_size
+from lanxfer.cli.output import count, human_size
 from lanxfer.cli.running import Run
 from lanxfer.errors import Exit
 from lanxfer.identity import format_key
 from lanxfer.sandbox import refuse_root
-from lanxfer.service import Message, Settings, TransferService
+from lanxfer.service import Message, Prompt, Settings, TransferService
 from lanxfer.storage.names import shown
-from lanxfer.tap import settings_from
+from lanxfer.tap import checkers_from, settings_from
 from lanxfer.transfers import Direction, Kind, Snapshot, as_row
 
 TEXT_MAX = 4000
@@ -56,6 +57,15 @@ class _Printer:
             f"{_now()}  {way(row, self._names)}: {what(row)}{size}, {row['state']}{why(row)}"
         )
 
+    def asked(self, prompt: Prompt) -> None:
+        """Something is offered that waits for a yes."""
+        self._out.row({"asked": asdict(prompt)})
+        plain = "" if prompt.secure else " (unauthenticated)"
+        self._out.done(
+            f"{_now()}  {shown(prompt.label, 40)}{plain} wants to send {offered(prompt)};"
+            f' "lanxfer accept {prompt.id}" takes it, "lanxfer reject {prompt.id}" does not.'
+        )
+
     def message(self, message: Message) -> None:
         """A text came."""
         plain = "" if message.secure else " (unauthenticated)"
@@ -75,6 +85,14 @@ class _Printer:
         )
 
 
+def offered(prompt: Prompt) -> str:
+    """What is offered, in a few words; of a folder it is not known how much is still to come."""
+    if not prompt.what.endswith("/"):
+        return f"{shown(prompt.what)} ({human_size(prompt.size)})"
+    so_far = f" ({count(prompt.files, 'file')} so far)" if prompt.files else ""
+    return f"{shown(prompt.what)} and what is in it{so_far}"
+
+
 def _told_as_message(snapshot: Snapshot) -> bool:
     return snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN
 
@@ -87,12 +105,15 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
     """Serve until Ctrl-C."""
     refuse_root(bool(options.get("allow-root")))
     try:
-        settings = settings_from(options)
+        checkers = checkers_from(options.get("auth", ()))
+        settings = settings_from({**options, "credCheckers": checkers})
     except UsageError as error:
         here.out.warn(str(error))
         return int(Exit.USAGE)
     printer = _Printer(here, settings)
-    service = TransferService(here.reactor, settings, on_message=printer.message)
+    service = TransferService(
+        here.reactor, settings, on_message=printer.message, on_prompt=printer.asked
+    )
     service.subscribe(printer.moved)
     service.startService()
     try:

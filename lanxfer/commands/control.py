@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lanxfer.commands.table import Call, Node, Reply, command
 from lanxfer.errors import NotFound, UnsupportedVersion
-from lanxfer.policy import Standing, mine
+from lanxfer.policy import UNKNOWN, Principal, Standing, mine
 from lanxfer.transfers import Snapshot, as_row
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields
@@ -27,15 +27,19 @@ async def hello(call: Call, node: Node) -> Reply:
         {
             "speaks": VERSION,
             # Nothing about this device before the other one has proved something.
-            "device": "" if call.principal.standing is Standing.NEWCOMER else node.device,
-            "limits": {
-                "inline": limits.INLINE_MAX,
-                "part": limits.PART_MAX,
-                "open": limits.OPEN_EXCHANGES,
-            },
+            "device": "" if call.principal.standing in UNKNOWN else node.device,
+            "limits": _limits(node, call.principal),
             "features": [],
         }
     )
+
+
+def _limits(node: Node, principal: Principal) -> dict[str, int]:
+    return {
+        "inline": node.inline(principal),
+        "part": limits.PART_MAX,
+        "open": limits.OPEN_EXCHANGES,
+    }
 
 
 @command("ping")
@@ -126,6 +130,37 @@ async def watch(call: Call, node: Node) -> Reply:
 async def status(call: Call, node: Node) -> Reply:
     """About this service, for its owner."""
     return Reply(node.status())
+
+
+@command("login")
+async def login(call: Call, node: Node) -> Reply:
+    """Be a named user from here on (protocol, "Logging in")."""
+    fields = Fields(call.args)
+    user, password = fields.take_text("user", most=256), fields.take_text("password", most=4096)
+    found = await call.shield(node.login(call.principal, user, password))
+    call.become(found)
+    return Reply({"user": found.label, "limits": _limits(node, found)})
+
+
+@command("accept")
+async def accept(call: Call, node: Node) -> Reply:
+    """Take what is offered and waits for a yes; a folder with all that is in it."""
+    return Reply({"decided": list(node.answer(_id(call), True))[:PAGE]})
+
+
+@command("reject")
+async def reject(call: Call, node: Node) -> Reply:
+    """Do not take what is offered; its sender hears the reason."""
+    reason = Fields(call.args).maybe_text("reason", most=256) or ""
+    return Reply({"decided": list(node.answer(_id(call), False, reason))[:PAGE]})
+
+
+@command("usage")
+async def usage(call: Call, node: Node) -> Reply:
+    """What was received from whom; ``forget`` names a principal to be counted anew."""
+    forget = Fields(call.args).maybe_text("forget", most=256)
+    rows = await node.usage(forget)
+    return Reply({"total": len(rows)}, rows=list(rows)[:PAGE])
 
 
 @command("send_file")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lanxfer.commands import control, pairing, receiving
 from lanxfer.commands.polled import progress_of
-from lanxfer.commands.table import Call, Node, Reply, Table, commands
+from lanxfer.commands.table import Call, Command, Node, Reply, Table, commands
 from lanxfer.errors import Internal, LanxferError
 from lanxfer.policy import Standing
 from lanxfer.transfers import Direction, Snapshot
@@ -21,8 +21,16 @@ def builtin() -> Table:
 
 
 async def run(call: Call, node: Node, table: Table) -> Reply:
+    """Run the command, if its principal has not too many already."""
+    node.enter(call.principal, call.name)
+    try:
+        return await _listed(call, node, table[call.name])
+    finally:
+        node.leave(call.principal, call.name)
+
+
+async def _listed(call: Call, node: Node, command: Command) -> Reply:
     """Run the command; requests of ae peers are also put on the list those poll."""
-    command = table[call.name]
     # Only that dialect's session puts it there; elsewhere it is just an unknown field.
     literal = None if call.proves else call.args.get("literal")
     if call.principal.standing not in _AE or literal is None or call.name == "pending_requests":

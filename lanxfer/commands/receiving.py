@@ -11,6 +11,7 @@ from lanxfer.errors import (
     Busy,
     Cancelled,
     DigestMismatch,
+    DiskFull,
     Exists,
     Internal,
     LanxferError,
@@ -115,10 +116,10 @@ async def _take(call: Call, node: Node, offer: Offer) -> Reply:
     )
     call.began(transfer)
     try:
-        offer = await call.shield(node.consent(call.principal, offer, transfer.id))
-        path = node.place(call.principal, offer)
+        accepted = await call.shield(node.consent(call, offer, transfer))
+        assert accepted.path is not None
         transfer.enter(State.ACCEPTED)
-        stored = await _store(call, node, offer, path, transfer)
+        stored = await _store(call, node, accepted.offer, accepted.path, transfer)
     except LanxferError as error:
         transfer.retire(outcome(error), error=error)
         raise
@@ -142,9 +143,28 @@ async def _store(
     if data is not None and call.proves:
         if offer.digest is None:
             raise BadHeader("A file that travels with its request needs its digest there.")
+        await _reserve_small(call, node, offer, path, transfer)
         transfer.enter(State.COMMITTING)
         return await node.store_small(Small(key, offer, path, conflict, data))
     return await _stream(call, node, offer, path, conflict, key, transfer)
+
+
+async def _reserve(call: Call, node: Node, size: int, transfer: Transfer) -> None:
+    waiting = node.reserve(transfer, size)
+    if waiting is not None:
+        await call.shield(waiting)
+
+
+async def _reserve_small(
+    call: Call, node: Node, offer: Offer, path: SafePath, transfer: Transfer
+) -> None:
+    try:
+        await _reserve(call, node, offer.size, transfer)
+    except DiskFull:
+        # What is there already needs no room; whether it is, the store finds out.
+        facts: Facts | None = await node.in_thread(node.store.look, path)
+        if facts is None or facts.kind != "file" or facts.size != offer.size:
+            raise
 
 
 async def _stream(
@@ -184,11 +204,14 @@ async def _fill(
     try:
         call.check()
         if call.proves:
-            offset = await call.begin(await node.in_thread(part.have), details)
+            have = await node.in_thread(part.have)
+            await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
+            offset = await call.begin(have, details)
         else:
             # The ae rule: the length that is there is the offset, and nothing
             # proves it.  A part that is full already is begun anew.
             held = part.held if part.held < offer.size else 0
+            await _reserve(call, node, offer.size - held, transfer)
             offset = await call.begin([(held, "")], details)
         await node.in_thread(part.begin, offset, call.proves)
         transfer.enter(State.MOVING)
@@ -265,7 +288,7 @@ async def recv_message(call: Call, node: Node) -> Reply:
     call.began(transfer)
     try:
         offer = Offer(path="", size=size, kind=Kind.MESSAGE)
-        await call.shield(node.consent(call.principal, offer, transfer.id))
+        await call.shield(node.consent(call, offer, transfer))
         await node.message(call.principal, text, transfer)
     except LanxferError as error:
         transfer.retire(outcome(error), error=error)

@@ -33,6 +33,14 @@ class Reply:
     rows: Sequence[Args] | None = None
 
 
+@frozen
+class Accepted:
+    """An offer to go by, and where in the inbox it goes; a message goes nowhere."""
+
+    offer: Offer
+    path: SafePath | None
+
+
 class Opened(Protocol):
     """The upload that a ticket opened; ``done`` is a Deferred for whoever made the ticket."""
 
@@ -72,6 +80,12 @@ class Call(Protocol):
 
     def channel(self) -> Channel | None:
         """What TLS proved of the connection; None without TLS."""
+
+    def become(self, principal: Principal) -> None:
+        """The other side has proved to be somebody else; Overloaded where they are here too often.
+
+        What it asked before goes on in its former name.
+        """
 
     def check(self) -> None:
         """Raise what this call was stopped with, if it was stopped."""
@@ -123,11 +137,32 @@ class Node(Protocol):
     def store_small(self, small: Small) -> Awaitable[Stored]:
         """Store one small file together with others."""
 
-    def place(self, principal: Principal, offer: Offer) -> SafePath:
-        """Where in the inbox that offer goes; BadName where nowhere."""
+    def enter(self, principal: Principal, name: str) -> None:
+        """One more request of a principal; raises where that is too many, or too soon."""
 
-    def consent(self, principal: Principal, offer: Offer, id: str) -> Awaitable[Offer]:
-        """Ask policy and owner; the offer to go by, or why not (raises)."""
+    def leave(self, principal: Principal, name: str) -> None:
+        """That request is over."""
+
+    def inline(self, principal: Principal) -> int:
+        """Bytes of a file that may travel with its request; 0 where somebody is asked first."""
+
+    def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
+        """Ask rights, application and owner; what is to be done, or why nothing (raises)."""
+
+    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None] | None:
+        """Keep so many bytes of the disk for a transfer until it is over; DiskFull.
+
+        None where that is known at once: there are many small files.
+        """
+
+    def answer(self, id: str, yes: bool, reason: str = "") -> Sequence[str]:
+        """Say yes or no to an offer that waits; the ids that were decided with it."""
+
+    def login(self, before: Principal, user: str, password: str) -> Awaitable[Principal]:
+        """Who that is; raises one refusal for all that can be wrong."""
+
+    def usage(self, forget: str | None) -> Awaitable[Sequence[Args]]:
+        """What was received from whom; with ``forget``, after counting that one anew."""
 
     def message(self, principal: Principal, text: str, transfer: Transfer) -> Awaitable[None]:
         """Hand a text to the owner; kept when this fires."""

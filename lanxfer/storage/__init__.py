@@ -141,6 +141,9 @@ class Store(Protocol):
     def free(self) -> int:
         """Bytes that may still be written, the reserve taken off."""
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a part of that key; it proves nothing."""
+
     def forget(self, key: str) -> None:
         """Remove the part of that key, if there is one and nobody writes it."""
 

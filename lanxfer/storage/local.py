@@ -200,6 +200,11 @@ class LocalStore:
         reserve = max(self._reserve_bytes, int(self._reserve_share * found.f_blocks * unit))
         return max(0, found.f_bavail * unit - reserve)
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a part of that key, being written or not."""
+        with typed():
+            return self._staging.holds(key)
+
     def forget(self, key: str) -> None:
         """Remove the part of that key; one that is being written stays."""
         try:

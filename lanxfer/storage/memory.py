@@ -243,6 +243,12 @@ class MemoryStore:
             used += sum(len(held.data) for held in self._parts.values())
         return max(0, self._capacity - used)
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a part of that key."""
+        refuse_key(key)
+        with self._mutex:
+            return key in self._parts
+
     def forget(self, key: str) -> None:
         """Remove the part of that key; one that is being written stays."""
         refuse_key(key)

@@ -182,6 +182,14 @@ class Staging:
         with self._mutex:
             self._open.discard(key)
 
+    def holds(self, key: str) -> bool:
+        """Whether there is anything of that key."""
+        try:
+            os.stat(staged(key), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     # Part files; the caller holds the claim.
 
     def open(self, key: str) -> int | None:

@@ -59,6 +59,7 @@ PING_TIMEOUT = 30.0
 REPLIES_TIMEOUT = 30.0
 ABORT_AFTER = 1.0
 OFFER_LIFETIME = 300.0
+GUEST_OFFER_LIFETIME = 60.0
 TICKET_LIFETIME = 3600.0
 PAIR_WINDOW = 120.0
 PAIR_EXCHANGE = 5.0
@@ -68,6 +69,8 @@ PAIR_GRANT = 60.0
 PAIR_TICK = 2.0
 REVOKE_EVERY = 0.4
 """Between two looks whether a key was forgotten; its connections end within a second."""
+LOGIN_PAUSE = 1.0
+"""After this, and not before, a login is refused: the time it took to find out tells nothing."""
 
 # Names, in bytes of UTF-8.
 COMPONENT_MAX = 255
@@ -80,6 +83,24 @@ STRANGERS_PER_SOURCE = 16
 CONNECTIONS_PER_PEER = 32
 RECEIVES_MAX = 64
 RECEIVES_PER_PEER = 16
+
+# One principal, unless its owner says otherwise (docs/permissions.rst).
+TRANSFERS_PER_PRINCIPAL = 1000
+REQUESTS_PER_PRINCIPAL = 256
+COMMANDS_RATE = 20.0
+COMMANDS_BURST = 50
+SEND_ENTRIES = 100_000
+LOGINS_BURST = 5
+LOGINS_RATE = 1 / 30
+"""Failed logins a second from one source."""
+
+# Offers that wait for a yes.
+PROMPTS_MAX = 8
+GUEST_PROMPTS_MAX = 3
+PROMPTS_BURST = 10
+PROMPTS_RATE = 1 / 6
+"""Prompts a second of one source: who takes an offer back and makes it again is no pest."""
+WAITING_PER_PRINCIPAL = 256
 
 # Storage.
 BATCH_FILES = 64
