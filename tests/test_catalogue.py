@@ -21,12 +21,6 @@ SIZES = {
 }
 """How many rows each letter has; all of them are numbered from 1."""
 
-AWAITED = ROOT / "tests" / "awaited.txt"
-"""What the page names and is not here yet, a line each: modules, "id module", limits.
-
-Where there is no such file everything has to be here.
-"""
-
 NOT_HERE = "not here:"
 
 _BORDER = re.compile(r"=+(?: =+)+")
@@ -100,7 +94,6 @@ def claims(source: str) -> set[str]:
     return {id for line in _CLAIMED.findall(source) for id in _CLAIM.findall(line)}
 
 
-awaited = set(AWAITED.read_text().splitlines()) if AWAITED.exists() else set[str]()
 ROWS = catalogue(DOCUMENT.read_text())
 TESTS = {path: path.read_text() for path in sorted((ROOT / "tests").glob("test_*.py"))}
 
@@ -135,21 +128,8 @@ class TableTests:
     def test_tested(self, row: Row) -> None:
         """Each module a row names is there and names the row."""
         for module in row.modules:
-            if not path_of(module).exists():
-                assert module in awaited, f"there is no {path_of(module).name}"
-            elif not kept(row, module):
-                assert f"{row.id} {module}" in awaited, f"{module} does not name {row.id}"
-
-    def test_awaited(self) -> None:
-        """Nothing is awaited that has come."""
-        missing = {name for name in LimitsTests.names() if not hasattr(limits, name)}
-        for row in ROWS:
-            for module in row.modules:
-                if not path_of(module).exists():
-                    missing.add(module)
-                elif not kept(row, module):
-                    missing.add(f"{row.id} {module}")
-        assert awaited == missing
+            assert path_of(module).exists(), f"there is no {path_of(module).name}"
+            assert kept(row, module), f"{module} does not name {row.id}"
 
     @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
     def test_claims(self, path: Path) -> None:
@@ -177,10 +157,6 @@ class LimitsTests:
         assert len(found) == 1
         return found[0]
 
-    @classmethod
-    def names(cls) -> list[str]:
-        return [name for *_, constants in cls.rows() for name in constants.split()]
-
     @staticmethod
     def number(text: str) -> float:
         if text == "2**63 - 1":
@@ -195,15 +171,14 @@ class LimitsTests:
             texts, names = re.split(" / |, ", amounts), constants.split()
             assert len(texts) == len(names), amounts
             for text, name in zip(texts, names, strict=True):
-                if name not in awaited:
-                    assert getattr(limits, name) == pytest.approx(self.number(text)), name
+                assert getattr(limits, name) == pytest.approx(self.number(text)), name
 
     def test_complete(self) -> None:
         """Every constant is in the table, once."""
-        named = self.names()
+        named = [name for *_, constants in self.rows() for name in constants.split()]
         assert len(named) == len(set(named))
         constants = {name for name in vars(limits) if name.isupper()} - {"KIB", "MIB"}
-        assert set(named) - awaited == constants
+        assert set(named) == constants
 
 
 class ReachTests:
