@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from lanxfer.policy import REACH
+from lanxfer.policy import REACH, Principal, Standing, refusal
 from lanxfer.wire import limits
 
 ROOT = Path(__file__).parent.parent
@@ -182,6 +182,21 @@ class LimitsTests:
 
 
 class ReachTests:
+    def test_table(self) -> None:
+        """The page says of every standing what it reaches."""
+        # covers: A14, L04
+        found = {table[0][0]: table for table in tables(DOCUMENT.read_text()) if table}
+        words = {word: set(names.split()) for word, names in found["offering"]}
+        said = {standing: names.split() for standing, _, names in found["local"]}
+        assert set(said) == {each.value for each in Standing}
+        for standing in Standing:
+            names = said[standing.value]
+            commands = set().union(*(words.get(each, {each}) for each in names))
+            commands -= words["applications"] | {"nothing"}
+            assert commands == REACH[standing], standing
+            own = refusal(Principal(standing, "x", "x"), "myapp.thumbnail", known=True)
+            assert ("applications" in names) is (own is None), standing
+
     def test_nothing_is_fetched(self) -> None:
         """No command gives anybody a file of this device, changes a setting or opens what came."""
         # covers: L04, L05, L08
