@@ -17,11 +17,13 @@ from lanxfer.node import Message
 from lanxfer.transfers import Direction, Kind, Snapshot, State
 
 _ORDER = {
-    State.OFFERED: {State.ACCEPTED, State.OFFERED},
+    State.OFFERED: {State.ACCEPTED, State.OFFERED, State.WAITING},
+    State.WAITING: {State.ACCEPTED, State.OFFERED, State.WAITING},
     State.ACCEPTED: {State.MOVING, State.PAUSED, State.COMMITTING, State.OFFERED},
     State.MOVING: {State.MOVING, State.PAUSED, State.COMMITTING, State.OFFERED},
     State.PAUSED: {State.PAUSED, State.MOVING, State.COMMITTING, State.OFFERED},
-    State.COMMITTING: {State.COMMITTING, State.OFFERED},
+    # A file that travels with its request seems to be on its way until the other side asks.
+    State.COMMITTING: {State.COMMITTING, State.OFFERED, State.WAITING},
 }
 """Where a transfer may be next, as its listeners see it; it may finish from anywhere."""
 

@@ -168,8 +168,8 @@ MUTANTS = (
     Mutant(
         "a stranger is no longer refused",
         "lanxfer/policy.py",
-        "        return NotPaired()\n    if not known:\n",
-        "        return None if known else UnknownCommand()\n    if not known:\n",
+        "if principal.standing in UNKNOWN and name not in principal.reach:\n",
+        "if principal.standing in UNKNOWN and not known:\n",
         FUZZ,
     ),
     Mutant(

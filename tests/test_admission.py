@@ -74,11 +74,11 @@ class KeyTests:
         assert open.with_key(keys[1]).standing is Standing.GUEST
 
     def test_once(self, peers: Peers, keys: tuple[str, str]) -> None:
-        """A key that was let in for once is a guest once, under a name of its own."""
+        """A key that was let in for once is let in once, under a name of its own."""
         pairing = Welcomes(False, {keys[1]: "laptop (once)"})
         admission = Admission(peers, pairing=pairing)
         found = admission.with_key(keys[1])
-        assert found == Principal(Standing.GUEST, f"once:{keys[1]}", "laptop (once)")
+        assert found == Principal(Standing.INVITED, f"once:{keys[1]}", "laptop (once)")
         assert admission.with_key(keys[1]).standing is Standing.STRANGER
 
     @pytest.mark.parametrize("open", [False, True])
