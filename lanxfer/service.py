@@ -92,7 +92,8 @@ class Settings:
     socket are; both are made if missing.  ``port`` 0 takes a free one, None
     none.  ``listen`` are endpoint strings besides it.  ``buf_len`` is the number
     of bytes taken from a socket at a time, ``drain`` the seconds that transfers
-    under way get when the service stops.  ``sandbox`` confines the whole process
+    under way get when the service stops, ``unfinished`` the files and bytes that
+    one principal may leave unfinished and still begin more.  ``sandbox`` confines the whole process
     to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
     may be removed), which cannot be undone.  ``token_file`` holds the secret of a
     fleet: devices that hold the same pair with each other by themselves.
@@ -119,6 +120,7 @@ class Settings:
     weak_storage: bool = False
     reserve_bytes: int = limits.RESERVE_BYTES
     reserve_share: float = limits.RESERVE_SHARE
+    unfinished: tuple[int, int] = (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES)
     buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
     control: bool = True
@@ -233,6 +235,7 @@ class TransferService(Service):
                 receipts=journal,
                 reserve_bytes=settings.reserve_bytes,
                 reserve_share=settings.reserve_share,
+                unfinished=settings.unfinished,
                 dotfiles=True,
                 weak=settings.weak_storage,
             )

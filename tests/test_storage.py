@@ -22,6 +22,7 @@ from lanxfer.errors import (
     DiskFull,
     Exists,
     LanxferError,
+    QuotaExceeded,
     ShortBody,
 )
 from lanxfer.storage import Small, Store
@@ -508,6 +509,27 @@ class ResumeTests:
         assert place.store.holds(key)
         place.store.forget(key)
         assert not place.store.holds(key)
+
+    # covers: K10
+    @pytest.mark.parametrize("most", [(2, MIB), (100, 6)])
+    def test_unfinished(self, make: Make, most: tuple[int, int]) -> None:
+        """Who left too much unfinished begins nothing new, but may finish; others may begin."""
+        place = make(unfinished=most)
+        for name in ("a", "b"):
+            self.held(place, name, b"abc", 5)
+        for _ in range(2):
+            with pytest.raises(QuotaExceeded, match="2 unfinished"):
+                place.open("c", 5)
+        other = place.open("c", 5, who="peer:b")
+        other.begin(0)
+        other.keep()
+        assert place.put_small("small", b"x").path == "small"
+        part = place.open("a", 5)
+        assert part.have() == ((3, digest(b"abc")),)
+        part.begin(3)
+        part.write([b"de"])
+        part.publish(digest(b"abcde"))
+        assert place.open("c", 5).held == 0
 
     # covers: K10, P20
     def test_tidy(self, place: Place) -> None:

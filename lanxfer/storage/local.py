@@ -11,10 +11,10 @@ from secrets import token_hex
 from lanxfer.errors import BadState, Busy, DiskFull, Exists, LanxferError, WeakStorage
 from lanxfer.storage import Facts, Receipts, Small
 from lanxfer.storage.batches import Batch
-from lanxfer.storage.names import SafePath, link_target, quoted
+from lanxfer.storage.names import SafePath, link_target, quoted, whose
 from lanxfer.storage.parts import LocalPart
 from lanxfer.storage.publishing import Publisher
-from lanxfer.storage.rules import numbered, refuse_hidden, refuse_taken
+from lanxfer.storage.rules import numbered, refuse_hidden, refuse_taken, refuse_unfinished
 from lanxfer.storage.staging import Staging, staged
 from lanxfer.storage.system import FOLDER_FLAGS, SyncFailed, close, fcntl, sync, typed
 from lanxfer.storage.tree import Tree
@@ -32,7 +32,8 @@ class LocalStore:
 
     ``receipts`` None means that nothing is remembered: a retried file that had
     to be renamed may then be stored twice.  The reserve, ``reserve_bytes`` or
-    ``reserve_share`` of the disk, whichever is more, is left free.
+    ``reserve_share`` of the disk, whichever is more, is left free; ``unfinished``
+    are the files and bytes that one principal may leave unfinished.
     ``dotfiles`` admits hidden names.  ``weak`` admits file systems that cannot
     keep the promises; ``weaknesses`` says which.  ``clock`` gives seconds and
     never jumps.
@@ -48,6 +49,7 @@ class LocalStore:
         receipts: Receipts | None = None,
         reserve_bytes: int = limits.RESERVE_BYTES,
         reserve_share: float = limits.RESERVE_SHARE,
+        unfinished: tuple[int, int] = (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES),
         dotfiles: bool = False,
         weak: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -56,6 +58,7 @@ class LocalStore:
             raise WeakStorage("This operating system cannot keep received files apart safely.")
         self._reserve_bytes = reserve_bytes
         self._reserve_share = reserve_share
+        self._unfinished = unfinished
         self._dotfiles = dotfiles
         self._clock = clock
         self._path = os.path.realpath(root)
@@ -102,6 +105,8 @@ class LocalStore:
                 if finished is None:
                     refuse_taken(self.look(path), offer, conflict)
                 fd = self._staging.open(key)
+                if fd is None and finished is None:
+                    refuse_unfinished(*self._staging.unfinished(whose(key)), self._unfinished)
                 part = LocalPart(
                     self._publisher,
                     self.free,

@@ -24,7 +24,7 @@ from lanxfer.errors import (
     ShortBody,
 )
 from lanxfer.storage import Facts, Receipts, Small
-from lanxfer.storage.names import SafePath, link_target, quoted
+from lanxfer.storage.names import SafePath, link_target, quoted, whose
 from lanxfer.storage.prefixes import ladder, running_digests
 from lanxfer.storage.rules import (
     looks_like,
@@ -33,9 +33,11 @@ from lanxfer.storage.rules import (
     refuse_key,
     refuse_small,
     refuse_taken,
+    refuse_unfinished,
     usable_mtime,
 )
 from lanxfer.transfers import Conflict, Offer, Stored
+from lanxfer.wire import limits
 
 
 @define
@@ -57,6 +59,7 @@ class MemoryStore:
         *,
         receipts: Receipts | None = None,
         capacity: int | None = None,
+        unfinished: tuple[int, int] = (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES),
         dotfiles: bool = False,
     ) -> None:
         self.files: dict[str, bytes] = {}
@@ -67,6 +70,7 @@ class MemoryStore:
         self._open: set[str] = set()
         self._receipts = receipts
         self._capacity = capacity
+        self._unfinished = unfinished
         self._dotfiles = dotfiles
         self._mutex = threading.RLock()
 
@@ -81,6 +85,8 @@ class MemoryStore:
                 finished = self._finished(key, offer, path)
                 if finished is None:
                     refuse_taken(self._facts(str(path)), offer, conflict)
+                if finished is None and key not in self._parts:
+                    refuse_unfinished(*self._left_unfinished(whose(key)), self._unfinished)
                 part = MemoryPart(self, key, offer, path, conflict, finished)
                 if finished is None and offer.size - part.held > self.free():
                     raise DiskFull()
@@ -88,6 +94,14 @@ class MemoryStore:
         except BaseException:
             self._open.discard(key)
             raise
+
+    def _left_unfinished(self, owner: str) -> tuple[int, int]:
+        sizes = [
+            len(held.data)
+            for key, held in self._parts.items()
+            if whose(key) == owner and key not in self._open
+        ]
+        return len(sizes), sum(sizes)
 
     def _claim(self, key: str) -> None:
         refuse_key(key)

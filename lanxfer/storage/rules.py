@@ -8,7 +8,14 @@ from itertools import count
 
 from blake3 import blake3
 
-from lanxfer.errors import BadName, BadOffset, DigestMismatch, Exists, ShortBody
+from lanxfer.errors import (
+    BadName,
+    BadOffset,
+    DigestMismatch,
+    Exists,
+    QuotaExceeded,
+    ShortBody,
+)
 from lanxfer.storage import Facts, Small
 from lanxfer.storage.names import SafePath, quoted, renamed, series_name
 from lanxfer.transfers import Conflict, Offer
@@ -47,6 +54,15 @@ def refuse_taken(facts: Facts | None, offer: Offer, conflict: Conflict) -> None:
         raise Exists(f"There is a {facts.kind} of that name, which is not replaced.")
     if conflict is Conflict.REFUSE and facts.size != offer.size:
         raise Exists()
+
+
+def refuse_unfinished(files: int, size: int, most: tuple[int, int]) -> None:
+    """QuotaExceeded where somebody left too much unfinished to begin anything new (K10)."""
+    if files >= most[0] or size >= most[1]:
+        raise QuotaExceeded(
+            f"{files} unfinished files of this device wait there already: finish some of them"
+            " first, or wait until they are too old."
+        )
 
 
 def refuse_small(small: Small, dotfiles: bool) -> None:

@@ -23,7 +23,7 @@ from attrs import frozen
 from blake3 import blake3
 
 from lanxfer.errors import BadState, Busy
-from lanxfer.storage.names import RESERVED
+from lanxfer.storage.names import RESERVED, whose
 from lanxfer.storage.rules import refuse_key
 from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, SyncFailed, close, flock, sync
 
@@ -189,6 +189,21 @@ class Staging:
         except FileNotFoundError:
             return False
         return True
+
+    def unfinished(self, owner: str) -> tuple[int, int]:
+        """How many parts that nobody writes to are of ``owner`` (``whose``), and their bytes."""
+        with self._mutex:
+            busy = set(self._open)
+        files = size = 0
+        with os.scandir(self.fd) as entries:
+            for entry in entries:
+                match = _STAGED.match(entry.name)
+                if match is None or whose(match[1]) != owner or match[1] in busy:
+                    continue
+                with suppress(FileNotFoundError):
+                    size += entry.stat(follow_symlinks=False).st_size
+                    files += 1
+        return files, size
 
     # Part files; the caller holds the claim.
 

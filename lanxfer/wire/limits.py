@@ -105,6 +105,9 @@ WAITING_PER_PRINCIPAL = 256
 # Storage.
 BATCH_FILES = 64
 PART_LIFETIME = 7 * 24 * 3600.0
+UNFINISHED_FILES = 1000
+UNFINISHED_BYTES = 50 * 1024 * MIB
+"""What one principal may have left unfinished before it begins anything new."""
 RESERVE_SHARE = 0.05
 RESERVE_BYTES = 1024 * MIB
 HISTORY_MAX = 10_000
