@@ -159,8 +159,9 @@ class Journal:
             )
             return [_snapshot(_opened(row)) for row in rows]
 
-    def prune(self, keep: int = limits.HISTORY_MAX) -> int:
+    def prune(self, keep: int | None = None) -> int:
         """Forget history beyond ``keep``, old receipts, old usage; how many rows went."""
+        keep = limits.HISTORY_MAX if keep is None else keep
         beyond = (
             "DELETE FROM {0} WHERE seq <= (SELECT seq FROM {0} ORDER BY seq DESC LIMIT 1 OFFSET ?)"
         )

@@ -32,7 +32,6 @@ from lanxfer.wire import limits
 Key: TypeAlias = tuple[str, str]
 """A principal's name, and the group of a send (or the id of a file that has none)."""
 
-_RATE = Rate(limits.PROMPTS_RATE, limits.PROMPTS_BURST)
 
 REMEMBERED = 1000
 """Sends whose yes, and offers whose end, are remembered."""
@@ -178,13 +177,13 @@ class Offers:
                 each.transfer.wait()
             elif who.name in asked or len(self._open) >= limits.PROMPTS_MAX:
                 continue
-            elif self._prompted.take(_source(who), "prompt", _RATE):
+            elif self._prompted.take(_source(who), "prompt", _rate()):
                 self._open[each.key] = None
                 asked.add(who.name)
                 each.transfer.wait()
                 self._tell(self._prompt(each.key))
             elif self._later is None:
-                self._later = self.clock.callLater(1 / _RATE.per_second, self._again)
+                self._later = self.clock.callLater(1 / max(limits.PROMPTS_RATE, 1e-6), self._again)
 
     def _again(self) -> None:
         self._later = None
@@ -237,3 +236,7 @@ def _decide(waiting: Waiting, error: LanxferError | None) -> None:
         waiting.decided.callback(None)
     else:
         waiting.decided.errback(error)
+
+
+def _rate() -> Rate:
+    return Rate(limits.PROMPTS_RATE, limits.PROMPTS_BURST)

@@ -92,8 +92,9 @@ class Settings:
     socket are; both are made if missing.  ``port`` 0 takes a free one, None
     none.  ``listen`` are endpoint strings besides it.  ``buf_len`` is the number
     of bytes taken from a socket at a time, ``drain`` the seconds that transfers
-    under way get when the service stops, ``unfinished`` the files and bytes that
-    one principal may leave unfinished and still begin more.  ``sandbox`` confines the whole process
+    under way get when the service stops.  ``limits`` are changes such as
+    ``strangers-max=64`` (docs/security.rst, "Limits"); they hold for the whole process
+    while the service runs.  ``sandbox`` confines the whole process
     to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
     may be removed), which cannot be undone.  ``token_file`` holds the secret of a
     fleet: devices that hold the same pair with each other by themselves.
@@ -118,9 +119,9 @@ class Settings:
     dotfiles: bool = False
     shares: tuple[str, ...] = ()
     weak_storage: bool = False
-    reserve_bytes: int = limits.RESERVE_BYTES
-    reserve_share: float = limits.RESERVE_SHARE
-    unfinished: tuple[int, int] = (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES)
+    reserve_bytes: int | None = None
+    reserve_share: float | None = None
+    limits: tuple[str, ...] = field(default=())
     buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
     control: bool = True
@@ -129,6 +130,13 @@ class Settings:
     also_removable: tuple[str, ...] = ()
     token_file: str | None = None
     checkers: tuple[Any, ...] = ()
+
+    @limits.validator
+    def _check_limits(self, attribute: Any, value: tuple[str, ...]) -> None:
+        try:
+            limits.parse(value)
+        except ValueError as error:
+            raise BadConfig(str(error)) from None
 
     @buf_len.validator
     def _check_buf_len(self, attribute: Any, value: int) -> None:
@@ -157,6 +165,7 @@ class _Running:
     pairing: Pairing
     revoking: Revoking
     token: Secret | None
+    limits_before: dict[str, float]
     ports: list[IListeningPort] = Factory(list)
 
 
@@ -222,6 +231,8 @@ class TransferService(Service):
         folder = StateFolder(settings.state)
         folder.lock()
         undo: list[Callable[[], object]] = [folder.unlock]
+        before = limits.change(limits.parse(settings.limits))
+        undo.append(lambda: limits.change(before))
         try:
             identity = load_identity(folder)
             peers = Peers(folder)
@@ -235,7 +246,6 @@ class TransferService(Service):
                 receipts=journal,
                 reserve_bytes=settings.reserve_bytes,
                 reserve_share=settings.reserve_share,
-                unfinished=settings.unfinished,
                 dotfiles=True,
                 weak=settings.weak_storage,
             )
@@ -319,6 +329,7 @@ class TransferService(Service):
             pairing,
             revoking,
             token,
+            before,
         )
 
     def _confine(self) -> str:
@@ -457,6 +468,7 @@ class TransferService(Service):
         await running.reading.stopped()
         running.store.close()
         running.journal.close()
+        limits.change(running.limits_before)
         running.folder.unlock()
 
     # What applications ask of it.

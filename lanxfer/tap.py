@@ -72,6 +72,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["legacy-from"] = []
         self["plain-from"] = []
         self["share"] = []
+        self["limit"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Another endpoint to listen on, such as tcp:36970 or systemd:domain=INET:index=0."""
@@ -88,6 +89,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     def opt_share(self, folder: str) -> None:
         """With --legacy full: ae controllers here may send files below this folder only."""
         self["share"].append(folder)
+
+    def opt_limit(self, change: str) -> None:
+        """A limit other than usual, such as strangers-max=64 (docs/security.rst)."""
+        self["limit"].append(change)
 
     def opt_auth(self, description: str) -> None:
         """Who may log in with a password: file:PATH, unix, memory:NAME:PASSWORD ..."""
@@ -139,6 +144,7 @@ def settings_from(options: Any) -> Settings:
         "legacy_from": tuple(options["legacy-from"]),
         "plain_from": tuple(options["plain-from"]),
         "shares": tuple(options["share"]),
+        "limits": tuple(options["limit"]),
         "sandbox": not options["no-sandbox"],
         "checkers": tuple(options.get("credCheckers", ())),
     }

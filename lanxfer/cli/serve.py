@@ -74,6 +74,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {"multiple": True, "metavar": "DIR", "help": "What ae controllers here may send."},
     ),
     (
+        ("--limit",),
+        {"multiple": True, "metavar": "NAME=N", "help": "A limit, such as strangers-max=64."},
+    ),
+    (
         ("--auth",),
         {"multiple": True, "metavar": "METHOD", "help": "Who may log in: file:PATH, unix ..."},
     ),

@@ -47,18 +47,18 @@ class LocalStore:
         root: str,
         *,
         receipts: Receipts | None = None,
-        reserve_bytes: int = limits.RESERVE_BYTES,
-        reserve_share: float = limits.RESERVE_SHARE,
-        unfinished: tuple[int, int] = (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES),
+        reserve_bytes: int | None = None,
+        reserve_share: float | None = None,
+        unfinished: tuple[int, int] | None = None,
         dotfiles: bool = False,
         weak: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if fcntl is None or not os.supports_dir_fd.issuperset(_NEEDED):
             raise WeakStorage("This operating system cannot keep received files apart safely.")
-        self._reserve_bytes = reserve_bytes
-        self._reserve_share = reserve_share
-        self._unfinished = unfinished
+        self._reserve_bytes = limits.RESERVE_BYTES if reserve_bytes is None else reserve_bytes
+        self._reserve_share = limits.RESERVE_SHARE if reserve_share is None else reserve_share
+        self._unfinished = unfinished or (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES)
         self._dotfiles = dotfiles
         self._clock = clock
         self._path = os.path.realpath(root)

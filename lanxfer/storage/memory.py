@@ -59,7 +59,7 @@ class MemoryStore:
         *,
         receipts: Receipts | None = None,
         capacity: int | None = None,
-        unfinished: tuple[int, int] = (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES),
+        unfinished: tuple[int, int] | None = None,
         dotfiles: bool = False,
     ) -> None:
         self.files: dict[str, bytes] = {}
@@ -70,7 +70,7 @@ class MemoryStore:
         self._open: set[str] = set()
         self._receipts = receipts
         self._capacity = capacity
-        self._unfinished = unfinished
+        self._unfinished = unfinished or (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES)
         self._dotfiles = dotfiles
         self._mutex = threading.RLock()
 

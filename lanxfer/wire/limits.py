@@ -1,10 +1,13 @@
 """How much of anything a peer may send (docs/protocol.rst, "Limits").
 
-Numbers a peer could use against us are here, in one place; those an operator
-may want to change are in ``lanxfer.service.Settings`` and start from these.
+Numbers a peer could use against us are here, in one place.  Those in
+``SETTABLE`` an operator may change, for a whole process; code looks them up when
+it needs them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -111,3 +114,46 @@ UNFINISHED_BYTES = 50 * 1024 * MIB
 RESERVE_SHARE = 0.05
 RESERVE_BYTES = 1024 * MIB
 HISTORY_MAX = 10_000
+
+SETTABLE = frozenset(
+    {
+        *("HEADER_TIMEOUT", "HANDSHAKE_TIMEOUT", "BODY_IDLE_TIMEOUT", "REPLIES_TIMEOUT"),
+        *("RATE_OVER", "RATE_LEAST", "PING_AFTER", "PING_TIMEOUT"),
+        *("OFFER_LIFETIME", "GUEST_OFFER_LIFETIME", "PAIR_WINDOW"),
+        *("STRANGERS_MAX", "STRANGERS_PER_SOURCE", "CONNECTIONS_PER_PEER"),
+        *("RECEIVES_MAX", "RECEIVES_PER_PEER"),
+        *("LOGINS_BURST", "LOGINS_RATE", "LOGIN_PAUSE"),
+        *("PROMPTS_MAX", "GUEST_PROMPTS_MAX", "PROMPTS_BURST", "PROMPTS_RATE"),
+        *("WAITING_PER_PRINCIPAL", "PART_LIFETIME", "UNFINISHED_FILES", "UNFINISHED_BYTES"),
+        *("RESERVE_SHARE", "RESERVE_BYTES", "HISTORY_MAX"),
+    }
+)
+"""What is about how much somebody is trusted with, not about what the protocol means."""
+
+
+def parse(texts: Iterable[str]) -> dict[str, float]:
+    """Changes as ``strangers-max=64``; ValueError with a sentence for what is none."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        constant = name.strip().replace("-", "_").upper()
+        if constant not in SETTABLE:
+            known = ", ".join(sorted(each.replace("_", "-").lower() for each in SETTABLE))
+            raise ValueError(f"There is no limit {name!r} to be set; there are {known}.")
+        kind = type(globals()[constant])
+        try:
+            number = kind(value)
+        except ValueError:
+            number = -1
+        if not 0 <= number <= NUMBER_MAX:
+            whole = "a whole number" if kind is int else "a number"
+            raise ValueError(f"The limit {name} is {whole} from 0 on, not {value!r}.")
+        found[constant] = number
+    return found
+
+
+def change(values: Mapping[str, float]) -> dict[str, float]:
+    """Have these numbers, by constant, hold in this process; gives those that held before."""
+    before = {name: globals()[name] for name in values}
+    globals().update(values)
+    return before
