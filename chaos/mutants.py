@@ -68,10 +68,10 @@ MUTANTS = (
     ),
     Mutant(
         "receipts not recorded",
-        "lanxfer/storage/memory.py",
-        "            self._receipts.remember(published)\n",
+        "lanxfer/storage/publishing.py",
+        "            self.receipts.remember(published)\n",
         "            pass\n",
-        SIM,
+        _test("tests/test_storage.py", "receipt or remembered or again"),
     ),
     Mutant(
         "a part stays locked",
@@ -168,8 +168,9 @@ MUTANTS = (
     Mutant(
         "a stranger is no longer refused",
         "lanxfer/policy.py",
-        "if principal.standing in UNKNOWN and name not in principal.reach:\n",
-        "if principal.standing in UNKNOWN and not known:\n",
+        "        return NotPaired(_LOG_IN) if principal.standing is Standing.VISITOR"
+        " else NotPaired()\n",
+        "        return None if known else UnknownCommand()\n",
         FUZZ,
     ),
     Mutant(
