@@ -33,8 +33,8 @@ from chaos.figures import Figures
 from chaos.logged import watched_log
 from lanxfer.admission import Admission, Legacy, networks
 from lanxfer.commands.dispatch import builtin
-from lanxfer.door import LanxferFactory
 from lanxfer.errors import BY_CODE, BadHeader, HeaderTooLong, LanxferError
+from lanxfer.factory import LanxferFactory
 from lanxfer.identity import load_identity
 from lanxfer.node import Slot, Taking
 from lanxfer.peers import Peers

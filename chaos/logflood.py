@@ -17,7 +17,7 @@ from twisted.logger import globalLogPublisher, textFileLogObserver
 from chaos.figures import Figures
 from chaos.subject import Caller, Good, Subject, address, dial, line, subject
 from lanxfer.admission import Admission
-from lanxfer.door import LanxferFactory
+from lanxfer.factory import LanxferFactory
 from lanxfer.identity import load_identity
 from lanxfer.state import StateFolder
 from lanxfer.tls import server_options

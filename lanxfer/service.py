@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
@@ -40,8 +40,8 @@ from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
 from lanxfer.disk import Disk
-from lanxfer.door import READ_SIZE, LanxferFactory, LocalFactory
 from lanxfer.errors import BadConfig, BadHeader, BadState, Stopping
+from lanxfer.factory import LanxferFactory, LocalFactory
 from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
 from lanxfer.journal import Journal
@@ -49,17 +49,18 @@ from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slo
 from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
-from lanxfer.peers import DEFAULT_PORT, Peers
+from lanxfer.peers import Peers
 from lanxfer.registry import Registry
 from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
-from lanxfer.state import StateFolder, default_state
+from lanxfer.settings import Settings, default_inbox
+from lanxfer.state import StateFolder
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
-from lanxfer.transfers import Conflict, Snapshot
+from lanxfer.transfers import Snapshot
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
@@ -68,80 +69,6 @@ __all__ = ["Incoming", "Message", "Prompt", "Settings", "Slot", "TransferService
 
 BACKLOG = 1024
 """Callers that wait to be accepted: with Twisted's 50 a burst costs the next one a second."""
-
-
-def default_inbox() -> str:
-    """The user's own folder for downloads, and lanxfer's in it."""
-    from platformdirs import user_downloads_dir  # appdirs has no user folders
-
-    return os.path.join(user_downloads_dir(), "lanxfer")
-
-
-def _legacy(value: Legacy | str) -> Legacy:
-    try:
-        return Legacy(value)
-    except ValueError:
-        raise BadConfig('--legacy is "off", "receive" or "full".') from None
-
-
-@frozen(kw_only=True)
-class Settings:
-    """What a service is started with (docs/protocol.rst, "Who speaks"; README.rst).
-
-    ``inbox`` is where files go, ``state`` where key, pins, history and control
-    socket are; both are made if missing.  ``port`` 0 takes a free one, None
-    none.  ``listen`` are endpoint strings besides it.  ``buf_len`` is the number
-    of bytes taken from a socket at a time, ``drain`` the seconds that transfers
-    under way get when the service stops.  ``limits`` are changes such as
-    ``strangers-max=64`` (docs/security.rst, "Limits"); they hold for the whole process
-    while the service runs.  ``sandbox`` confines the whole process
-    to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
-    may be removed), which cannot be undone.  ``token_file`` holds the secret of a
-    fleet: devices that hold the same pair with each other by themselves.
-    ``checkers`` are twisted.cred checkers of names and passwords: with some, users
-    can log in (docs/permissions.rst).
-    """
-
-    inbox: str = field(factory=default_inbox, converter=os.fspath)
-    state: str = field(factory=default_state, converter=os.fspath)
-    device: str = field(factory=socket.gethostname)
-    bind: str = ""
-    port: int | None = DEFAULT_PORT
-    listen: tuple[str, ...] = ()
-    open: bool = False
-    legacy: Legacy = field(default=Legacy.OFF, converter=_legacy)
-    legacy_from: tuple[str, ...] = ()
-    legacy_folder: str = "from-ae"
-    plain_from: tuple[str, ...] = ()
-    tickets_plain: bool = False
-    conflict: Conflict | None = None
-    links: bool = False
-    dotfiles: bool = False
-    shares: tuple[str, ...] = ()
-    weak_storage: bool = False
-    reserve_bytes: int | None = None
-    reserve_share: float | None = None
-    limits: tuple[str, ...] = field(default=())
-    buf_len: int = field(default=READ_SIZE)
-    drain: float = 5.0
-    control: bool = True
-    sandbox: bool = False
-    also_writable: tuple[str, ...] = ()
-    also_removable: tuple[str, ...] = ()
-    token_file: str | None = None
-    checkers: tuple[Any, ...] = ()
-
-    @limits.validator
-    def _check_limits(self, attribute: Any, value: tuple[str, ...]) -> None:
-        try:
-            limits.parse(value)
-        except ValueError as error:
-            raise BadConfig(str(error)) from None
-
-    @buf_len.validator
-    def _check_buf_len(self, attribute: Any, value: int) -> None:
-        if not 1 * limits.KIB <= value <= 4 * limits.MIB:
-            raise BadConfig("--buf-len is a number of bytes from 1024 to 4194304.")
 
 
 @frozen

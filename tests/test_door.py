@@ -24,8 +24,8 @@ from twisted.python.failure import Failure
 from lanxfer.admission import Admission, Legacy, networks
 from lanxfer.commands.dispatch import builtin
 from lanxfer.cred import LocalUser
-from lanxfer.door import LanxferFactory, LocalFactory, _user_of
 from lanxfer.errors import Lost, NotPaired, TlsRequired
+from lanxfer.factory import LanxferFactory, LocalFactory, _user_of
 from lanxfer.identity import Identity, load_identity
 from lanxfer.peers import Peer, Peers
 from lanxfer.policy import LOCAL, Principal, Standing

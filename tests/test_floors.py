@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "direct",
         "disk",
         "door",
+        "factory",
         "lifetime",
         "outbox",
         "pace",
@@ -60,6 +61,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "revoking",
         "sending",
         "service",
+        "settings",
         "space",
         "tidying",
         "trees",
@@ -135,10 +137,12 @@ MAY_TOUCH_DISK = {
         "os.path.basename": "a file goes out under its own name",
     },
     "service": {
-        "os.fspath": "takes what the caller has; touches no disk",
         "os.path.abspath": "what status shows",
-        "os.path.join": "the default inbox, below the user's Downloads",
         "os.unlink": "the control socket that a crash left",
+    },
+    "settings": {
+        "os.fspath": "takes what the caller has; touches no disk",
+        "os.path.join": "the default inbox, below the user's Downloads",
     },
     "sandbox": {
         "os.devnull": "what everybody may write to",
