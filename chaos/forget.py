@@ -47,6 +47,7 @@ def command(times: int) -> None:
 
 
 async def _once(reactor: Any, folder: Path) -> float:
+    from twisted.internet.defer import Deferred
     from twisted.internet.task import deferLater
 
     from lanxfer.client import connect, pair
@@ -55,8 +56,8 @@ async def _once(reactor: Any, folder: Path) -> float:
 
     state = folder / "nas"
     settings = Settings(
-        inbox=folder / "in",
-        state=state,
+        inbox=str(folder / "in"),
+        state=str(state),
         port=0,
         bind="127.0.0.1",
         reserve_bytes=0,
@@ -76,8 +77,8 @@ async def _once(reactor: Any, folder: Path) -> float:
         sending = client.send_file(source)
         while not any(each.done for each in service.registry.pending()):
             await deferLater(reactor, 0.01, lambda: None)
-        ended = (await client.connected()).when_gone()
-        ended.addCallback(lambda _: time.monotonic())
+        gone: Deferred[None] = (await client.connected()).when_gone()
+        ended: Deferred[float] = gone.addCallback(lambda _: time.monotonic())
         sending.addErrback(lambda why: why.trap(NotPaired) and None)
         since = await _forget(reactor, state)
         took = await ended - since

@@ -85,9 +85,9 @@ def _in_memory(figures: Figures, number: int, chance: random.Random) -> None:
     try:
         for each in range(number):
             host = address(chance.randrange(100_000)) if each % 2 else "10.0.0.1"
-            door = factory.buildProtocol(None)
+            door: Any = factory.buildProtocol(None)
             transport = _Transport(host)
-            door.makeConnection(transport)  # type: ignore[arg-type]
+            door.makeConnection(transport)
             if not transport.disconnecting:
                 door.dataReceived(chance.choice(_SAMPLES))
             refused += transport.disconnecting

@@ -54,8 +54,8 @@ async def _guess(reactor: Any, folder: Path, tries: int, figures: Figures) -> No
     service = TransferService(
         reactor,
         Settings(
-            inbox=folder / "inbox",
-            state=folder / "nas",
+            inbox=str(folder / "inbox"),
+            state=str(folder / "nas"),
             port=0,
             bind="127.0.0.1",
             reserve_bytes=0,
