@@ -39,6 +39,7 @@ class Outgoing:
     _client: Callable[[Mapping[str, Any]], Client]
     _log: Logger
     _waiting: dict[str, Deferred[None]] = field(factory=dict)
+    _started: set[str] = field(factory=set)
     _ending: bool = False
 
     async def begin(self) -> None:
@@ -91,6 +92,10 @@ class Outgoing:
             client.close()
 
     def _start(self, id: str, job: Mapping[str, Any]) -> None:
+        # ``begin`` may read, and hear of later, what ``send`` has put there meanwhile.
+        if id in self._started:
+            return
+        self._started.add(id)
         trying = Deferred.fromCoroutine(self._keep_trying(id, job))
         self._waiting[id] = trying
         trying.addErrback(lambda why: self._log.failure("a queued send failed", why))

@@ -226,7 +226,8 @@ async def withdraw(
         raise maybe_arrived() from None
     if digest is None and go.have and go.have[0][0] == entry.size:
         digest = await disk.run(_digest, entry)
-    there = (entry.size, digest) in go.have
+    whole = [each for at, each in go.have if at == entry.size]
+    there = digest in whole
     if there:
         exchange.end_body(entry.size, digest or "")
     else:
@@ -235,7 +236,8 @@ async def withdraw(
         return _receipt(await exchange.answered(), digest or "", entry.size, entry.size)
     except Cancelled:
         # Somebody there cancelled this try as well, which takes nothing away.
-        raise maybe_arrived() if there else Cancelled() from None
+        # Of another file of that name, size and time it remembers no more than the last one.
+        raise maybe_arrived() if whole else Cancelled() from None
 
 
 def _digest(entry: Entry) -> str | None:

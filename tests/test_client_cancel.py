@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
+from twisted.internet.defer import Deferred
 
 from chaos.world import Life, World, small_limits
 from lanxfer.errors import Cancelled, LanxferError
 from lanxfer.storage import sources
-from lanxfer.transfers import Receipt, State
+from lanxfer.storage.names import part_key
+from lanxfer.transfers import Receipt, State, Stored
 
 
 class House:
@@ -103,6 +106,25 @@ class BrokenCancelTests:
         assert house.there.store.files == {}
         assert house.there.store._parts == {}
 
+    def test_a_twin_in_the_way(self, tmp_path: Path) -> None:
+        """Where another file of that name, size and time is remembered, nobody can tell."""
+        house = House(tmp_path, 100)
+        house.send()
+        house.step(lambda: house.there.store.files)
+        house.cut()
+        twin = Stored("a (2).bin", 100, blake3(b"x" * 100).hexdigest())
+        found = house.path.stat()
+        key = part_key(f"peer:{house.here.name}", "a.bin", 100, found.st_mtime_ns)
+        assert house.there.journal.recall(key) is not None
+        house.there.store.files[twin.path] = b"x" * 100
+        house.there.store._mtimes[twin.path] = found.st_mtime_ns
+        house.there.journal.remember({key: twin})
+        house.cancel()
+        outcome = house.outcome()
+        assert isinstance(outcome, Cancelled)
+        assert "may have arrived" in outcome.reason
+        house.world.end()
+
     def test_stored_before(self, house: House) -> None:
         """A file that had been stored when its cancel got lost is done on both sides."""
         house.send()
@@ -182,3 +204,18 @@ class GrownSourceTests:
         (last,) = house.life.registry.finished()
         assert (last.size, last.done) == (len(grown), len(grown))
         assert house.there.store.files == {"a.bin": grown}
+
+
+# covers: K09
+def test_queue_read_while_it_grows(tmp_path: Path) -> None:
+    """A job that is queued while the queue is being read at a start is done once."""
+    house = House(tmp_path, 100)
+    outgoing = house.life.outgoing
+    job = {"path": str(house.path), "peer": house.there.name, "wait": False}
+    for running in (outgoing.send(job), outgoing.begin()):
+        Deferred.fromCoroutine(running)
+    house.step(lambda: house.there.store.files)
+    house.world.rest()
+    assert len(house.life.registry.finished()) + len(house.life.registry.pending()) == 1
+    assert list(house.there.store.files) == ["a.bin"]
+    house.world.end()
