@@ -10,6 +10,7 @@ one line and no more.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -72,10 +73,12 @@ def tune(transport: Any, read_size: int = READ_SIZE) -> None:
     """Large reads, no waiting for more, and word within a minute when the wire is cut (B08)."""
     handle = getattr(transport, "socket", None)
     if handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6):
-        transport.setTcpNoDelay(True)
-        transport.setTcpKeepAlive(True)
-        for option, value in _NOTICE_SILENCE:
-            handle.setsockopt(socket.IPPROTO_TCP, option, value)
+        # A system that is short of memory may refuse; all works without them, only slower.
+        with suppress(OSError):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+            for option, value in _NOTICE_SILENCE:
+                handle.setsockopt(socket.IPPROTO_TCP, option, value)
     if hasattr(transport, "bufferSize"):
         transport.bufferSize = read_size
         transport.SEND_LIMIT = SEND_SIZE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import socket
@@ -24,6 +25,7 @@ from twisted.python.failure import Failure
 from lanxfer.admission import Admission, Legacy, networks
 from lanxfer.commands.dispatch import builtin
 from lanxfer.cred import LocalUser
+from lanxfer.door import READ_SIZE, tune
 from lanxfer.errors import Lost, NotPaired, TlsRequired
 from lanxfer.factory import LanxferFactory, LocalFactory, _user_of
 from lanxfer.identity import Identity, load_identity
@@ -830,3 +832,23 @@ class LoopbackTests:
         await self.stop(port, house)
         assert heard.count(b"\n") == 1
         assert b'"code": "bad-header"' in heard
+
+
+def test_tune_is_no_condition() -> None:
+    """A system that refuses to tune a connection serves it all the same."""
+
+    # covers: R02
+    class Short:
+        bufferSize = 1
+        SEND_LIMIT = 1
+        socket = socket.socket()
+
+        def setTcpNoDelay(self, on: bool) -> None:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    short = Short()
+    try:
+        tune(short)
+    finally:
+        short.socket.close()
+    assert short.bufferSize == READ_SIZE
