@@ -369,7 +369,8 @@ class Cases:
         try:
             if answer.startswith((b"ok ", b"error ")):
                 parse_answer(answer.removesuffix(b"\n"))
-            elif answer.startswith(b"{'"):
+            # A key with an apostrophe in it is echoed in double quotes.
+            elif answer.startswith(b"{'") or b", 'error': " in answer:
                 for line in answer.splitlines():
                     parse_literal(line)
             else:

@@ -215,7 +215,7 @@ class LanxferProtocol(Lifetime):
             case Go() | Window() | Event():
                 self._heard_of(packet)
             case Ok():
-                exchange = self._exchanges.pop(packet.id, None)
+                exchange = self._exchanges.get(packet.id)
                 if exchange is not None:
                     self._answered(exchange, packet)
                 if not self._exchanges:
@@ -332,10 +332,15 @@ class LanxferProtocol(Lifetime):
                 exchange.event(packet)
 
     def _answered(self, exchange: Exchange, ok: Ok) -> None:
+        def end(data: bytes) -> None:
+            self._exchanges.pop(ok.id, None)
+            exchange.end(Answer(ok.args, data))
+
+        # Until its body is here it waits with the others for what becomes of the connection.
         if ok.body:
-            self._collect(ok.body, lambda data: exchange.end(Answer(ok.args, data)))
+            self._collect(ok.body, end)
         else:
-            exchange.end(Answer(ok.args))
+            end(b"")
 
     def _refused(self, failed: Failed) -> None:
         error = from_wire(failed.code, failed.reason, **_details(failed.args))

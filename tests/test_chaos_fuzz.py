@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
 from chaos import garbage
 from chaos.fuzz import Cases, run
 from lanxfer.identity import load_identity
@@ -55,3 +57,10 @@ class NoticedTests:
         end = cases.target.end(NativeSession(), Standing.PEER)
         cases._say(end, said, Standing.STRANGER, "native")
         assert any("stranger" in each for each in breaches)
+
+
+# covers: B08
+@pytest.mark.parametrize("batch", [646, 1002217])
+def test_found_once(batch: int) -> None:
+    """What a long run found stays mended: an answer cut off in its body left a client waiting."""
+    assert run(batch).breaches == []
