@@ -60,7 +60,7 @@ class NoticedTests:
 
 
 # covers: B08
-@pytest.mark.parametrize("batch", [646, 1002217])
+@pytest.mark.parametrize("batch", [646, 3538, 1002217])
 def test_found_once(batch: int) -> None:
     """What a long run found stays mended: an answer cut off in its body left a client waiting."""
     assert run(batch).breaches == []
