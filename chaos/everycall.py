@@ -240,10 +240,7 @@ def _points(rng: random.Random, calls: dict[str, list[str]], sample: int) -> lis
         for number, name in enumerate(names, 1):
             if name in FAULTS:
                 points += [Point(side, number, KILL)]
-                # A known breach, found by the whole run (docs/reliability.rst, "Figures"):
-                # samples are for what is new.
-                known = bool(sample) and name == "fcntl"
-                points += [Point(side, number, each) for each in FAULTS[name] if not known]
+                points += [Point(side, number, each) for each in FAULTS[name]]
     if sample and sample < len(points):
         points = rng.sample(points, sample)
     return points

@@ -148,6 +148,7 @@ def command(size: int, rate: float, every: float, down: float) -> None:
         link.down()
         with open(sides.inbox / receipt.stored, "rb") as stored, open(path, "rb") as sent:
             same = all(piece == sent.read(MIB) for piece in iter(lambda: stored.read(MIB), b""))
+        files = sum(not name.startswith(".") for name in os.listdir(sides.inbox))
         await sides.stop()
         again = max(0, link.sent - size * MIB) / (size * MIB)
         figures.add("cuts", link.cuts, least=1)
@@ -157,7 +158,9 @@ def command(size: int, rate: float, every: float, down: float) -> None:
         done = [
             now for now in verdicts if now.direction is Direction.IN and now.state is State.DONE
         ]
-        figures.add("receipts there", len(done), least=1, most=1)
+        # Where a cut took the answer, it is asked for again, and that is one more of them.
+        figures.add("stored there", sum(not now.already for now in done), least=1, most=1)
+        figures.add("files there", files, least=1, most=1)
 
     with tempfile.TemporaryDirectory(prefix="lanxfer-flap-", dir=place(None, 2 * size)) as folder:
         run(work)

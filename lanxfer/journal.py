@@ -43,6 +43,7 @@ BUSY_WAIT = 5.0
 """Seconds to wait for another process that writes just now."""
 
 _MEMORY = ":memory:"
+_IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 _SCHEMA = (
     "CREATE TABLE receipts (seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,"
@@ -75,13 +76,11 @@ class Journal:
         self._path = path
         self._now = now
         self._guard = threading.Lock()
+        self._closed = False
         self._database: sqlite3.Connection | None = None
-        with self._typed_errors():
-            if path != _MEMORY:
+        if path != _MEMORY:
+            with self._typed_errors():
                 _make_private(path)
-            self._database = sqlite3.connect(
-                path, timeout=BUSY_WAIT, isolation_level=None, check_same_thread=False
-            )
         try:
             self._prepare()
         except BaseException:
@@ -201,6 +200,7 @@ class Journal:
     def close(self) -> None:
         """Let go of the file; closing twice is fine, using it afterwards is BadState."""
         with self._guard:
+            self._closed = True
             database, self._database = self._database, None
             if database is not None:
                 with suppress(sqlite3.Error):
@@ -229,8 +229,6 @@ class Journal:
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise _Damaged
             _use_log(database)
-            # As FULL, and where a file system cannot have a WAL, durable all the same.
-            database.execute("PRAGMA synchronous = EXTRA")
             # SQLite makes the name of its log durable when it makes the log.  Whoever made
             # the one that is here may have been killed between the two.
             database.execute("SELECT 1 FROM receipts LIMIT 1").fetchone()
@@ -240,9 +238,28 @@ class Journal:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._guard, self._typed_errors():
-            if self._database is None:
+            if self._closed:
                 raise BadState("The journal is closed.")
-            yield self._database
+            if self._database is None:
+                self._database = _connected(self._path)
+            try:
+                yield self._database
+            except sqlite3.OperationalError as error:
+                if _code(error) in _IN_THE_WAY or self._database.in_transaction:
+                    self._let_go()
+                raise
+
+    def _let_go(self) -> None:
+        """Close the file, which gives back all its locks; the next use opens it again.
+
+        Where the system did not take a lock back, SQLite goes on as if it held it, and
+        would be in its own way for ever.
+        """
+        database = self._database
+        if database is not None and self._path != _MEMORY:
+            self._database = None
+            with suppress(sqlite3.Error):
+                database.close()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -277,7 +294,7 @@ class Journal:
             return Overloaded("There is not enough memory for the journal.")
         if code == sqlite3.SQLITE_IOERR:
             return DiskFailed(f"The disk did not do what the journal asked of it ({error}).")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if code in _IN_THE_WAY:
             return BadState(f"Another process holds the journal {shown}; end it and try again.")
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             return BadState(f"The journal {shown} cannot be written: {error}.")
@@ -314,6 +331,19 @@ def _count(database: sqlite3.Connection, snapshots: Sequence[Snapshot]) -> None:
         "INSERT OR REPLACE INTO usage (peer, data, crc) VALUES (?, ?, ?)",
         [_sealed(peer, asdict(use)) for peer, use in used.items()],
     )
+
+
+def _connected(path: str) -> sqlite3.Connection:
+    database = sqlite3.connect(
+        path, timeout=BUSY_WAIT, isolation_level=None, check_same_thread=False
+    )
+    try:
+        # As FULL, and where a file system cannot have a WAL, durable all the same.
+        database.execute("PRAGMA synchronous = EXTRA")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
 
 
 def _make_private(path: str) -> None:

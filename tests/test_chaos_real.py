@@ -36,7 +36,7 @@ class RealTests:
     def test_flap(self) -> None:
         """A link that comes and goes delays a send and nothing else."""
         told = chaos("flap", "--size", "32", "--rate", "16", "--every", "2", "--down", "0.6")
-        assert "receipts there: 1" in told
+        assert "stored there: 1" in told and "files there: 1" in told
 
     # covers: S06 I10
     def test_resume(self) -> None:

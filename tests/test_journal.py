@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -669,6 +670,27 @@ class DiskTests:
         assert journal.recall("k") == FILM
         journal.close()
 
+    # covers: K07 R14
+    def test_in_its_own_way(self, path: str) -> None:
+        """A lock that the system did not take back costs one operation, not all that follow."""
+
+        class Stuck(sqlite3.Connection):
+            def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+                if sql.startswith("BEGIN"):
+                    error = sqlite3.OperationalError("database is locked")
+                    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                    raise error
+                return super().execute(sql, *args)
+
+        journal = Journal(path)
+        journal._let_go()
+        journal._database = sqlite3.connect(path, factory=Stuck, check_same_thread=False)
+        with pytest.raises(BadState, match="nother process"):
+            journal.remember({"k": FILM})
+        journal.remember({"k": FILM})
+        assert journal.recall("k") == FILM
+        journal.close()
+
     # covers: R01
     def test_full(self, path: str) -> None:
         """A full disk is disk-full, nothing is half kept, and afterwards it goes on."""
@@ -699,6 +721,7 @@ class DiskTests:
             (sqlite3.SQLITE_IOERR_WRITE, DiskFailed),
             (sqlite3.SQLITE_FULL, DiskFull),
             (sqlite3.SQLITE_BUSY_SNAPSHOT, BadState),
+            (sqlite3.SQLITE_PROTOCOL, BadState),
             (sqlite3.SQLITE_READONLY_DBMOVED, BadState),
             (sqlite3.SQLITE_CORRUPT_INDEX, BadState),
         ],
