@@ -18,7 +18,7 @@ from lanxfer.transfers import Snapshot, Usage
 IDLE_MAX = 4096
 """Buckets and counts that are kept; those unused for longest go first."""
 
-_TRANSFERS = frozenset({"recv_file", "recv_message", "recv_slot"})
+_TRANSFERS = frozenset({"recv_file", "recv_files", "recv_message", "recv_slot"})
 _FREE = frozenset({"hello", "login", "ping", *_TRANSFERS})
 """What the rate is not about: files and logins have limits of their own, a pong costs no more
 than a refusal."""

@@ -16,7 +16,6 @@ from what the receiver holds.
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -51,16 +50,17 @@ from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
-from lanxfer.registry import Registry, Transfer
+from lanxfer.registry import Registry, Transfer, new_ids
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
 from lanxfer.transfers import Conflict, Direction, Kind, Receipt, Snapshot, State
-from lanxfer.trees import Sent, send_tree
+from lanxfer.trees import Outcomes, Sent, send_tree
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
+from lanxfer.wire.packs import Outcome
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def new_registry() -> Registry:
     def complain(error: Exception) -> None:
         _log.error("A listener failed: {error!r}", error=error)
 
-    return Registry(time.time, lambda: secrets.token_hex(4), complain)
+    return Registry(time.time, new_ids(), complain)
 
 
 class Client:
@@ -167,7 +167,14 @@ class Client:
         not keep the others back.  ``on_entry`` hears of each as it is decided.
         """
         entries = walk([os.fspath(each) for each in paths], links=links)
-        return public(send_tree(self._deliver, self._disk, entries, self._open, conflict, on_entry))
+
+        async def run() -> Sent:
+            pack = self._deliver_pack if await self._packs() else None
+            return await send_tree(
+                self._deliver, pack, self._disk, entries, self._open, conflict, on_entry
+            )
+
+        return public(run())
 
     def send_message(self, text: str) -> Deferred[Receipt]:
         """Send a text of at most 64 KiB of UTF-8; fires when the other side has kept it."""
@@ -299,6 +306,75 @@ class Client:
             return await act(connection, self._disk, loaded, transfer, conflict)
 
         return await self._persist(attempt, transfer)
+
+    async def _packs(self) -> bool:
+        """Whether the other side takes many small files at once, as far as that can be known."""
+        if self._target is not None and self._target.legacy:
+            return False
+        try:
+            connection = await self._connected()
+        except LanxferError:
+            return False  # each file finds out by itself, and has its patience
+        most = connection.peer_limits.get("pack", 0)
+        return isinstance(most, int) and most >= limits.PACK_MAX
+
+    async def _deliver_pack(
+        self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
+    ) -> Outcomes:
+        """Send small files together; None for those that are to be tried by themselves."""
+        started = self.registry.clock()
+        try:
+            connection = await self._connected()
+            found = await sending.send_pack(connection, pack, conflict, group)
+        except Cancelled as cancelled:
+            found = [Outcome(error=cancelled)] * len(pack)
+        except LanxferError:
+            return [None] * len(pack)
+        outcomes: Outcomes = []
+        passed: list[Snapshot] = []
+        for loaded, outcome in zip(pack, found, strict=True):
+            error = outcome.error
+            if error is not None and (error.retry or isinstance(error, _AGAIN_ONCE)):
+                outcomes.append(None)
+                continue
+            entry = loaded.entry
+            stored = entry.path if outcome.stored is None else outcome.stored
+            receipt = Receipt(stored, entry.size, loaded.digest or "", outcome.already)
+            outcomes.append(receipt if error is None else error)
+            passed.append(self._passed(entry, receipt, error, group, started))
+        self.registry.passed(passed)
+        return outcomes
+
+    def _passed(
+        self,
+        entry: Entry,
+        receipt: Receipt,
+        error: LanxferError | None,
+        group: str,
+        started: float,
+    ) -> Snapshot:
+        """The whole life of a file that went with others."""
+        registry = self.registry
+        return Snapshot(
+            id=registry.new_id(),
+            direction=Direction.OUT,
+            kind=entry.kind,
+            peer=self.peer,
+            path=entry.path,
+            size=entry.size,
+            state=State.DONE if error is None else _outcome(error),
+            done=entry.size if error is None else 0,
+            stored=receipt.stored if error is None else "",
+            digest=receipt.digest,
+            code="" if error is None else error.code,
+            reason="" if error is None else error.reason,
+            request=self._request,
+            started=started,
+            changed=registry.clock(),
+            secure=self._target is None or not self._target.plain,
+            group=group,
+            already=receipt.already,
+        )
 
     async def _send_message(self, text: str) -> Receipt:
         size = len(text.encode("utf-8", "surrogatepass"))

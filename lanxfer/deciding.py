@@ -8,7 +8,7 @@ before all of them said yes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, time
 from typing import Any, Protocol
 
@@ -20,7 +20,15 @@ from lanxfer.allowance import Allowances
 from lanxfer.calls import as_deferred
 from lanxfer.commands.table import Accepted, Call
 from lanxfer.disk import Disk
-from lanxfer.errors import BadConfig, BadName, BadState, Expired, Forbidden, TooLarge
+from lanxfer.errors import (
+    BadConfig,
+    BadName,
+    BadState,
+    Expired,
+    Forbidden,
+    LanxferError,
+    TooLarge,
+)
 from lanxfer.offers import Offers
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer
@@ -117,6 +125,33 @@ class Deciding:
         asks = self.terms(principal).offers is Answer.ASK
         return 0 if asks else limits.INLINE_MAX
 
+    def pack(self, principal: Principal) -> int:
+        """Bytes of files that may travel together; 0 where each is asked about by itself."""
+        return 0 if self.on_offer is not None or not self.inline(principal) else limits.PACK_MAX
+
+    def admit(
+        self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
+    ) -> list[Accepted | LanxferError]:
+        """What is to be done with each of the files of a pack; nobody is asked.
+
+        Raises where none of them may be here.  What is accepted counts until the registry
+        told of its end.
+        """
+        if not self.pack(principal):
+            raise TooLarge("Nothing travels with its request before somebody accepted it.")
+        terms, conflict = self.terms(principal), self.taking.conflict
+        answers: list[Accepted | LanxferError] = []
+        for offer, id in zip(offers, ids, strict=True):
+            try:
+                if conflict is not None and offer.conflict is not Conflict.SERIES:
+                    offer = evolve(offer, conflict=conflict)
+                path = self.place(principal, terms, offer)
+                self._check(principal, terms, offer, group, id)
+                answers.append(Accepted(offer, path))
+            except LanxferError as error:
+                answers.append(error)
+        return answers
+
     def place(self, principal: Principal, terms: Terms, offer: Offer) -> SafePath:
         """Where in the inbox it goes; BadName where nowhere, Forbidden where not for this one."""
         legacy = principal.standing in (Standing.LEGACY, Standing.LEGACY_LOCAL)
@@ -146,7 +181,9 @@ class Deciding:
             return Accepted(offer, None)
         path = self.place(principal, terms, offer)
         if principal.standing is not Standing.TICKET:
-            self._check(call, terms, offer, transfer)
+            if call.data and terms.offers is Answer.ASK and principal.standing is Standing.GUEST:
+                raise TooLarge("Nothing travels with its request before somebody accepted it.")
+            self._check(principal, terms, offer, transfer.snapshot.group, transfer.id)
             if not await self._application(call, terms, offer, transfer):
                 await self._owner(call, terms, offer, transfer)
         return Accepted(offer, path)
@@ -160,18 +197,15 @@ class Deciding:
         if terms.hours is not None and self.now() not in terms.hours:
             raise Forbidden(f"That device takes things at {terms.hours} only, by its own clock.")
 
-    def _check(self, call: Call, terms: Terms, offer: Offer, transfer: Transfer) -> None:
-        principal = call.principal
+    def _check(self, principal: Principal, terms: Terms, offer: Offer, group: str, id: str) -> None:
         if terms.offers is Answer.DENY:
             raise Forbidden("That device takes no files from this one.")
         self._check_hours(terms)
         if terms.largest is not None and offer.size > terms.largest:
             raise TooLarge(f"That device takes files of at most {terms.largest} bytes.")
-        if call.data and terms.offers is Answer.ASK and principal.standing is Standing.GUEST:
-            raise TooLarge("Nothing travels with its request before somebody accepted it.")
-        self.allowances.offered(principal.name, transfer.snapshot.group, terms)
+        self.allowances.offered(principal.name, group, terms)
         if offer.kind is Kind.FILE:
-            self.allowances.claim(principal.name, transfer.id, offer.size, terms)
+            self.allowances.claim(principal.name, id, offer.size, terms)
 
     async def _application(
         self, call: Call, terms: Terms, offer: Offer, transfer: Transfer

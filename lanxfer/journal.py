@@ -20,9 +20,10 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from typing import Any
 
-from attrs import asdict, fields
+from attrs import fields
 
 from lanxfer.errors import BadState, DiskFailed, DiskFull, LanxferError, Overloaded
 from lanxfer.state import sync_folder
@@ -39,6 +40,8 @@ RECEIPTS_MAX = 100_000
 USAGE_MAX = 10_000
 """Principals whose files are counted; those that sent nothing for longest go first."""
 PAGE_MAX = 1000
+_KEYS_MAX = 500
+"""Of one question; SQLite itself has taken no more than 999 values in some versions."""
 BUSY_WAIT = 5.0
 """Seconds to wait for another process that writes just now."""
 
@@ -87,18 +90,23 @@ class Journal:
             self.close()
             raise
 
-    def recall(self, key: str) -> Stored | None:
-        """What was published under this key, if anything was."""
+    def recall(self, keys: Sequence[str]) -> dict[str, Stored]:
+        """What was published under these keys; those under which nothing was are missing."""
+        found: dict[str, Stored] = {}
         with self._reading() as database:
-            row = database.execute(
-                "SELECT key, at, data, crc FROM receipts WHERE key = ?", (_plain(key),)
-            ).fetchone()
-            return None if row is None else Stored(**_opened(row))
+            for at in range(0, len(keys), _KEYS_MAX):
+                some = [_plain(key) for key in keys[at : at + _KEYS_MAX]]
+                marks = ", ".join("?" * len(some))
+                rows = database.execute(
+                    f"SELECT key, at, data, crc FROM receipts WHERE key IN ({marks})", some
+                )
+                found.update((row[0], Stored(**_opened(row))) for row in rows)
+        return found
 
     def remember(self, published: Mapping[str, Stored]) -> None:
         """Keep these, all or none; durable when this returns."""
         at = self._now()
-        rows = [_sealed(_plain(key), at, asdict(stored)) for key, stored in published.items()]
+        rows = [_sealed(_plain(key), at, _flat(stored)) for key, stored in published.items()]
         if rows:
             with self._writing() as database:
                 database.executemany(
@@ -305,6 +313,12 @@ class Journal:
         )
 
 
+# Not ``asdict``, which costs more than the rows themselves.
+_NAMES = {kind: [each.name for each in fields(kind)] for kind in (Stored, Usage)}
+_SNAPSHOT = [(each.name, each.default) for each in fields(Snapshot)]
+_values = attrgetter(*(name for name, _ in _SNAPSHOT))
+
+
 class MemoryJournal(Journal):
     """The same without a file, for tests and for those that are to remember nothing."""
 
@@ -329,7 +343,7 @@ def _count(database: sqlite3.Connection, snapshots: Sequence[Snapshot]) -> None:
         used[peer] = used[peer].plus(each)
     database.executemany(
         "INSERT OR REPLACE INTO usage (peer, data, crc) VALUES (?, ?, ?)",
-        [_sealed(peer, asdict(use)) for peer, use in used.items()],
+        [_sealed(peer, _flat(use)) for peer, use in used.items()],
     )
 
 
@@ -398,9 +412,17 @@ def _opened(row: Sequence[Any]) -> dict[str, Any]:
     return content
 
 
+def _flat(value: Stored | Usage) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in _NAMES[type(value)]}
+
+
 def _flat_snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    row = asdict(snapshot)
-    return {**row, **{name: row[name].value for name in ("direction", "kind", "state")}}
+    """What differs from the defaults, which is what a reader of the row puts in their place."""
+    row = {
+        name: value for name, default in _SNAPSHOT if (value := getattr(snapshot, name)) != default
+    }
+    row.update((name, row[name].value) for name in ("direction", "kind", "state"))
+    return row
 
 
 def _snapshot(row: Mapping[str, Any]) -> Snapshot:

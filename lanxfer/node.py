@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -23,7 +23,7 @@ from lanxfer.commands.table import Accepted, Call
 from lanxfer.cred import Logins
 from lanxfer.deciding import Deciding, Incoming, OnOffer, Says, Taking, asked
 from lanxfer.disk import Disk, SmallFiles
-from lanxfer.errors import Expired, Forbidden, NotPaired
+from lanxfer.errors import Expired, Forbidden, LanxferError, NotPaired
 from lanxfer.journal import Journal
 from lanxfer.offers import Offers, Prompt
 from lanxfer.pairing import NO_WINDOW, Pairing
@@ -42,6 +42,9 @@ from lanxfer.wire.packets import Args
 __all__ = ["Incoming", "Message", "OnMessage", "OnOffer", "ServiceNode", "Slot", "Taking"]
 
 T = TypeVar("T")
+
+RECORD_AFTER = 1.0
+"""Seconds for which history gathers before it is written."""
 
 
 @frozen
@@ -109,6 +112,7 @@ class ServiceNode:
     _small: SmallFiles = field(init=False)
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
+    _record_later: IDelayedCall | None = None
     _receiving: Places = field(
         factory=lambda: Places(limits.RECEIVES_MAX, limits.RECEIVES_PER_PEER)
     )
@@ -154,6 +158,20 @@ class ServiceNode:
 
     def inline(self, principal: Principal) -> int:
         return self.deciding.inline(principal)
+
+    def pack(self, principal: Principal) -> int:
+        return self.deciding.pack(principal)
+
+    def admit(
+        self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
+    ) -> list[Accepted | LanxferError]:
+        return self.deciding.admit(principal, offers, group, ids)
+
+    def store_many(self, files: Sequence[Small]) -> Deferred[list[Stored | LanxferError]]:
+        return self.disk.run(self.store.put_many, files)
+
+    def hold(self, size: int) -> Awaitable[None] | None:
+        return self.space.hold(size)
 
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         return self.deciding.consent(call, offer, transfer)
@@ -247,10 +265,12 @@ class ServiceNode:
         if done and snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN:
             return  # recorded in full before it was answered
         self._finished.append(snapshot)
-        if self._recording is None:
-            self._record()
+        if self._recording is None and self._record_later is None:
+            # What comes by the thousand is written by the thousand.
+            self._record_later = self.clock.callLater(RECORD_AFTER, self._record)
 
     def _record(self, _: object = None) -> None:
+        self._record_later = None
         if not self._finished:
             self._recording = None
             return
@@ -264,5 +284,8 @@ class ServiceNode:
 
     async def recorded(self) -> None:
         """Wait until the journal knows of everything that is finished."""
+        if self._record_later is not None:
+            self._record_later.cancel()
+            self._record()
         while self._recording is not None:
             await settled(self._recording)

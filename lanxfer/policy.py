@@ -61,7 +61,7 @@ class Principal:
 
 LOCAL = Principal(Standing.LOCAL, "local", "this device")
 
-_OFFER = frozenset({"hello", "ping", "recv_file", "recv_message"})
+_OFFER = frozenset({"hello", "ping", "recv_file", "recv_files", "recv_message"})
 _OWN = frozenset({"pending_requests", "cancel_request", "pause", "resume", "watch", "history"})
 _OWNER = frozenset({"send_file", "send_message", "status", "accept", "reject", "usage"})
 _PAIR = frozenset({"pair", "pair_prove", "pair_keep"})

@@ -102,12 +102,13 @@ class LanxferProtocol(Lifetime):
         self,
         name: str,
         args: Args,
-        data: bytes = b"",
+        data: bytes | memoryview = b"",
         on_event: Callable[[Args], None] | None = None,
     ) -> Exchange:
         """Send a request; see ``Exchange`` for what comes of it.
 
-        Asked on a connection that is over, it fails at once.
+        A view of ``data`` must not change before it was sent.  Asked on a connection
+        that is over, it fails at once.
         """
         do = self.session.ask(name, args, len(data))
         outbox = self._outbox

@@ -11,8 +11,9 @@ functions that whoever moves the bytes has left on the transfer.
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from attrs import Factory, define, evolve, field
@@ -35,6 +36,18 @@ _NEXT = {
     State.COMMITTING: set(),
 }
 """Where a transfer may go next; every state but the finished ones may also end."""
+
+
+def new_ids() -> Callable[[], str]:
+    """A function that gives ids nobody can guess, eight hex digits each."""
+
+    def ids() -> Iterator[str]:
+        while True:
+            # By the hundred: asking the system costs more than a small file has time for.
+            some = secrets.token_hex(4 * 256)
+            yield from (some[at : at + 8] for at in range(0, len(some), 8))
+
+    return ids().__next__
 
 
 def everything(snapshot: Snapshot) -> bool:
@@ -199,6 +212,11 @@ class Registry:
         self._open[snapshot.id] = transfer
         self._tell(snapshot)
         return transfer
+
+    def passed(self, finished: Iterable[Snapshot]) -> None:
+        """Tell of transfers that were over before anybody could have looked at them."""
+        for snapshot in finished:
+            self._tell(snapshot)
 
     def __len__(self) -> int:
         return len(self._open)

@@ -7,7 +7,7 @@ The receiver's answer is what counts: nothing here says that something arrived
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -19,9 +19,11 @@ from lanxfer.errors import BadHeader, Cancelled, DigestMismatch, LanxferError
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source, read_small
-from lanxfer.transfers import Conflict, Kind, Receipt, State, Stored
+from lanxfer.transfers import Conflict, Kind, Offer, Receipt, State, Stored
 from lanxfer.wire import limits
+from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args, Go
+from lanxfer.wire.packs import Outcome, format_manifest, parse_outcomes
 
 READ_AHEAD_AFTER = 0.05
 """Seconds without a go after which a receiver is taken to be reading what it has."""
@@ -56,8 +58,11 @@ def load(entry: Entry) -> Loaded:
     if entry.size > limits.INLINE_MAX:
         return Loaded(entry)
     whole = read_small(entry.local)
-    now = evolve(entry, size=whole.size, mtime_ns=whole.mtime_ns, executable=whole.executable)
-    return Loaded(now, whole.data, whole.digest)
+    found = (whole.size, whole.mtime_ns, whole.executable)
+    if found != (entry.size, entry.mtime_ns, entry.executable):
+        size, mtime_ns, executable = found
+        entry = evolve(entry, size=size, mtime_ns=mtime_ns, executable=executable)
+    return Loaded(entry, whole.data, whole.digest)
 
 
 def _request(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str, Any]:
@@ -115,6 +120,35 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
     """Whether a file goes with its request; the other side may want that for smaller ones only."""
     most = connection.peer_limits.get("inline", limits.INLINE_MAX)
     return loaded.data is not None and isinstance(most, int) and len(loaded.data) <= most
+
+
+async def send_pack(
+    connection: LanxferProtocol, pack: Sequence[Loaded], conflict: Conflict | None, group: str
+) -> list[Outcome]:
+    """Send small files with one request; what the receiver says of each.
+
+    Raises what it refused all of them with, or Lost.  When the awaiting Deferred is
+    cancelled the receiver is told, and its answer is waited for.
+    """
+    offers = [
+        Offer(
+            loaded.entry.path,
+            loaded.entry.size,
+            mtime_ns=_time(loaded.entry.mtime_ns).get("mtime_ns"),
+            digest=loaded.digest,
+            executable=loaded.entry.executable,
+        )
+        for loaded in pack
+    ]
+    manifest = format_manifest(offers)
+    body = b"".join([manifest, *(loaded.data or b"" for loaded in pack)])
+    args: dict[str, Any] = {"files": len(pack), "manifest": len(manifest)}
+    if conflict is not None:
+        args["conflict"] = conflict.value
+    if group:
+        args["group"] = group
+    answer = await connection.ask("recv_files", args, memoryview(body)).answered()
+    return parse_outcomes(parse_rows(answer.body), len(pack))
 
 
 async def send_message(connection: LanxferProtocol, text: str, transfer: Transfer) -> Receipt:

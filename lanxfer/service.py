@@ -12,7 +12,6 @@ inbox anew.
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -50,7 +49,7 @@ from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import Peers
-from lanxfer.registry import Registry
+from lanxfer.registry import Registry, new_ids
 from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
@@ -193,7 +192,7 @@ class TransferService(Service):
             raise
         disk.start()
         reading.start()
-        registry = Registry(time.time, lambda: secrets.token_hex(4), self._complain)
+        registry = Registry(time.time, new_ids(), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
         polled = Polled(time.time)

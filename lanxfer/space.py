@@ -60,10 +60,22 @@ class Space:
             return None
         return self._look().addCallback(lambda _: self._promise(transfer, size))
 
-    def _promise(self, transfer: Transfer, size: int) -> None:
+    def hold(self, size: int) -> Deferred[None] | None:
+        """Count on ``size`` bytes that are written at once; DiskFull, and None, as ``reserve``."""
+        if size <= 0:
+            return None
+        if not self._looking and size <= self._room and self._age() <= LOOK_EVERY:
+            self._room -= size
+            return None
+        return self._look().addCallback(lambda _: self._take(size))
+
+    def _take(self, size: int) -> None:
         if size > self._room:
             raise DiskFull()
         self._room -= size
+
+    def _promise(self, transfer: Transfer, size: int) -> None:
+        self._take(size)
         if not transfer.state.finished:
             self._promised[transfer.id] = _Promise(transfer, size)
 

@@ -24,13 +24,12 @@ class State(Enum):
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more happens to a transfer in this state."""
-        return self in _FINISHED
+    finished: bool
+    """Whether nothing more happens to a transfer in this state."""
 
-
-_FINISHED = {State.DONE, State.FAILED, State.CANCELLED, State.INTERRUPTED}
+    def __init__(self, word: str) -> None:
+        # Not looked up in a set each time: it is asked several times a file.
+        self.finished = word in ("done", "failed", "cancelled", "interrupted")
 
 
 class Direction(Enum):

@@ -8,11 +8,11 @@ window the protocol allows (docs/protocol.rst, "A small file").
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 
 from lanxfer.disk import Disk
@@ -26,12 +26,17 @@ from lanxfer.wire import limits
 _log = Logger()
 
 Deliver: TypeAlias = Callable[[Loaded, Transfer, Conflict | None], Coroutine[Any, Any, Receipt]]
+Outcomes: TypeAlias = list[Receipt | LanxferError | None]
+DeliverPack: TypeAlias = Callable[
+    [Sequence[Loaded], Conflict | None, str], Coroutine[Any, Any, Outcomes]
+]
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
 
 OPEN_FILES = 200
 OPEN_BYTES = 8 * limits.MIB
 LARGE_AT_ONCE = 2
-READ_AHEAD = 2 * limits.MIB
+AGAIN_AT_ONCE = 25
+"""Files of a pack that is sent again in pieces; all packs that can be open have room for it."""
 
 
 @define
@@ -95,67 +100,139 @@ def read_ahead(entries: Iterator[Entry]) -> list[Loaded]:
             loaded = Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
         batch.append(loaded)
         size += len(loaded.data or b"")
-        if len(batch) >= limits.BATCH_FILES or size >= READ_AHEAD:
+        if len(batch) >= limits.PACK_FILES or size >= limits.PACK_MAX:
             break
     return batch
 
 
+def packed(batch: Sequence[Loaded]) -> Iterator[list[Loaded]]:
+    """The files of a batch that can travel together, as many as fit; blocks nobody."""
+    pack: list[Loaded] = []
+    size = 0
+    for loaded in batch:
+        if loaded.data is None or len(loaded.data) > limits.PACK_FILE_MAX:
+            continue
+        if size + len(loaded.data) > limits.PACK_MAX or len(pack) == limits.PACK_FILES:
+            yield pack
+            pack, size = [], 0
+        pack.append(loaded)
+        size += len(loaded.data)
+    if len(pack) > 1:
+        yield pack
+
+
+@define
+class _Tree:
+    """One ``send_tree``."""
+
+    deliver: Deliver
+    deliver_pack: DeliverPack | None
+    open_transfer: Callable[[Entry, str], Transfer]
+    conflict: Conflict | None
+    on_entry: OnEntry | None
+    group: str = field(factory=lambda: secrets.token_hex(4))
+    sent: Sent = field(factory=Sent)
+    window: _Window = field(factory=_Window)
+    under_way: set[Deferred[None]] = field(factory=set)
+
+    async def batch(self, batch: Sequence[Loaded]) -> None:
+        """Begin to send all of it."""
+        together: set[int] = set()
+        for pack in packed(batch) if self.deliver_pack is not None else ():
+            together.update(map(id, pack))
+            size = sum(len(loaded.data or b"") for loaded in pack)
+            await self.window.enter(size, False)
+            self._begin(self._pack(pack, size))
+        for loaded in batch:
+            entry = loaded.entry
+            if id(loaded) in together:
+                continue
+            if entry.error is not None:
+                self._decided(entry, entry.error)
+            elif entry.skipped:
+                self.sent.skipped.append((entry.path, entry.skipped))
+            else:
+                size = len(loaded.data or b"")
+                large = entry.kind is Kind.FILE and loaded.data is None
+                await self.window.enter(size, large)
+                self._begin(self._single(loaded, size, large))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = Deferred.fromCoroutine(work)
+        self.under_way.add(task)
+        task.addBoth(_done, task, self.under_way)
+
+    async def _single(self, loaded: Loaded, size: int, large: bool) -> None:
+        try:
+            await self._one(loaded)
+        finally:
+            self.window.leave(size, large)
+
+    async def _one(self, loaded: Loaded) -> None:
+        entry = loaded.entry
+        try:
+            transfer = self.open_transfer(entry, self.group)
+            self._decided(entry, await self.deliver(loaded, transfer, self.conflict))
+        except CancelledError:
+            raise
+        except LanxferError as error:
+            self._decided(entry, error)
+        except Exception:
+            _log.failure("sending {path} failed", path=entry.path)
+            self._decided(entry, Internal())
+
+    async def _pack(self, pack: Sequence[Loaded], size: int) -> None:
+        assert self.deliver_pack is not None
+        try:
+            outcomes = await self.deliver_pack(pack, self.conflict, self.group)
+            left = []
+            for loaded, outcome in zip(pack, outcomes, strict=True):
+                if outcome is None:
+                    left.append(loaded)
+                else:
+                    self._decided(loaded.entry, outcome)
+            for at in range(0, len(left), AGAIN_AT_ONCE):
+                again = [self._one(each) for each in left[at : at + AGAIN_AT_ONCE]]
+                await gatherResults(map(Deferred.fromCoroutine, again), consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+        finally:
+            self.window.leave(size, False)
+
+    def _decided(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
+        if isinstance(outcome, LanxferError):
+            self.sent.failed.append((entry.path, outcome))
+        else:
+            _count(self.sent, entry, outcome)
+        if self.on_entry is not None:
+            self.on_entry(entry, outcome)
+
+
 async def send_tree(
     deliver: Deliver,
+    deliver_pack: DeliverPack | None,
     disk: Disk,
     entries: Iterator[Entry],
     open_transfer: Callable[[Entry, str], Transfer],
     conflict: Conflict | None,
     on_entry: OnEntry | None,
 ) -> Sent:
-    """Send all entries; see ``Client.send_paths``.  Cancelling cancels what is under way."""
-    sent, window = Sent(), _Window()
-    group = secrets.token_hex(4)
-    under_way: set[Deferred[None]] = set()
+    """Send all entries; see ``Client.send_paths``.  Cancelling cancels what is under way.
 
-    async def one(loaded: Loaded, size: int, large: bool) -> None:
-        entry = loaded.entry
-        try:
-            receipt = await deliver(loaded, open_transfer(entry, group), conflict)
-        except CancelledError:
-            raise
-        except LanxferError as error:
-            sent.failed.append((entry.path, error))
-            _tell(on_entry, entry, error)
-        except Exception:
-            _log.failure("sending {path} failed", path=entry.path)
-            sent.failed.append((entry.path, Internal()))
-            _tell(on_entry, entry, Internal())
-        else:
-            _count(sent, entry, receipt)
-            _tell(on_entry, entry, receipt)
-        finally:
-            window.leave(size, large)
-
+    ``deliver_pack`` sends many small files at once; what it gives no outcome for goes by itself.
+    """
+    tree = _Tree(deliver, deliver_pack, open_transfer, conflict, on_entry)
     try:
         reading = disk.run(read_ahead, entries)
         while batch := await reading:
             reading = disk.run(read_ahead, entries)
-            for loaded in batch:
-                entry = loaded.entry
-                if entry.error is not None:
-                    sent.failed.append((entry.path, entry.error))
-                    _tell(on_entry, entry, entry.error)
-                elif entry.skipped:
-                    sent.skipped.append((entry.path, entry.skipped))
-                else:
-                    size = len(loaded.data or b"")
-                    large = entry.kind is Kind.FILE and loaded.data is None
-                    await window.enter(size, large)
-                    task = Deferred.fromCoroutine(one(loaded, size, large))
-                    under_way.add(task)
-                    task.addBoth(_done, task, under_way)
-        await window.empty()
+            await tree.batch(batch)
+        await tree.window.empty()
     except CancelledError:
-        for each in list(under_way):
+        for each in list(tree.under_way):
             each.cancel()
         raise
-    return sent
+    return tree.sent
 
 
 def _done(result: Any, task: Deferred[None], under_way: set[Deferred[None]]) -> Any:
@@ -166,11 +243,6 @@ def _done(result: Any, task: Deferred[None], under_way: set[Deferred[None]]) -> 
 def _is_cancelled(result: Any) -> bool:
     check = getattr(result, "check", None)
     return check is not None and check(CancelledError) is not None
-
-
-def _tell(on_entry: OnEntry | None, entry: Entry, outcome: Receipt | LanxferError) -> None:
-    if on_entry is not None:
-        on_entry(entry, outcome)
 
 
 def _count(sent: Sent, entry: Entry, receipt: Receipt) -> None:

@@ -85,18 +85,18 @@ def ids(found: list[Snapshot]) -> list[str]:
 class ReceiptsTests:
     def test_recall(self, journal: Journal) -> None:
         """What was published is known by its key, exactly as it was."""
-        assert journal.recall("k1") is None
+        assert journal.recall(["k1"]).get("k1") is None
         journal.remember({"k1": FILM, "k2": NOTE})
         journal.remember({})
-        assert journal.recall("k1") == FILM
-        assert journal.recall("k2") == NOTE
-        assert journal.recall("k") is None
+        assert journal.recall(["k1"]).get("k1") == FILM
+        assert journal.recall(["k2"]).get("k2") == NOTE
+        assert journal.recall(["k"]).get("k") is None
 
     def test_again(self, journal: Journal) -> None:
         """The latest word counts."""
         journal.remember({"k": FILM})
         journal.remember({"k": NOTE})
-        assert journal.recall("k") == NOTE
+        assert journal.recall(["k"]).get("k") == NOTE
 
     # covers: C12
     def test_a_jump_of_the_clock(self, journal: Journal, clock: Time) -> None:
@@ -105,7 +105,7 @@ class ReceiptsTests:
         for jump in (400 * DAY, -800 * DAY):
             clock.now += jump
             assert journal.prune() == 0
-            assert journal.recall("k") == FILM
+            assert journal.recall(["k"]).get("k") == FILM
 
     def test_age(self, journal: Journal, clock: Time, monkeypatch: pytest.MonkeyPatch) -> None:
         """Receipts beyond the newest go after 90 days, not before."""
@@ -116,8 +116,8 @@ class ReceiptsTests:
         assert journal.prune() == 0
         clock.now += 41 * DAY
         assert journal.prune() == 2
-        assert journal.recall("old1") is journal.recall("old2") is None
-        assert journal.recall("new1") == FILM
+        assert journal.recall(["old1"]).get("old1") is journal.recall(["old2"]).get("old2") is None
+        assert journal.recall(["new1"]).get("new1") == FILM
 
     def test_number(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
         """There is an end to how many are kept, the latest said last to go."""
@@ -125,7 +125,7 @@ class ReceiptsTests:
         journal.remember({f"k{number}": FILM for number in range(5)})
         journal.remember({"k0": FILM})
         assert journal.prune() == 2
-        assert [n for n in range(5) if journal.recall(f"k{n}")] == [0, 3, 4]
+        assert [n for n in range(5) if journal.recall([f"k{n}"]).get(f"k{n}")] == [0, 3, 4]
 
 
 class HistoryTests:
@@ -310,7 +310,7 @@ class ClosingTests:
         journal.close()
         journal.close()
         questions: list[Callable[[], object]] = [
-            lambda: journal.recall("k"),
+            lambda: journal.recall(["k"]).get("k"),
             lambda: journal.remember({"k": FILM}),
             lambda: journal.record([DONE]),
             journal.history,
@@ -330,7 +330,7 @@ class ClosingTests:
             for number in range(20):
                 journal.remember({f"{name}{number}": FILM})
                 journal.record([evolve(DONE, id=f"{name}{number}")])
-                assert journal.recall(f"{name}{number}") == FILM
+                assert journal.recall([f"{name}{number}"]).get(f"{name}{number}") == FILM
 
         threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
         for each in threads:
@@ -350,7 +350,7 @@ class FileTests:
         first.close()
         assert os.listdir(os.path.dirname(path)) == ["journal.db"]
         second = Journal(path)
-        assert second.recall("k") == FILM
+        assert second.recall(["k"]).get("k") == FILM
         assert second.history() == [DONE]
         assert second.queued() == [("q", {"x": 1})]
         second.close()
@@ -416,14 +416,14 @@ class FileTests:
         other.communicate()
         journal = Journal(path)
         for number in range(last + 1):
-            assert journal.recall(str(number)) == Stored("x", number, "d")
+            assert journal.recall([str(number)])[str(number)] == Stored("x", number, "d")
         journal.close()
 
     def test_two_processes(self, path: str) -> None:
         """A command may read and write beside the service."""
         service, command = Journal(path), Journal(path)
         service.remember({"k": FILM})
-        assert command.recall("k") == FILM
+        assert command.recall(["k"]).get("k") == FILM
         command.enqueue("q", {})
         assert service.queued() == [("q", {})]
         service.close()
@@ -446,7 +446,7 @@ class FileTests:
         assert len(made) == 4
         made[0].remember({"k": FILM})
         for journal in made:
-            assert journal.recall("k") == FILM
+            assert journal.recall(["k"]).get("k") == FILM
             journal.close()
 
     # covers: R13, F23
@@ -468,7 +468,7 @@ class FileTests:
         journal.close()
         begin = time.monotonic()
         journal = Journal(path)
-        assert journal.recall("k") == FILM
+        assert journal.recall(["k"]).get("k") == FILM
         assert journal.history(1, peer="peer:AAAA") == [DONE]
         assert journal.history(1) == [DONE]
         assert time.monotonic() - begin < 1.0
@@ -526,7 +526,7 @@ class DamageTests:
         """An empty file is a new journal."""
         Path(path).touch()
         journal = Journal(path)
-        assert journal.recall("k") is None
+        assert journal.recall(["k"]).get("k") is None
         journal.close()
 
     # covers: K06
@@ -580,7 +580,10 @@ class DamageTests:
             for each in journal.history():
                 assert each == evolve(DONE, id=each.id, size=int(each.id))
             for number in range(30):
-                assert journal.recall(f"k{number}") in (None, Stored("x", number, "d"))
+                assert journal.recall([f"k{number}"]).get(f"k{number}") in (
+                    None,
+                    Stored("x", number, "d"),
+                )
             assert journal.queued() in ([], [("q", {"x": 1})])
         finally:
             journal.close()
@@ -596,8 +599,8 @@ class DamageTests:
         with journal._writing() as database:
             database.execute(f"UPDATE receipts SET {change} WHERE key = 'k'")
         with pytest.raises(BadState, match="damaged"):
-            journal.recall("k")
-        assert journal.recall("other") == NOTE
+            journal.recall(["k"]).get("k")
+        assert journal.recall(["other"]).get("other") == NOTE
         journal.close()
 
     # covers: K06
@@ -667,7 +670,7 @@ class DiskTests:
                 Journal(path)
             other.execute("ROLLBACK")
         journal.remember({"k": FILM})
-        assert journal.recall("k") == FILM
+        assert journal.recall(["k"]).get("k") == FILM
         journal.close()
 
     # covers: K07 R14
@@ -688,7 +691,7 @@ class DiskTests:
         with pytest.raises(BadState, match="nother process"):
             journal.remember({"k": FILM})
         journal.remember({"k": FILM})
-        assert journal.recall("k") == FILM
+        assert journal.recall(["k"]).get("k") == FILM
         journal.close()
 
     # covers: R01
@@ -704,13 +707,13 @@ class DiskTests:
             journal.remember(many)
         with pytest.raises(DiskFull):
             journal.record([evolve(DONE, id=str(number)) for number in range(1000)])
-        assert journal.recall("k") == FILM
-        assert journal.recall("n0") is None
+        assert journal.recall(["k"]).get("k") == FILM
+        assert journal.recall(["n0"]).get("n0") is None
         assert journal.history() == []
         with journal._reading() as database:
             database.execute("PRAGMA max_page_count = 1000000")
         journal.remember(many)
-        assert journal.recall("n999") == FILM
+        assert journal.recall(["n999"]).get("n999") == FILM
         journal.close()
 
     # covers: R05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pytest
@@ -48,9 +48,9 @@ class Memory:
     error: LanxferError | None = None
     calls: int = 0
 
-    def recall(self, key: str) -> Stored | None:
-        assert len(key) == 32
-        return self.kept.get(key)
+    def recall(self, keys: Sequence[str]) -> Mapping[str, Stored]:
+        assert all(len(key) == 32 for key in keys)
+        return {key: self.kept[key] for key in keys if key in self.kept}
 
     def remember(self, published: Mapping[str, Stored]) -> None:
         assert published
@@ -69,6 +69,7 @@ class Place:
     read: Callable[[str], bytes]
     names: Callable[[], set[str]]
     again: Callable[..., Any]
+    move_away: Callable[[str], object]
 
     def key(self, path: str, size: int, mtime: int | None = MTIME, who: str = "peer:a") -> str:
         return part_key(who, path, size, mtime)
@@ -132,7 +133,10 @@ def local_place(root: str, **settings: Any) -> Place:
         store.close()
         return local_place(root, receipts=receipts, **{**settings, **others})
 
-    return Place(store, receipts, read, lambda: local_names(root), again)
+    def move_away(path: str) -> None:
+        os.unlink(os.path.join(root, path))
+
+    return Place(store, receipts, read, lambda: local_names(root), again, move_away)
 
 
 def used(root: str) -> int:
@@ -158,7 +162,8 @@ def memory_place(**settings: Any) -> Place:
 
     def again(**others: Any) -> Place:
         assert not others
-        return Place(store, receipts, store.files.__getitem__, lambda: set(store.files), again)
+        names, read = store.files.keys, store.files.__getitem__
+        return Place(store, receipts, read, lambda: set(names()), again, store.files.pop)
 
     return again()
 
@@ -197,7 +202,7 @@ def typed_store(store: LocalStore | MemoryStore) -> Store:
 
 class PublishTests:
     def test_whole(self, place: Place, put: Callable[..., Stored]) -> None:
-        """A file ends up under its name, with its size, digest and mtime, and is remembered."""
+        """A file ends up under its name, with its size, digest and mtime."""
         data = b"some content"
         stored = put("notes/deep/a.txt", data)
         assert stored == Stored("notes/deep/a.txt", len(data), digest(data))
@@ -205,8 +210,33 @@ class PublishTests:
         assert place.names() == {"notes/deep/a.txt"}
         facts = place.store.look(safe_path("notes/deep/a.txt"))
         assert (facts.kind, facts.size, facts.mtime_ns) == ("file", len(data), MTIME)
-        key = place.key("notes/deep/a.txt", len(data))
-        assert place.receipts.kept == {key: stored}
+
+    def test_remembered(self, place: Place, put: Callable[..., Stored]) -> None:
+        """What got another name than it asked for is remembered by it."""
+        put("notes/a.txt", b"another")
+        place.receipts.kept.clear()
+        data = b"some content"
+        stored = put("notes/a.txt", data)
+        assert stored.path == "notes/a (2).txt"
+        assert place.receipts.kept == {place.key("notes/a.txt", len(data)): stored}
+
+    def test_not_remembered(self, place: Place) -> None:
+        """A small file under its own name tells by itself that it was stored."""
+        place.put_small("a", b"x")
+        assert not place.receipts.kept
+        assert place.put_small("a", b"x").already
+        place.put_small("b", b"x", mtime=None)
+        assert len(place.receipts.kept) == 1
+
+    def test_remembered_once_more(self, place: Place) -> None:
+        """A memory of another name does not outlive that name."""
+        place.put_small("a", b"other")
+        assert place.put_small("a", b"x").path == "a (2)"
+        place.move_away("a")
+        place.move_away("a (2)")
+        assert place.put_small("a", b"x").path == "a"
+        (stored,) = place.receipts.kept.values()
+        assert stored.path == "a"
 
     # covers: S02
     def test_empty(self, place: Place, put: Callable[..., Stored]) -> None:
@@ -875,26 +905,29 @@ class ReceiptTests:
     # covers: K07
     def test_no_memory_no_word(self, place: Place, put: Callable[..., Stored]) -> None:
         """Without a durable memory nothing is acknowledged, and the next attempt is."""
+        put("a", b"another")
+        place.receipts.kept.clear()
         place.receipts.error = DiskFull("the journal")
         with pytest.raises(DiskFull):
             put("a", b"content")
         assert place.receipts.kept == {}
         place.receipts.error = None
         assert put("a", b"content").already
-        assert place.names() == {"a"}
+        assert place.names() == {"a", "a (2)"}
         assert place.store.tidy(-1) == 0
 
     def test_no_memory_for_many(self, place: Place) -> None:
         """Each file of a batch gets the answer that there is no memory."""
         place.receipts.error = DiskFull("the journal")
-        answers = place.store.put_many([place.small("a", b"x"), place.small("b", b"y")])
-        assert [type(each) for each in answers] == [DiskFull, DiskFull]
+        small = [place.small(name, b"x", mtime=None) for name in "ab"]
+        answers = place.store.put_many([*small, place.small("c", b"y")])
+        assert [type(each) for each in answers] == [DiskFull, DiskFull, Stored]
 
     def test_one_receipt_a_batch(self, place: Place) -> None:
         """Small files share the memory's sync."""
         if isinstance(place.store, MemoryStore):
             pytest.skip("memory has nothing to sync")
-        place.store.put_many([place.small(f"f{n}", b"x") for n in range(20)])
+        place.store.put_many([place.small(f"f{n}", b"x", mtime=None) for n in range(20)])
         assert place.receipts.calls == 1
         assert len(place.receipts.kept) == 20
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from lanxfer.commands.polled import Polled
+from lanxfer.errors import LanxferError
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal
 from lanxfer.registry import Registry, Transfer
@@ -145,6 +146,20 @@ class Node(Protocol):
 
     def inline(self, principal: Principal) -> int:
         """Bytes of a file that may travel with its request; 0 where somebody is asked first."""
+
+    def pack(self, principal: Principal) -> int:
+        """Bytes of files that may travel together with one request; 0 where none may."""
+
+    def admit(
+        self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
+    ) -> Sequence[Accepted | LanxferError]:
+        """``consent`` for many files about which nobody is to be asked; raises for all of them."""
+
+    def store_many(self, files: Sequence[Small]) -> Awaitable[Sequence[Stored | LanxferError]]:
+        """Store many small files; one answer a file, in the order given."""
+
+    def hold(self, size: int) -> Awaitable[None] | None:
+        """Count on so many bytes of the disk just now; DiskFull.  None if that is known."""
 
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         """Ask rights, application and owner; what is to be done, or why nothing (raises)."""

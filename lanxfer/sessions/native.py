@@ -91,7 +91,11 @@ class _Exchange:
         self.credit -= part.body
 
 
-_BODY_MAX = {"recv_file": limits.INLINE_MAX, "recv_message": limits.MESSAGE_MAX}
+_BODY_MAX = {
+    "recv_file": limits.INLINE_MAX,
+    "recv_files": limits.PACK_MAX + limits.MANIFEST_MAX,
+    "recv_message": limits.MESSAGE_MAX,
+}
 """Where less may travel with a request than a header can announce."""
 
 

@@ -37,7 +37,7 @@ class Small:
     offer: Offer
     path: SafePath
     conflict: Conflict
-    data: bytes
+    data: bytes | memoryview
 
 
 @frozen
@@ -52,8 +52,8 @@ class Facts:
 class Receipts(Protocol):
     """The durable memory of what was published, so that a lost answer makes no second copy."""
 
-    def recall(self, key: str) -> Stored | None:
-        """What was published under this key, if anything was."""
+    def recall(self, keys: Sequence[str]) -> Mapping[str, Stored]:
+        """What was published under these keys; those under which nothing was are missing."""
 
     def remember(self, published: Mapping[str, Stored]) -> None:
         """Keep these; durable when this returns."""

@@ -14,18 +14,30 @@ from contextlib import suppress
 
 from lanxfer.errors import DiskFull, LanxferError
 from lanxfer.storage import Small
+from lanxfer.storage.names import SafePath
 from lanxfer.storage.publishing import Publisher
-from lanxfer.storage.rules import refuse_small, usable_mtime
+from lanxfer.storage.rules import refuse_small, told_by_name, usable_mtime
 from lanxfer.storage.staging import staged
-from lanxfer.storage.system import SyncFailed, close, translated
+from lanxfer.storage.system import (
+    SyncFailed,
+    can_sync_all,
+    close,
+    sync,
+    sync_all,
+    translated,
+)
 from lanxfer.storage.tree import Placed, Wanted
 from lanxfer.transfers import Stored
+from lanxfer.wire import limits
 
 _ANY = (OSError, SyncFailed, LanxferError)
 
+TOGETHER = 16
+"""Files from which on one sync of the file system is less work than one each: see bench/."""
+
 
 class Batch:
-    """One use of the disk for some small files; at most BATCH_FILES, for each holds a descriptor.
+    """One use of the disk for some small files, at most ``most()`` of them.
 
     ``room`` is how many bytes they may take together.
     """
@@ -41,17 +53,25 @@ class Batch:
         self._tree = publisher.tree
         self._staging = publisher.staging
         self._files = files
+        self._together = len(files) >= TOGETHER and can_sync_all()
         self._room = room
         self._dotfiles = dotfiles
         self._claimed: list[str] = []
         self._written: dict[int, int] = {}  # number of the file to descriptor
+        self._remembered: dict[str, SafePath] = {}
         self._stored: dict[int, Stored] = {}
         self._failed: dict[int, LanxferError] = {}
+
+    @staticmethod
+    def most() -> int:
+        """Where each has a sync of its own, each holds a descriptor until then."""
+        return limits.PACK_FILES if can_sync_all() else limits.BATCH_FILES
 
     def store(self) -> list[Stored | LanxferError]:
         """Store them; one answer a file, in the order given."""
         try:
             self._each(self._claim)
+            self._recall()
             self._each(self._find_renamed)
             self._in_folders(self._find)
             self._each(self._write)
@@ -98,8 +118,16 @@ class Batch:
         self._staging.claim(small.key)
         self._claimed.append(small.key)
 
+    def _recall(self) -> None:
+        try:
+            self._remembered = self._publisher.recall(self._claimed)
+        except LanxferError as error:
+            self._failed.update(dict.fromkeys(self._open(), error))
+
     def _find_renamed(self, number: int) -> None:
         small = self._files[number]
+        if small.key not in self._remembered:
+            return
         if stored := self._publisher.found_again(
             small.key, small.offer, small.path, self._wanted(number).digest
         ):
@@ -129,17 +157,25 @@ class Batch:
         pending = memoryview(small.data)
         while pending:
             pending = pending[os.write(fd, pending) :]
+        self._publisher.dress(fd, small.offer)
+        if self._together:
+            close(self._written.pop(number))
 
     def _flush(self) -> None:
+        """Make the files durable, before any of them gets its name."""
+        if self._together:
+            try:
+                sync_all(self._staging.fd)
+            except SyncFailed as error:
+                self._failed.update(dict.fromkeys(self._open(), error.error))
+            return
         # First all begin, so that the disk may do them in its own order.
         if hasattr(os, "posix_fadvise"):
             for number in self._open():
                 with suppress(OSError):
                     fd = self._written[number]
                     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        self._each(
-            lambda number: self._publisher.ready(self._written[number], self._files[number].offer)
-        )
+        self._each(lambda number: sync(self._written[number]))
 
     def _place(self, parts: tuple[str, ...], numbers: list[int]) -> None:
         placed: dict[int, Placed] = {}
@@ -169,11 +205,16 @@ class Batch:
             self._placed(number, each)
 
     def _remember(self) -> None:
-        published = {self._files[number].key: each for number, each in self._stored.items()}
+        published = {}
+        for number, stored in self._stored.items():
+            small = self._files[number]
+            if small.key in self._remembered or not told_by_name(small.offer, small.path, stored):
+                published[small.key] = stored
         try:
             self._publisher.remember(published)
         except LanxferError as error:
-            self._failed.update(dict.fromkeys(self._stored, error))
+            lost = [n for n in self._stored if self._files[n].key in published]
+            self._failed.update(dict.fromkeys(lost, error))
 
     def _placed(self, number: int, placed: Placed) -> None:
         small = self._files[number]

@@ -130,8 +130,9 @@ class LocalStore:
     def put_many(self, files: Sequence[Small]) -> list[Stored | LanxferError]:
         """Store whole small files, each by itself, in the order given."""
         answers: list[Stored | LanxferError] = []
-        for start in range(0, len(files), limits.BATCH_FILES):
-            batch = files[start : start + limits.BATCH_FILES]
+        most = Batch.most()
+        for start in range(0, len(files), most):
+            batch = files[start : start + most]
             answers += Batch(self._publisher, batch, self.free(), self._dotfiles).store()
         return answers
 

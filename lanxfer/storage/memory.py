@@ -34,6 +34,7 @@ from lanxfer.storage.rules import (
     refuse_small,
     refuse_taken,
     refuse_unfinished,
+    told_by_name,
     usable_mtime,
 )
 from lanxfer.transfers import Conflict, Offer, Stored
@@ -111,7 +112,7 @@ class MemoryStore:
             self._open.add(key)
 
     def _finished(self, key: str, offer: Offer, path: SafePath) -> str | None:
-        remembered = self._receipts.recall(key) if self._receipts else None
+        remembered = self._receipts.recall([key]).get(key) if self._receipts else None
         candidates = [remembered.path] if remembered else []
         if usable_mtime(offer.mtime_ns) is not None:
             candidates.append(str(path))
@@ -132,12 +133,24 @@ class MemoryStore:
         refuse_small(small, self._dotfiles)
         self._claim(small.key)
         try:
-            return self._publish(small.key, offer, small.path, small.conflict, small.data)
+            data = bytes(small.data)
+            stored = self._choose_and_keep(small.key, offer, small.path, small.conflict, data)
         finally:
             self._parts.pop(small.key, None)
             self._open.discard(small.key)
+        known = self._receipts is not None and self._receipts.recall([small.key])
+        if known or not told_by_name(offer, small.path, stored):
+            self._remember({small.key: stored})
+        return stored
 
     def _publish(
+        self, key: str, offer: Offer, path: SafePath, conflict: Conflict, data: bytes
+    ) -> Stored:
+        stored = self._choose_and_keep(key, offer, path, conflict, data)
+        self._remember({key: stored})
+        return stored
+
+    def _choose_and_keep(
         self, key: str, offer: Offer, path: SafePath, conflict: Conflict, data: bytes
     ) -> Stored:
         with self._mutex:
@@ -150,10 +163,8 @@ class MemoryStore:
                 self.files[name] = data
                 self._mtimes[name] = usable_mtime(offer.mtime_ns) or time.time_ns()
             digest = blake3(self.files[name]).hexdigest()
-            stored = Stored(name, offer.size, digest, already)
             self._parts.pop(key, None)
-        self._remember({key: stored})
-        return stored
+            return Stored(name, offer.size, digest, already)
 
     def _choose(
         self, key: str, offer: Offer, path: SafePath, conflict: Conflict, data: bytes

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from unicodedata import is_normalized, normalize
 
 from attrs import Attribute, field, frozen
@@ -59,8 +60,15 @@ _AE_START = re.compile(r"\{([a-z_]+)\}(?=/|\Z)")
 _EXTENSION_MAX = 100
 
 
+_ORDINARY = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_. -]{0,100}[0-9A-Za-z_-])?")
+"""What most names are made of; of the rules below only the one about devices can be against it."""
+
+
+@lru_cache(1024)
 def _refuse_component(part: str) -> None:
     """Raise BadName unless this may be one component of a path, dot files included."""
+    if _ORDINARY.fullmatch(part) and not _DEVICE.match(part):
+        return
     if not part:
         raise BadName("The path has an empty component (a slash too many, or no name).")
     if part in {".", ".."}:
@@ -134,7 +142,8 @@ def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
     # Normal form takes time and space in proportion; no valid path is this long in any form.
     if len(text) > 4 * limits.PATH_MAX:
         raise BadName(f"The path is too long; {limits.PATH_MAX} bytes are allowed.")
-    text = normalize("NFC", text)
+    if not text.isascii():
+        text = normalize("NFC", text)
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.PATH_MAX:
         raise BadName(f"The path has {size} bytes; {limits.PATH_MAX} are allowed.")
@@ -194,10 +203,14 @@ def part_key(principal: str, path: str, size: int, mtime_ns: int | None) -> str:
 
     Equal keys are not equal contents; whoever resumes has to prove those.
     """
-    whose = blake3(principal.encode("utf-8", "surrogatepass")).hexdigest(length=4)
     # JSON in ASCII is unambiguous and takes any string, lone surrogates included.
     identity = json.dumps([principal, path, size, mtime_ns])
-    return whose + blake3(identity.encode("ascii")).hexdigest(length=12)
+    return _owner(principal) + blake3(identity.encode("ascii")).hexdigest(length=12)
+
+
+@lru_cache
+def _owner(principal: str) -> str:
+    return blake3(principal.encode("utf-8", "surrogatepass")).hexdigest(length=4)
 
 
 def whose(key: str) -> str:
@@ -233,6 +246,8 @@ def shown(text: str, limit: int = 120) -> str:
     Whatever does not print becomes ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``, a
     backslash two of them; what is cut off shows as an ellipsis.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable() and "\\" not in text:
+        return text
     pieces = [_escape(character) for character in text[: limit + 1]]
     if sum(map(len, pieces)) <= limit:
         return "".join(pieces)

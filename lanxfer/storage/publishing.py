@@ -10,7 +10,7 @@ was published, and no file ever gets a second name for the same content.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from attrs import frozen
@@ -47,7 +47,7 @@ class Publisher:
 
     def finished(self, key: str, offer: Offer, path: SafePath) -> Finished | None:
         """What was published under that key, or lies at that name with that size and mtime."""
-        remembered = self._recall(key)
+        remembered = self.recall([key]).get(key)
         candidates = [remembered] if remembered else []
         if usable_mtime(offer.mtime_ns) is not None:
             candidates.append(path)
@@ -58,15 +58,15 @@ class Publisher:
                 return Finished(candidate, facts)
         return None
 
-    def _recall(self, key: str) -> SafePath | None:
-        stored = self.receipts.recall(key) if self.receipts is not None else None
-        if stored is None:
-            return None
-        try:
-            # The record may have been tampered with; it gets no more trust than a peer.
-            return safe_path(stored.path, dotfiles=True)
-        except BadName:
-            return None
+    def recall(self, keys: Sequence[str]) -> dict[str, SafePath]:
+        """The names that were given to what was published under these keys."""
+        found: dict[str, SafePath] = {}
+        if self.receipts is not None:
+            for key, stored in self.receipts.recall(keys).items():
+                # The record may have been tampered with; it gets no more trust than a peer.
+                with suppress(BadName):
+                    found[key] = safe_path(stored.path, dotfiles=True)
+        return found
 
     def digest(self, finished: Finished) -> str | None:
         """The digest of a finished file as it is now; None if it is another by now."""
@@ -88,15 +88,21 @@ class Publisher:
         except (FileNotFoundError, BadName):
             return False
 
-    def ready(self, fd: int, offer: Offer) -> None:
-        """Give a complete part its attributes and make it durable."""
+    def dress(self, fd: int, offer: Offer) -> None:
+        """Give a complete part its attributes; it is synced afterwards.
+
+        And not with fdatasync, which may leave them behind: the mtime is what tells after a
+        power cut that this is the file of that offer.
+        """
         mode = 0o777 if offer.executable else 0o666
         os.fchmod(fd, mode & ~self.umask)
         mtime = usable_mtime(offer.mtime_ns)
         if mtime is not None:
             os.utime(fd, ns=(mtime, mtime))
-        # After the attributes, and not fdatasync, which may leave them behind: the
-        # mtime is what tells after a power cut that this is the file of that offer.
+
+    def ready(self, fd: int, offer: Offer) -> None:
+        """Give a complete part its attributes and make it durable."""
+        self.dress(fd, offer)
         sync(fd)
 
     def publish(
@@ -137,7 +143,7 @@ class Publisher:
 
         Without this a lost answer makes a second copy of a file that had to be renamed.
         """
-        remembered = self._recall(key)
+        remembered = self.recall([key]).get(key)
         if remembered is None or remembered == path:
             return None
         finished = self.finished(key, offer, path)

@@ -18,7 +18,7 @@ from lanxfer.errors import (
 )
 from lanxfer.storage import Facts, Small
 from lanxfer.storage.names import SafePath, quoted, renamed, series_name
-from lanxfer.transfers import Conflict, Offer
+from lanxfer.transfers import Conflict, Offer, Stored
 
 _KEY = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -87,6 +87,11 @@ def looks_like(facts: Facts | None, offer: Offer) -> bool:
         and facts.size == offer.size
         and (mtime is None or facts.mtime_ns == mtime)
     )
+
+
+def told_by_name(offer: Offer, path: SafePath, stored: Stored) -> bool:
+    """Whether who offers it again finds it without a receipt: under its own name, by its time."""
+    return stored.path == str(path) and usable_mtime(offer.mtime_ns) is not None
 
 
 def numbered(name: str, conflict: Conflict) -> Iterator[str]:

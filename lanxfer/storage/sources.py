@@ -244,19 +244,9 @@ class Whole(NamedTuple):
 
 def open_source(path: str) -> Source:
     """Open a regular file for sending; SourceUnreadable says what else it is."""
+    fd = _open(path)
     try:
-        # Where the system has no flag for it, the question comes before the opening.
-        if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        fd = os.open(path, _FLAGS)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            if stat.S_ISDIR(found.st_mode):
-                raise SourceUnreadable(f"{quoted(path)} is a folder.")
-            raise SourceUnreadable(f"{quoted(path)} is not a regular file.")
+        found = _regular(path, fd)
         source = Source(path, fd, found)
         if not found.st_size and source._read_at(0, 1):
             # /proc and its like: content that is made on reading has no size to announce.
@@ -265,6 +255,25 @@ def open_source(path: str) -> Source:
     except BaseException:
         os.close(fd)
         raise
+
+
+def _open(path: str) -> int:
+    try:
+        # Where the system has no flag for it, the question comes before the opening.
+        if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return os.open(path, _FLAGS)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def _regular(path: str, fd: int) -> os.stat_result:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        if stat.S_ISDIR(found.st_mode):
+            raise SourceUnreadable(f"{quoted(path)} is a folder.")
+        raise SourceUnreadable(f"{quoted(path)} is not a regular file.")
+    return found
 
 
 def check_within(path: str, folders: Sequence[str]) -> None:
@@ -279,10 +288,28 @@ def check_within(path: str, folders: Sequence[str]) -> None:
 
 
 def read_small(path: str, limit: int = limits.INLINE_MAX) -> Whole:
-    """Read a whole file of at most ``limit`` bytes (TooLarge)."""
-    with open_source(path) as source:
-        if source.size > limit:
-            raise TooLarge(f"{quoted(path)} has grown to {source.size} bytes.")
-        data = source.read(source.size)
-        source.check_unchanged()
-        return Whole(data, source.size, source.mtime_ns, source.digest(), source.executable)
+    """Read a whole file of at most ``limit`` bytes (TooLarge); errors as of ``Source``.
+
+    Without one: there are many small files, and a Source is made for going on in the middle.
+    """
+    fd = _open(path)
+    try:
+        found = _regular(path, fd)
+        size = found.st_size
+        if size > limit:
+            raise TooLarge(f"{quoted(path)} has grown to {size} bytes.")
+        try:
+            data = os.read(fd, size + 1)
+            while len(data) < size and (more := os.read(fd, size + 1 - len(data))):
+                data += more
+            after = os.fstat(fd)
+        except OSError as error:
+            raise unreadable(path, error) from error
+    finally:
+        os.close(fd)
+    if data and not size:
+        raise SourceUnreadable(f"{quoted(path)} has content but no size.")
+    if len(data) != size or (after.st_size, after.st_mtime_ns) != (size, found.st_mtime_ns):
+        raise SourceChanged()
+    executable = bool(found.st_mode & stat.S_IXUSR)
+    return Whole(data, size, found.st_mtime_ns, blake3(data).hexdigest(), executable)

@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 
 from attrs import frozen
 from blake3 import blake3
@@ -40,6 +41,7 @@ _USELESS = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EACCES, 
 _KEPT_MAX = 256
 
 
+@lru_cache(1024)
 def staged(key: str) -> str:
     """The name of a part file; BadName for what is no key."""
     refuse_key(key)
@@ -235,21 +237,16 @@ class Staging:
     def create(self, key: str) -> int:
         """A new, empty part; whatever was there is gone.
 
+        Not locked: nobody else is let into the folder, and who comes later finds it taken.
         The folder is synced by the first checkpoint, not here: until then a
         power cut may cost the whole part anyway.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | FILE_FLAGS
         try:
-            fd = os.open(staged(key), flags, 0o600, dir_fd=self.fd)
+            return os.open(staged(key), flags, 0o600, dir_fd=self.fd)
         except FileExistsError:
             self.remove(key)
-            fd = os.open(staged(key), flags, 0o600, dir_fd=self.fd)
-        try:
-            self._lock_part(fd)
-        except BaseException:
-            close(fd)
-            raise
-        return fd
+            return os.open(staged(key), flags, 0o600, dir_fd=self.fd)
 
     def _lock_part(self, fd: int) -> None:
         try:

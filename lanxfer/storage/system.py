@@ -6,8 +6,12 @@ through descriptors.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import platform
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -48,6 +52,37 @@ def sync(fd: int) -> None:
             os.fsync(fd)
     except OSError as error:
         raise SyncFailed(from_os(error)) from error
+
+
+def _find_syncfs() -> Any:
+    """The system's call, where it also says what went wrong: Linux from 5.8 on."""
+    if sys.platform != "linux":
+        return None
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    if found is None or (int(found[1]), int(found[2])) < (5, 8):
+        return None
+    return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+
+_syncfs = _find_syncfs()
+
+
+def sync_all(fd: int) -> bool:
+    """Make everything durable that was written to the file system of ``fd``; or SyncFailed.
+
+    For many files that is a tenth of the work of a sync each.  False where there is no such call.
+    """
+    if _syncfs is None:
+        return False
+    if _syncfs(fd) < 0:
+        number = ctypes.get_errno()
+        raise SyncFailed(from_os(OSError(number, os.strerror(number))))
+    return True
+
+
+def can_sync_all() -> bool:
+    """Whether ``sync_all`` does anything here."""
+    return _syncfs is not None
 
 
 def _full_sync(fd: int) -> bool:

@@ -30,6 +30,14 @@ OPEN_EXCHANGES = 256
 PART_MAX = 16 * MIB
 INLINE_MAX = 256 * KIB
 """The largest file that travels with its request."""
+PACK_MAX = 1 * MIB
+"""Bytes of files that travel together with one request, ..."""
+PACK_FILES = 1024
+"""... how many of them, ..."""
+PACK_FILE_MAX = 128 * KIB
+"""... the largest, ..."""
+MANIFEST_MAX = 1 * MIB
+"""... and bytes of the lines that name them."""
 ANSWER_BODY_MAX = 4 * MIB
 MESSAGE_MAX = 64 * KIB
 HAVE_MAX = 64
