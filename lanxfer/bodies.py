@@ -92,10 +92,13 @@ class BodySender(FileSender):
     def _fetch(self) -> None:
         if self._reading or len(self._ahead) > AHEAD // 2 or self._left == 0 or self._stopped:
             return
+        scarce = self._units.scarce
+        if scarce and not self._hungry:
+            return  # while the others have their turns
         self._reading = True
         units: list[tuple[bytearray, memoryview]] = []
         # Two for a hop to a thread, but the first as soon as can be.
-        for _ in range(AHEAD // 2 if self._begun else 1):
+        for _ in range(AHEAD // 2 if self._begun and not scarce else 1):
             unit = self._units.take()
             space = memoryview(unit)[: self._left]
             if space:
@@ -131,6 +134,7 @@ class BodySender(FileSender):
     def resumeProducing(self) -> None:
         if not self._ahead and (self._reading or self._left):
             self._hungry = True
+            self._fetch()
             return
         super().resumeProducing()
         self._fetch()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from OpenSSL import SSL
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
 from twisted.internet.interfaces import IProtocol, ITransport
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -26,6 +27,10 @@ RECORD = 16 * limits.KIB
 
 PIECE = 256 * limits.KIB
 """Bytes encrypted, or decrypted, before they go on; they fit into a processor's own cache."""
+
+# pyOpenSSL's own way to OpenSSL: it offers none that decrypts into memory that is there.
+_ffi: Any = SSL._ffi  # type: ignore[attr-defined]
+_lib: Any = SSL._lib  # type: ignore[attr-defined]
 
 _CIPHERTEXT = bytearray(PIECE)
 """Read into by every connection in turn, and empty again before the next one."""
@@ -134,19 +139,29 @@ class BulkTLS(BufferingTLSTransport):
 
     def _receive_into(self, space: memoryview) -> bool:
         """Decrypt into ``space``; whether there may be more."""
-        found, ended = 0, True
-        try:
-            while found < len(space):
-                found += self._tlsConnection.recv_into(space[found:], RECORD)
-            ended = False
-        except Error as error:
-            why: Error = error
+        connection: Any = self._tlsConnection
+        ssl, size, found, got = connection._ssl, len(space), 0, 1
+        # Record by record, as OpenSSL gives them; each goes where it belongs at once,
+        # and not by way of a string as it does in pyOpenSSL's ``recv_into``.
+        with _ffi.from_buffer("char[]", space, require_writable=True) as memory:
+            while found < size and (got := _lib.SSL_read(ssl, memory + found, size - found)) > 0:
+                found += got
+        why = None if got > 0 else self._why_not(got)
         if found:
             protocol: Any = self.wrappedProtocol
             protocol.filled(found)
-        if ended:
+        if why is not None:
             self._stopped(why)
-        return not ended
+        return why is None
+
+    def _why_not(self, got: int) -> Error:
+        """What pyOpenSSL makes of the last call, which gave no bytes."""
+        connection: Any = self._tlsConnection
+        try:
+            connection._raise_ssl_error(connection._ssl, got)
+        except Error as error:
+            return error
+        return WantReadError()
 
     def _receive(self) -> bool:
         """Decrypt what is there, and hand it on in one; whether there may be more."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+from weakref import ref
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -36,22 +37,43 @@ def typed(error: BaseException) -> BaseException:
     return errors.from_os(error) if isinstance(error, OSError) else error
 
 
+class _Unit(bytearray):
+    """Memory that can be counted for as long as somebody has it."""
+
+
 class Units:
     """Memory in units of ``limits.UNIT``, used again instead of asked for again.
 
     Fresh memory costs the kernel about as much as copying does.  Who takes a
-    unit may drop it instead of giving it back.
+    unit may drop it instead of giving it back.  When many are in use, what is
+    taken has an eighth of that size: 64 files at once are to cost no more
+    memory than a few, and where so many take turns nobody needs a large one.
     """
 
     def __init__(self, keep: int = limits.WINDOW // limits.UNIT) -> None:
         self._keep = keep
-        self._free: list[bytearray] = []
+        self._free: list[_Unit] = []
+        self._known: list[ref[_Unit]] = []
+
+    @property
+    def scarce(self) -> bool:
+        """So many are in use that nobody should take one before it is needed."""
+        if self._free:
+            return False
+        self._known = [each for each in self._known if each() is not None]
+        return len(self._known) >= self._keep + self._keep // 2
 
     def take(self) -> bytearray:
-        return self._free.pop() if self._free else bytearray(limits.UNIT)
+        if self.scarce:
+            return bytearray(limits.UNIT // 8)
+        if self._free:
+            return self._free.pop()
+        unit = _Unit(limits.UNIT)
+        self._known.append(ref(unit))
+        return unit
 
     def give(self, unit: bytearray) -> None:
-        if len(self._free) < self._keep:
+        if isinstance(unit, _Unit) and len(self._free) < self._keep:
             self._free.append(unit)
 
 

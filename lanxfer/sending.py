@@ -210,12 +210,15 @@ async def _going(
 
     A receiver that lets wait for it reads what it has, and will want to see the
     same of ours: so that is read meanwhile, and not afterwards.  One that said it
-    waits for somebody's yes reads nothing.
+    waits for somebody's yes reads nothing, and one that gets many files lets most
+    of them wait for the others.
     """
     reading: list[Deferred[None]] = []
 
     def begin() -> None:
         if transfer.snapshot.state is State.WAITING:
+            return
+        if any(each.state is State.MOVING for each in transfer.registry.pending()):
             return
         reading.append(disk.run(source.read_ahead))
         # What cannot be read shows again when it is to be proved, or sent.

@@ -120,3 +120,20 @@ class UnitsTests:
         units.give(second)
         assert units.take() is first
         assert units.take() is not second
+
+    def test_many(self) -> None:
+        """Who comes when many are in use gets a small one, and a large one when some are gone."""
+        units = Units(keep=2)
+        held = [units.take() for _ in range(3)]
+        assert units.scarce
+        small = units.take()
+        assert 0 < len(small) < limits.UNIT
+        units.give(small)
+        assert units.scarce
+        units.give(held.pop())
+        assert not units.scarce
+        again = units.take()
+        assert len(again) == limits.UNIT
+        del again, held[:]  # dropped, and not given back
+        assert not units.scarce
+        assert len(units.take()) == limits.UNIT
