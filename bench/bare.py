@@ -11,6 +11,7 @@ import time
 from functools import partial
 from typing import IO, Any
 
+from OpenSSL import SSL
 from twisted.internet import reactor, ssl
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -124,11 +125,16 @@ async def _ask(options: argparse.Namespace) -> None:
     say(**found)
 
 
+def _factory(key: str, cert: str) -> Any:
+    made: Any = ssl.DefaultOpenSSLContextFactory
+    return made(key, cert, SSL.TLS_SERVER_METHOD)
+
+
 def _serve(options: argparse.Namespace) -> None:
     factory = Factory.forProtocol(partial(Receiver, options.what, options.read_size))
     where = {"interface": "127.0.0.1"}
     if options.keys:
-        context = ssl.DefaultOpenSSLContextFactory(*options.keys, ssl.SSL.TLS_SERVER_METHOD)
+        context = _factory(*options.keys)
         port = _reactor.listenSSL(options.port, factory, context, **where)
     else:
         port = _reactor.listenTCP(options.port, factory, **where)

@@ -26,6 +26,7 @@ _CROWD = tuple(
     for part in ("--limit", f"{name}=2000")
 )
 
+
 class _Plain(Plain):
     also_serve = (*Plain.also_serve, *_CROWD)
 
@@ -84,14 +85,16 @@ def growth(place: Place, options: Options) -> Report:
 
 
 def _held(place: Place, peer: Peer, count: int) -> tuple[int, int, float]:
-    """Bytes of the service before and with so many connections, and seconds to make them."""
+    """Bytes of the service with one and with so many more connections, and seconds to make them."""
     with place.run() as there:
         port = free_port()
         with serving(peer.serve(there, port), port, there.folder / "service.log") as service:
-            before = memory(service.pid)
             how = _ours if peer.ours else _raw
-            with how(there, peer, port, count) as seconds:
-                return before, memory(service.pid), seconds
+            # The first one brings modules and caches along, which are not its own.
+            with how(there, peer, port, 1):
+                before = memory(service.pid)
+                with how(there, peer, port, count) as seconds:
+                    return before, memory(service.pid), seconds
 
 
 @contextmanager
@@ -108,7 +111,9 @@ def _raw(there: Run, peer: Peer, port: int, count: int) -> Iterator[float]:
 def _ours(there: Run, peer: Peer, port: int, count: int) -> Iterator[float]:
     plain = ("--plain",) if isinstance(peer, Plain) else ()
     where = ("--address", f"{HOST}:{port}", "--state", str(there.client))
-    with Side("bench.ours", ["hold", str(count), *where, *plain], str(there.folder / "hold.log")) as side:
+    with Side(
+        "bench.ours", ["hold", str(count), *where, *plain], str(there.folder / "hold.log")
+    ) as side:
         said = side.hear()
         if said is None or "seconds" not in said:
             side.end()

@@ -16,13 +16,14 @@ _ON_THE_WAY = 64 << 20
 """Bytes, in one direction: some 25 Gbit/s at 20 ms, more than loopback and Python pass."""
 
 
-async def _carry(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float
-) -> None:
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
     clock = asyncio.get_running_loop().time
     waiting: deque[tuple[float, bytes]] = deque()
     changed = asyncio.Condition()
     held = 0
+
+    def room() -> bool:
+        return held < _ON_THE_WAY
 
     async def deliver() -> None:
         nonlocal held
@@ -46,7 +47,7 @@ async def _carry(
         data = b"-"
         while data:
             async with changed:
-                await changed.wait_for(lambda: held < _ON_THE_WAY)
+                await changed.wait_for(room)
             try:
                 data = await reader.read(_READ)
             except OSError:

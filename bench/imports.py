@@ -30,8 +30,9 @@ def measure(place: Place, options: Options) -> Report:
     count: Counter[str] = Counter()
     for line in said.splitlines():
         kind, _, rest = line.partition(":")
-        own, *_, name = rest.split("|") if kind == "import time" else ("",)
-        if own.strip().isdigit():
+        own, _, rest = rest.partition("|")
+        name = rest.rpartition("|")[2]
+        if kind == "import time" and own.strip().isdigit():
             package = name.strip().split(".")[0]
             spent[package] += int(own)
             count[package] += 1

@@ -95,6 +95,8 @@ async def _hold(options: argparse.Namespace) -> None:
         clients.append(client)
     say(seconds=time.perf_counter() - began)
     await deferToThread(sys.stdin.read)
+    for client in clients:
+        await client.close()
 
 
 _VERBS: dict[str, Callable[[Client, str], Coroutine[Any, Any, dict[str, Any]]]] = {

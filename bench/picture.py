@@ -48,7 +48,5 @@ def _panel(report: Report, top: int) -> Iterable[str]:
         length = max(1.0, _LONGEST * bar.value / most)
         text = at + _BAR - 3
         yield f'<text x="{_LEFT - 8}" y="{text}" text-anchor="end">{escape(bar.name)}</text>'
-        yield (
-            f'<rect x="{_LEFT}" y="{at}" width="{length:.1f}" height="{_BAR}" fill="{colour}"/>'
-        )
+        yield (f'<rect x="{_LEFT}" y="{at}" width="{length:.1f}" height="{_BAR}" fill="{colour}"/>')
         yield f'<text x="{_LEFT + length + 6:.1f}" y="{text}">{bar.value:,.0f}</text>'

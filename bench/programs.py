@@ -109,7 +109,7 @@ def _await(process: subprocess.Popen[str], argv: Sequence[str], port: int, log: 
             socket.create_connection((HOST, port), timeout=1).close()
             return
         except OSError:
-            if not children(process.pid) and time.monotonic() > until - _PATIENCE + 2:
+            if process.poll() is not None:
                 break
             time.sleep(0.01)
     raise _failed(argv, log, "does not listen")
@@ -125,7 +125,10 @@ def children(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """Bytes all processes below this one have in use, what they share counted once."""
+    """Bytes all processes below this one hold of their own, what they share counted once.
+
+    Programs and libraries do not count, of which others may begin to use the same.
+    """
     total = 0
     for each in children(pid):
         try:
@@ -133,6 +136,6 @@ def memory(pid: int) -> int:
         except OSError:
             continue
         for line in rollup.splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith("Pss_Anon:"):
                 total += int(line.split()[1]) * 1024
     return total

@@ -29,9 +29,7 @@ def measure(place: Place, options: Options) -> Report:
     bare = quantile(samples[Speech.BARE.value], 0.5)
     for name, taken in samples.items():
         half, late = (quantile(taken, share) for share in (0.5, 0.99))
-        report.rows.append(
-            (name, f"{half * 1e6:.0f}", f"{late * 1e6:.0f}", f"{half / bare:.2f}")
-        )
+        report.rows.append((name, f"{half * 1e6:.0f}", f"{late * 1e6:.0f}", f"{half / bare:.2f}"))
         report.bars.append(Bar(name, half * 1e6, ours=name.startswith("lanxfer")))
     report.samples = samples
     return report

@@ -11,6 +11,7 @@ end, ``serve`` ends it when standard input ends.  One JSON object comes out.
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -43,7 +44,8 @@ def main() -> None:
     began = time.perf_counter()
     first = os.posix_spawnp(program[0], program, os.environ, file_actions=actions)
     if how == "serve":
-        sys.stdin.buffer.read()
+        # A service that ends too early is noticed too.
+        select.select([0, os.pidfd_open(first)], [], [])
         signal.signal(signal.SIGALRM, _kill)
         signal.alarm(_GRACE)
         os.kill(first, signal.SIGTERM)

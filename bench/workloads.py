@@ -13,13 +13,13 @@ from bench.figures import Bar, Report
 from bench.options import Options
 from bench.peers import Peer
 from bench.peers.ftp import Aioftp, Vsftpd, VsftpdAgain
-from bench.peers.lanxfer import Lanxfer, Many, ManyTls, Plain, Resumed, ResumedTls
+from bench.peers.lanxfer import Lanxfer, Many, ManyTls, Plain, Resumed, ResumedTls, Together
 from bench.peers.limit import Limit
 from bench.peers.nginx import Nginx, NginxTls
 from bench.peers.rsync import Append, Durable, Rsync
 from bench.peers.ssh import RsyncSsh, Scp
 from bench.peers.twisted import Bare, BareTls
-from bench.place import MIB, SMALL, Place, Run, check_same
+from bench.place import MIB, Place, Run, check_same
 from bench.processes import BenchFailed
 from bench.programs import free_port, run, serving
 from bench.samples import Sample, middle
@@ -88,7 +88,7 @@ FILES = {
     "senders": Workload(
         "files of 16 MiB at once, from one process",
         "MiB/s",
-        (Limit("loops"), Many(), Nginx(), Limit("tls"), ManyTls(), NginxTls()),
+        (Limit("loops"), Many(), Together(), Nginx(), Limit("tls"), ManyTls(), NginxTls()),
         lambda place, options: place.several(options.senders, _SENDER),
     ),
     "durable": Workload(
@@ -175,7 +175,7 @@ def measure(name: str, place: Place, options: Options) -> Report:
 
 def _fill(report: Report, peers: Sequence[Peer], files: int, size: int) -> None:
     amount = {"MiB/s": size / MIB, "files/s": float(files)}.get(report.unit)
-    beside = {each.secure: each.name for each in peers if each.ours}
+    beside = {each.secure: each.name for each in reversed(peers) if each.ours}
     for peer in peers:
         taken = report.samples[peer.name]
         times = sorted(each.seconds for each in taken)

@@ -1,4 +1,4 @@
-"""What lanxfer is measured beside: a service and a sender each, with keys and settings of their own.
+"""What lanxfer is measured beside: a service and a sender each, with settings of their own.
 
 Nothing of the system's settings is read or changed; what is not installed is
 left out.

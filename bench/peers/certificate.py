@@ -24,9 +24,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     paths = folder / "tls.key", folder / "tls.crt"
     pem = serialization.Encoding.PEM
     paths[0].write_bytes(
-        key.private_bytes(
-            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     paths[1].write_bytes(made.public_bytes(pem))
     return paths

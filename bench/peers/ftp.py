@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.peers import Peer, path_of, place_half
@@ -23,10 +24,10 @@ class Vsftpd(Peer):
         empty = run.folder / "empty"
         empty.mkdir()
         settings = run.folder / "vsftpd.conf"
-        yes = "listen anonymous_enable no_anon_password write_enable anon_upload_enable".split()
-        yes += "anon_mkdir_write_enable anon_other_write_enable run_as_launching_user".split()
-        yes += "allow_writeable_chroot pasv_enable".split()
-        no = "listen_ipv6 background local_enable xferlog_enable seccomp_sandbox".split()
+        yes = ["listen", "pasv_enable", "run_as_launching_user"]
+        yes += ["anonymous_enable", "no_anon_password", "anon_upload_enable", "write_enable"]
+        yes += ["anon_mkdir_write_enable", "anon_other_write_enable", "allow_writeable_chroot"]
+        no = ["listen_ipv6", "background", "local_enable", "xferlog_enable", "seccomp_sandbox"]
         settings.write_text(
             "".join(f"{each}=YES\n" for each in yes)
             + "".join(f"{each}=NO\n" for each in no)
@@ -37,11 +38,10 @@ class Vsftpd(Peer):
         return [path_of("vsftpd"), str(settings)]
 
     def send(self, run: Run, port: int, sources: Sequence[Path]) -> Sequence[str]:
-        inside = f"{run.inbox}/" if self._real_root else ""
         what = [
-            f"mirror -R --parallel=4 {each} {inside}{each.name}"
+            f"mirror -R --parallel=4 {each} {each.name}"
             if each.is_dir()
-            else f"put {self._again} {each} -o {inside}{each.name}"
+            else f"put {self._again} {each} -o {each.name}"
             for each in sources
         ]
         script = run.folder / "lftp"
@@ -51,7 +51,6 @@ class Vsftpd(Peer):
         )
         return [path_of("lftp"), "--norc", "-f", str(script)]
 
-    _real_root = False
     _again = ""
 
 
@@ -70,13 +69,7 @@ class Aioftp(Peer):
     name = "aioftp"
 
     def missing(self) -> str:
-        if ENVIRONMENT.exists():
-            return ""
-        try:
-            import aioftp  # noqa: F401
-        except ImportError:
-            return "aioftp"
-        return ""
+        return "" if ENVIRONMENT.exists() or find_spec("aioftp") else "aioftp"
 
     def _program(self, *args: str) -> Sequence[str]:
         python = str(ENVIRONMENT) if ENVIRONMENT.exists() else sys.executable

@@ -43,8 +43,14 @@ class Plain(Lanxfer):
 
     name = "lanxfer"
     secure = False
-    also_serve = ("--plain-from", "127.0.0.0/8", "--open")
-    also_send = ("--plain",)
+    also_serve: tuple[str, ...] = ("--plain-from", "127.0.0.0/8", "--open")
+    also_send: tuple[str, ...] = ("--plain",)
+
+
+class Together(Plain):
+    """The same files named to one ``lanxfer send``, which takes them as they come."""
+
+    name = "lanxfer send"
 
 
 class Many(Plain):

@@ -10,6 +10,7 @@ from bench.peers import Peer
 from bench.peers.certificate import certificate
 from bench.place import Run
 
+
 class Limit(Peer):
     """``how``: loops (read and write), sendfile (by the sender), splice (by the receiver), tls."""
 
@@ -28,4 +29,3 @@ class Limit(Peer):
 
 def _program(*args: str) -> Sequence[str]:
     return [sys.executable, str(Path(__file__).with_name("loops.py")), *args]
-
