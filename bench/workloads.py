@@ -126,23 +126,15 @@ FILES = {
     ),
 }
 
-_COLUMNS = (
-    "",
-    "",
-    "least",
-    "most",
-    "× lanxfer",
-    "CPU s/GiB sender",
-    "service",
-    "MiB sender",
-    "service ",
-)
+_COSTS = ("sender s/GiB", "service s/GiB", "sender MiB", "service MiB")
 
 
 def measure(name: str, place: Place, options: Options) -> Report:
     """All who are installed, in turns; one that fails is left out, unless it is lanxfer."""
     workload = FILES[name]
-    report = Report("", (*_COLUMNS[:1], workload.unit, *_COLUMNS[2:]), unit=workload.unit)
+    report = Report(
+        "", ("", workload.unit, "least", "most", "× lanxfer", *_COSTS), unit=workload.unit
+    )
     peers = []
     for peer in workload.peers:
         if missing := peer.missing():
@@ -152,7 +144,7 @@ def measure(name: str, place: Place, options: Options) -> Report:
     source = workload.make(place, options)
     files = [each for each in source.rglob("*") if each.is_file()] if source.is_dir() else [source]
     size = sum(each.stat().st_size for each in files)
-    report.title = f"{name}: {workload.title} ({len(files):,} files, {size / MIB:,.3g} MiB)"
+    report.title = f"{name}: {workload.title} ({len(files):,} files, {_much(size)})"
     for number in range(options.runs):
         # Nobody always follows the same one.
         turn = number % len(peers)
@@ -171,6 +163,10 @@ def measure(name: str, place: Place, options: Options) -> Report:
     place.remove(source)
     _fill(report, [each for each in workload.peers if each in peers], len(files), size)
     return report
+
+
+def _much(size: int) -> str:
+    return f"{size / MIB:,.0f} MiB" if size >= MIB else f"{size / 1024:.0f} KiB"
 
 
 def _fill(report: Report, peers: Sequence[Peer], files: int, size: int) -> None:
