@@ -23,6 +23,9 @@ from bench.processes import BenchFailed
 MISSED = 3
 """The exit code where a goal was not reached."""
 
+_BUSY = 0.5
+"""The load before the first run from which on figures are not to be trusted."""
+
 MEASURES: dict[str, Callable[[Place, Options], Report]] = {
     **{name: partial(workloads.measure, name) for name in workloads.FILES},
     "warm": warm.measure,
@@ -68,10 +71,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _conditions(before: float, options: Options) -> str:
     """Of all that spoils figures, what a reader cannot see in them."""
+    busy = "  Others were at work, so even ratios are rough." if before >= _BUSY else ""
+    runs = f"Medians of {options.runs} runs" if options.runs > 1 else "One run"
     return (
-        f"Medians of {options.runs}, {datetime.now(UTC):%Y-%m-%d}, Python"
+        f"{runs}, {datetime.now(UTC):%Y-%m-%d}, Python"
         f" {platform.python_version()}, {os.cpu_count()} processors; load {before:.1f} before,"
-        f" {os.getloadavg()[0]:.1f} after."
+        f" {os.getloadavg()[0]:.1f} after.{busy}"
     )
 
 
