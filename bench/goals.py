@@ -84,7 +84,9 @@ def _judge(found: Mapping[str, Mapping[str, list[Sample]]]) -> Iterator[Goal]:
     workload, ours, peer, must, reach = COLD
     both = _both(found, workload, ours, peer)
     if both:
-        yield Goal(f"{workload}: {ours}, × time of {peer}", both[0] / both[1], must, reach, bound=True)
+        yield Goal(
+            f"{workload}: {ours}, × time of {peer}", both[0] / both[1], must, reach, bound=True
+        )
     for ours in (CLEAR, TLS):
         samples = found.get("warm", {}).get(ours)
         if samples:
