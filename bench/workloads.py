@@ -207,6 +207,7 @@ def one(place: Place, peer: Peer, sources: Sequence[Path], round_trip: float = 0
             peer.prepare(there, port, sources)
             with _wire(there, port, round_trip) as at:
                 used = run(peer.send(there, at, sources), there.folder / "sender.log")
+        peer.confirm((there.folder / "sender.log").read_text(errors="replace"))
         for source in sources:
             check_same(source, peer.received(there, source))
         served = service.used

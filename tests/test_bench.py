@@ -19,7 +19,7 @@ from bench.goals import Goal, judge
 from bench.options import NAMES, QUICK, parse
 from bench.peers import Peer
 from bench.peers.ftp import Aioftp, Vsftpd, VsftpdAgain
-from bench.peers.lanxfer import Plain
+from bench.peers.lanxfer import Plain, Resumed
 from bench.peers.limit import Limit
 from bench.peers.nginx import Nginx, NginxTls
 from bench.peers.rsync import Append, Durable, Rsync
@@ -111,6 +111,13 @@ class PeerTests:
             pytest.skip(f"not installed: {missing}")
         there = Place(tmp_path)
         workloads.one(there, peer, [there.large(1)])
+
+    def test_begun_anew(self) -> None:
+        """A resume that was none is no measurement of one."""
+        Resumed().confirm('{"resumed_from": 134217728}')
+        for said in ('{"resumed_from": 0}', ""):
+            with pytest.raises(BenchFailed, match="anew"):
+                Resumed().confirm(said)
 
     def test_left_out(self, tmp_path: Path) -> None:
         """Who is not installed, and who fails, is left out and named."""

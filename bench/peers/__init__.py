@@ -36,6 +36,9 @@ class Peer:
         """The command line of one sender of files or folders."""
         raise NotImplementedError
 
+    def confirm(self, said: str) -> None:
+        """Look at what the sender printed; BenchFailed where it was not what is measured."""
+
     def received(self, run: Run, source: Path) -> Path:
         """Where a source is to be found afterwards."""
         return run.inbox / source.name

@@ -87,7 +87,12 @@ class Resumed(Many):
             raise BenchFailed("A transfer that broke half-way left nothing to go on with.")
 
     def send(self, run: Run, port: int, sources: Sequence[Path]) -> Sequence[str]:
-        return Lanxfer.send(self, run, port, sources)
+        said = Lanxfer.send(self, run, port, sources)
+        return ["--json" if each == "-q" else each for each in said]
+
+    def confirm(self, said: str) -> None:
+        if '"resumed_from": ' not in said or '"resumed_from": 0' in said:
+            raise BenchFailed("The broken transfer was begun anew.")
 
     def received(self, run: Run, source: Path) -> Path:
         return run.inbox / source.name
