@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
-from bench import large, profiles, small, warm
-from bench.figures import Report
+from attrs import asdict
+
+from bench import connections, imports, pages, profiles, warm, workloads
+from bench.figures import Report, aligned
+from bench.goals import COLUMNS, judge
 from bench.options import Options, parse
 from bench.place import Place, place
 from bench.processes import BenchFailed
@@ -16,10 +23,15 @@ from bench.processes import BenchFailed
 MISSED = 3
 """The exit code where a goal was not reached."""
 
+_BUSY = 0.5
+"""The load before the first run from which on figures are not to be trusted."""
+
 MEASURES: dict[str, Callable[[Place, Options], Report]] = {
-    "large": large.measure,
-    "small": small.measure,
+    **{name: partial(workloads.measure, name) for name in workloads.FILES},
     "warm": warm.measure,
+    "idle": connections.idle,
+    "growth": connections.growth,
+    "imports": imports.measure,
 }
 
 
@@ -29,22 +41,43 @@ def main(argv: Sequence[str]) -> int:
     reports: dict[str, Report] = {}
     before = os.getloadavg()[0]
     try:
-        with place(options.directory) as there:
-            if options.profile:
+        if options.profile:
+            with place(options.directory) as there:
                 print(profiles.show(there, options))
-                return 0
-            for name in options.only:
+            return 0
+        for name in options.only:
+            durable = name in workloads.FILES and workloads.FILES[name].disk
+            if durable and options.disk is None:
+                print(f"{name}: left out, since no disk was named (--disk).\n")
+                continue
+            with place(options.disk if durable else options.directory) as there:
                 reports[name] = MEASURES[name](there, options)
-                print(reports[name].text(), end="\n\n", flush=True)
+            print(reports[name].text(), end="\n\n", flush=True)
+        goals = judge(reports)
+        if goals:
+            print("\n".join(aligned([COLUMNS, *(each.row() for each in goals)])), end="\n\n")
+        conditions = _conditions(before, options)
+        print(conditions)
+        if options.write is not None:
+            pages.write(Path(options.write), reports, goals, conditions)
     except (BenchFailed, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    # Of all that spoils figures, the one thing a reader cannot see in them.
-    print(f"load {before:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} processors")
     if options.json:
-        print(json.dumps({name: each.plain() for name, each in reports.items()}))
-    goals = [goal for each in reports.values() for goal in each.goals]
+        found = {name: each.plain() for name, each in reports.items()}
+        print(json.dumps({**found, "goals": [{**asdict(g), "word": g.word} for g in goals]}))
     return 0 if all(goal.met for goal in goals) else MISSED
+
+
+def _conditions(before: float, options: Options) -> str:
+    """Of all that spoils figures, what a reader cannot see in them."""
+    busy = "  Others were at work, so even ratios are rough." if before >= _BUSY else ""
+    runs = f"Medians of {options.runs} runs" if options.runs > 1 else "One run"
+    return (
+        f"{runs}, {datetime.now(UTC):%Y-%m-%d}, Python"
+        f" {platform.python_version()}, {os.cpu_count()} processors; load {before:.1f} before,"
+        f" {os.getloadavg()[0]:.1f} after.{busy}"
+    )
 
 
 if __name__ == "__main__":

@@ -11,10 +11,15 @@ import time
 from functools import partial
 from typing import IO, Any
 
-from twisted.internet import reactor
+from OpenSSL import SSL
+from twisted.internet import reactor, ssl
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    SSL4ClientEndpoint,
+    TCP4ClientEndpoint,
+    connectProtocol,
+)
 from twisted.internet.protocol import Factory
 from twisted.internet.task import react
 from twisted.protocols.basic import FileSender, LineReceiver
@@ -105,7 +110,10 @@ async def _ping(asker: Asker, times: int) -> dict[str, Any]:
 
 async def _ask(options: argparse.Namespace) -> None:
     host, _, port = options.address.partition(":")
-    endpoint = TCP4ClientEndpoint(_reactor, host, int(port))
+    endpoint: Any = TCP4ClientEndpoint(_reactor, host, int(port))
+    if options.tls:
+        # Who is asked does not matter here, only what the bytes cost.
+        endpoint = SSL4ClientEndpoint(_reactor, host, int(port), ssl.ClientContextFactory())
     asker: Asker = await connectProtocol(endpoint, Asker())
     transport: Any = asker.transport
     transport.setTcpNoDelay(True)
@@ -117,11 +125,22 @@ async def _ask(options: argparse.Namespace) -> None:
     say(**found)
 
 
+def _factory(key: str, cert: str) -> Any:
+    made: Any = ssl.DefaultOpenSSLContextFactory
+    return made(key, cert, SSL.TLS_SERVER_METHOD)
+
+
 def _serve(options: argparse.Namespace) -> None:
     factory = Factory.forProtocol(partial(Receiver, options.what, options.read_size))
-    port = _reactor.listenTCP(0, factory, interface="127.0.0.1")
+    where = {"interface": "127.0.0.1"}
+    if options.keys:
+        context = _factory(*options.keys)
+        port = _reactor.listenSSL(options.port, factory, context, **where)
+    else:
+        port = _reactor.listenTCP(options.port, factory, **where)
     address: IPv4Address = port.getHost()
-    Control(_reactor)
+    if not options.port:
+        Control(_reactor)
     say(listening=f"{address.host}:{address.port}")
     _reactor.run()
 
@@ -134,6 +153,9 @@ def main() -> None:
     parser.add_argument("--address", default="")
     parser.add_argument("--unit", type=int, required=True)
     parser.add_argument("--read-size", type=int, required=True)
+    parser.add_argument("--port", type=int, default=0, help="one that outlives its input")
+    parser.add_argument("--keys", nargs=2, help="serve in TLS")
+    parser.add_argument("--tls", action="store_true", help="ask in TLS")
     parser.add_argument("--profile")
     options = parser.parse_args()
     if options.verb == "serve":

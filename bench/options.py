@@ -6,22 +6,31 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-NAMES = ("large", "small", "warm")
+NAMES = (
+    *("large", "small", "mixed", "senders", "durable", "cold", "resume"),
+    *("far-large", "far-small", "warm", "idle", "growth", "imports"),
+)
 
 
 @frozen
 class Options:
-    """``size`` in MiB; ``directory`` None is a file system in memory."""
+    """``size`` in MiB; ``directory`` None is a file system in memory, ``disk`` one to be synced."""
 
-    size: int = 512
-    files: int = 2000
-    runs: int = 3
+    size: int = 2048
+    files: int = 10_000
+    mixed: int = 20_000
+    senders: int = 64
+    runs: int = 5
     pings: int = 2000
+    connections: int = 100
+    most_files: int = 100_000
     directory: str | None = None
+    disk: str | None = None
     only: tuple[str, ...] = NAMES
     json: bool = False
+    write: str | None = None
     profile: str = ""
     side: str = "server"
     secure: bool = False
@@ -30,6 +39,18 @@ class Options:
         """How far it is, for whoever waits; standard output has only the results."""
         if sys.stderr.isatty():
             print(text, file=sys.stderr)
+
+
+QUICK = Options(
+    size=256,
+    files=1000,
+    mixed=1000,
+    senders=16,
+    runs=1,
+    pings=500,
+    connections=20,
+    most_files=1000,
+)
 
 
 def _count(text: str) -> int:
@@ -43,7 +64,7 @@ def parse(argv: Sequence[str]) -> Options:
     """Read the arguments; what makes no sense ends the process with a word about it."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure lanxfer beside what Twisted alone and cp do on this machine.",
+        description="Measure lanxfer beside other programs that are installed on this machine.",
         epilog="Exit code 3: a goal was missed; 1: something failed.",
     )
     parser.add_argument(
@@ -52,13 +73,21 @@ def parse(argv: Sequence[str]) -> Options:
         metavar="profile large|small",
         help="show where the processor time of one side goes, instead of measuring",
     )
-    parser.add_argument("--quick", action="store_true", help="64 MiB, 500 files, one run")
-    parser.add_argument("--size", type=_count, metavar="MIB", help="of the large file (512)")
-    parser.add_argument("--files", type=_count, metavar="N", help="small ones (2000)")
-    parser.add_argument("--runs", type=_count, metavar="N", help="of which the median counts (3)")
-    parser.add_argument("--dir", help="on the disk to be measured (default: in memory)")
-    parser.add_argument("--only", choices=NAMES, action="append", help="may be given twice")
+    parser.add_argument("--quick", action="store_true", help="little of everything, one run")
+    parser.add_argument("--size", type=_count, metavar="MIB", help="of the large file (2048)")
+    parser.add_argument("--files", type=_count, metavar="N", help="small ones (10000)")
+    parser.add_argument("--mixed", type=_count, metavar="N", help="files of all sizes (20000)")
+    parser.add_argument("--senders", type=_count, metavar="N", help="at once (64)")
+    parser.add_argument("--runs", type=_count, metavar="N", help="of which the median counts (5)")
+    parser.add_argument("--connections", type=_count, metavar="N", help="idle ones (100)")
+    parser.add_argument("--most-files", type=_count, metavar="N", help="of growth (100000)")
+    parser.add_argument("--dir", help="where files are (default: in memory)")
+    parser.add_argument("--disk", metavar="DIR", help="on a disk, for what is to be durable there")
+    parser.add_argument(
+        "--only", choices=NAMES, action="append", metavar="NAME", help=", ".join(NAMES)
+    )
     parser.add_argument("--json", action="store_true", help="every sample, after the tables")
+    parser.add_argument("--write", metavar="DOCS", help="put tables and picture into this folder")
     parser.add_argument("--side", choices=("client", "server"), default="server")
     parser.add_argument("--tls", action="store_true", help="profile the pair that speaks TLS")
     found = parser.parse_args(argv)
@@ -67,15 +96,17 @@ def parse(argv: Sequence[str]) -> Options:
         if len(found.what) != 2 or found.what[0] != "profile" or found.what[1] not in NAMES[:2]:
             parser.error("after the options there is nothing but: profile large|small")
         profile = found.what[1]
-    usual = Options(size=64, files=500, runs=1, pings=500) if found.quick else Options()
-    return Options(
-        size=found.size or usual.size,
-        files=found.files or usual.files,
-        runs=found.runs or usual.runs,
-        pings=usual.pings,
+    usual = QUICK if found.quick else Options()
+    counts = ("size", "files", "mixed", "senders", "runs", "connections", "most_files")
+    said = {name: getattr(found, name) for name in counts if getattr(found, name)}
+    return evolve(
+        usual,
+        **said,
         directory=found.dir,
+        disk=found.disk,
         only=tuple(found.only or NAMES),
         json=found.json,
+        write=found.write,
         profile=profile,
         side=found.side,
         secure=found.tls,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import secrets
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
+from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 
@@ -61,6 +63,15 @@ async def _tree(client: Client, what: str) -> dict[str, Any]:
     return {"seconds": seconds, "files": sent.files}
 
 
+async def _many(client: Client, what: str) -> dict[str, Any]:
+    """All files of a folder at once."""
+    began = time.perf_counter()
+    sending = [client.send_file(os.path.join(what, name)) for name in sorted(os.listdir(what))]
+    for each in sending:
+        await each
+    return {"seconds": time.perf_counter() - began}
+
+
 async def _ping(client: Client, what: str) -> dict[str, Any]:
     taken = []
     for _ in range(int(what)):
@@ -70,15 +81,37 @@ async def _ping(client: Client, what: str) -> dict[str, Any]:
     return {"seconds": sum(taken), "each": taken}
 
 
+async def _hold(options: argparse.Namespace) -> None:
+    """So many connections, each asked one thing, that stay until standard input ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+    began = time.perf_counter()
+    clients = []
+    for _ in range(int(options.what)):
+        client = await connect(
+            _reactor, options.address, state=options.state, plain=options.plain, patience=0.0
+        )
+        await client.call("ping")
+        clients.append(client)
+    say(seconds=time.perf_counter() - began)
+    await deferToThread(sys.stdin.read)
+    for client in clients:
+        await client.close()
+
+
 _VERBS: dict[str, Callable[[Client, str], Coroutine[Any, Any, dict[str, Any]]]] = {
     "file": _file,
     "half": _half,
     "tree": _tree,
+    "many": _many,
     "ping": _ping,
 }
 
 
 async def _ask(options: argparse.Namespace) -> None:
+    if options.verb == "hold":
+        await _hold(options)
+        return
     registry = None
     if options.verb == "half":
         # Its clock runs by a second at each look, so that all progress is told.
@@ -129,9 +162,9 @@ def _cannot(why: Failure) -> None:
 
 
 def main() -> None:
-    """``bench.ours serve INBOX`` or ``bench.ours file|half|tree PATH | ping TIMES``."""
+    """``bench.ours serve INBOX`` or ``bench.ours file|half|tree|many PATH | ping|hold TIMES``."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=("serve", *_VERBS))
+    parser.add_argument("verb", choices=("serve", "hold", *_VERBS))
     parser.add_argument("what")
     parser.add_argument("--address", default="")
     parser.add_argument("--state", required=True)

@@ -6,10 +6,9 @@ from enum import Enum
 from pathlib import Path
 from types import TracebackType
 
-from attrs import field, frozen
-
 from bench.place import Run
 from bench.processes import BenchFailed, Side
+from bench.samples import Sample
 from lanxfer.door import READ_SIZE
 from lanxfer.wire import limits
 
@@ -18,28 +17,8 @@ class Speech(Enum):
     """Who talks, and how."""
 
     BARE = "bare Twisted"
-    PLAIN = "lanxfer plain"
+    PLAIN = "lanxfer"
     TLS = "lanxfer TLS"
-
-
-@frozen
-class Sample:
-    """One run, in seconds and bytes.
-
-    ``seconds`` is the client's own watch, from connected to receipt; ``process``
-    the client from its start to its end, interpreter and imports included.
-    What the server used is counted from when it listens.
-    """
-
-    seconds: float
-    process: float
-    client_cpu: float
-    server_cpu: float
-    client_peak: int
-    server_peak: int
-    each: list[float] = field(factory=list)
-    digest: str = ""
-    resumed_from: int = 0
 
 
 class Pair:
@@ -79,14 +58,11 @@ class Pair:
         said = ended.said
         return Sample(
             said.get("seconds", 0.0),
-            ended.seconds,
             ended.cpu,
             after["cpu"] - before["cpu"],
             said.get("peak", 0),
             after["peak"],
             said.get("each", []),
-            said.get("digest", ""),
-            said.get("resumed_from", 0),
         )
 
     def __enter__(self) -> Pair:

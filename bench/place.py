@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from attrs import frozen
@@ -24,6 +26,8 @@ IN_FOLDER = 100
 """Files in one folder of the tree."""
 
 _MEMORY = "/dev/shm"
+_MU, _SIGMA = 9.23, 1.5
+"""Of the logarithm of a file's size: half of them are below 10 KiB, some above 1 MiB."""
 
 
 @frozen
@@ -83,6 +87,34 @@ class Place:
             (folder / f"{number:06}.bin").write_bytes(os.urandom(SMALL))
         return top
 
+    def mixed(self, files: int) -> Path:
+        """So many files as people have them: log-normal sizes, about 30 KiB on average."""
+        top = self.folder / "mixed"
+        chance = random.Random("lanxfer")
+        for number in range(files):
+            folder = top / f"{number // IN_FOLDER:03}"
+            if number % IN_FOLDER == 0:
+                folder.mkdir(parents=True)
+            size = min(int(chance.lognormvariate(_MU, _SIGMA)), 8 * MIB)
+            (folder / f"{number:06}.bin").write_bytes(chance.randbytes(size))
+        return top
+
+    def several(self, files: int, size: int) -> Path:
+        """A folder with so many files of ``size`` bytes."""
+        top = self.folder / "several"
+        top.mkdir()
+        for number in range(files):
+            (top / f"{number:02}.bin").write_bytes(os.urandom(size))
+        return top
+
+    def remove(self, source: Path) -> None:
+        """What was made for one workload, so that memory has room for the next."""
+        top = self.folder / source.relative_to(self.folder).parts[0]
+        if top.is_dir():
+            shutil.rmtree(top)
+        else:
+            top.unlink()
+
     @contextmanager
     def run(self) -> Iterator[Run]:
         """Folders for one run; they are removed at its end."""
@@ -101,7 +133,7 @@ def place(parent: str | None) -> Iterator[Place]:
     """A place below ``parent``; None is a file system in memory, where there is one."""
     if parent is None and os.access(_MEMORY, os.W_OK | os.X_OK):
         parent = _MEMORY
-    folder = tempfile.mkdtemp(prefix="lanxfer-bench-", dir=parent)
+    folder = tempfile.mkdtemp(prefix="lanxfer-bench-", dir=parent and os.path.abspath(parent))
     try:
         yield Place(Path(folder))
     finally:
@@ -117,10 +149,17 @@ def digest(path: Path) -> str:
     return running.hexdigest()
 
 
+@cache
+def _sent(path: Path, size: int, mtime_ns: int) -> str:
+    return digest(path)
+
+
 def check_same(source: Path, received: Path) -> None:
     """Compare a file, or all files of a tree, with what came of it."""
     files = [each for each in source.rglob("*") if each.is_file()] if source.is_dir() else [source]
     for each in files:
         there = received / each.relative_to(source) if source.is_dir() else received
-        if not there.is_file() or digest(each) != digest(there):
+        about = each.stat()
+        sent = _sent(each, about.st_size, about.st_mtime_ns)
+        if not there.is_file() or sent != digest(there):
             raise BenchFailed(f"{there.name} did not arrive as it was sent.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from bench.figures import Report
+from attrs import evolve
+
+from bench.figures import Bar, Report
 from bench.options import Options
-from bench.pairs import Pair, Sample, Speech
+from bench.pairs import Pair, Speech
 from bench.place import Place
+from bench.samples import Sample, quantile
 
 SETTLE = 50
 """The first answers, which are not counted: caches fill, modules load."""
@@ -14,28 +17,25 @@ SETTLE = 50
 def measure(place: Place, options: Options) -> Report:
     """One after the other, each waiting for its answer."""
     report = Report(
-        f"warm: ping, {options.pings} times {options.runs}",
-        ("", "p50 ms", "p99 ms", "of bare"),
+        f"warm: request and answer, {options.pings} times {options.runs}",
+        ("", "p50 µs", "p99 µs", "× p50 of bare"),
+        unit="µs (shorter is better)",
     )
     samples: dict[str, list[Sample]] = {each.value: [] for each in Speech}
     for number in range(options.runs):
         options.tell(f"warm, run {number + 1} of {options.runs}")
         for name, taken in samples.items():
             taken.append(_one(place, Speech(name), options.pings))
-    bare = _quantile(samples[Speech.BARE.value], 0.5)
+    bare = quantile(samples[Speech.BARE.value], 0.5)
     for name, taken in samples.items():
-        half, late = _quantile(taken, 0.5), _quantile(taken, 0.99)
-        row = (name, f"{half * 1000:.3f}", f"{late * 1000:.3f}", f"{half / bare:.1f}")
-        report.rows.append(row)
+        half, late = (quantile(taken, share) for share in (0.5, 0.99))
+        report.rows.append((name, f"{half * 1e6:.0f}", f"{late * 1e6:.0f}", f"{half / bare:.2f}"))
+        report.bars.append(Bar(name, half * 1e6, ours=name.startswith("lanxfer")))
     report.samples = samples
     return report
 
 
-def _quantile(taken: list[Sample], share: float) -> float:
-    each = sorted(seconds for sample in taken for seconds in sample.each[SETTLE:])
-    return each[min(len(each) - 1, int(len(each) * share))]
-
-
 def _one(place: Place, speech: Speech, pings: int) -> Sample:
     with place.run() as run, Pair(speech, run) as pair:
-        return pair.ask("ping", pings + SETTLE)
+        sample = pair.ask("ping", pings + SETTLE)
+        return evolve(sample, each=sample.each[SETTLE:])

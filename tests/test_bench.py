@@ -1,79 +1,72 @@
-"""The benchmark runs and prints what it promises; how fast anything is is not asserted here."""
+"""The bench runs and prints what it promises; how fast anything is is not asserted here."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from bench.__main__ import MISSED, main
-from bench.figures import Goal, Report
-from bench.options import parse
-from bench.place import Place, check_same, place
-from bench.processes import ROOT, BenchFailed, Side
+from bench import pages, picture, workloads
+from bench.__main__ import main
+from bench.figures import Bar, Report, simple_table
+from bench.goals import Goal, judge
+from bench.options import NAMES, QUICK, parse
+from bench.peers import Peer
+from bench.peers.ftp import Aioftp, Vsftpd, VsftpdAgain
+from bench.peers.lanxfer import Plain, Resumed
+from bench.peers.limit import Limit
+from bench.peers.nginx import Nginx, NginxTls
+from bench.peers.rsync import Append, Durable, Rsync
+from bench.peers.ssh import RsyncSsh, Scp
+from bench.peers.twisted import BareTls
+from bench.place import MIB, Place, check_same, place
+from bench.processes import BenchFailed, Side
+from bench.programs import HOST, children, free_port, run, serving
+from bench.samples import Sample
 
-TINY = ("--quick", "--size", "2", "--files", "20", "--runs", "1")
+OTHERS = (
+    *(Rsync(), Durable(), Scp(), RsyncSsh(), Nginx(), NginxTls(), Vsftpd(), Aioftp()),
+    *(Limit("loops"), Limit("sendfile"), Limit("splice"), Limit("tls"), BareTls()),
+)
 
 
-def run_bench(folder: Path, *args: str, reachable: Sequence[int] = (0, MISSED)) -> str:
-    """What a whole run prints; nothing of it is left in ``folder``."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *TINY, "--dir", str(folder), *args],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode in reachable, done.stderr
-    assert os.listdir(folder) == []
-    return done.stdout
+def named(peer: Peer) -> str:
+    return peer.name
 
 
-def rows(text: str, title: str) -> dict[str, list[str]]:
-    """The rows of one table, by their name of one or two words."""
-    lines = text.partition(title)[2].partition("\n\n")[0].splitlines()[2:]
-    table = [line for line in lines if not line.startswith("goal: ")]
-    return {" ".join(line.split()[:2]): line.split()[2:] for line in table}
+def samples(*seconds: float, peak: int = 0) -> list[Sample]:
+    return [Sample(each, client_peak=peak) for each in seconds]
 
 
 class BenchTests:
-    def test_large_and_warm(self, tmp_path: Path) -> None:
-        """The tables have their rows and goals, and the JSON after them every sample."""
-        text = run_bench(tmp_path, "--only", "large", "--only", "warm", "--json")
-        large = rows(text, "large: ")
-        assert list(large) == ["bare Twisted", "lanxfer plain", "lanxfer TLS", "resume plain"]
-        assert all(len(figures) >= 8 for figures in large.values())
-        assert list(rows(text, "warm: ")) == ["bare Twisted", "lanxfer plain", "lanxfer TLS"]
-        assert text.count("goal: ") == 2
-        found = json.loads(text.splitlines()[-1])
-        assert list(found) == ["large", "warm"]
-        resumed = found["large"]["samples"]["resume plain"][0]
-        assert 0 < resumed["resumed_from"] <= 2 * 1024 * 1024
-        for name, samples in found["large"]["samples"].items():
-            assert samples[0]["client_peak"] > 0 and samples[0]["server_peak"] > 0, name
-
-    def test_profile(self, tmp_path: Path) -> None:
-        """A profile names functions of the side that was asked for, and is no measurement."""
-        text = run_bench(tmp_path, "profile", "small", "--side", "client", reachable=(0,))
-        assert "small, lanxfer plain, client" in text
-        assert "tottime" in text and "/lanxfer/" in text
-        assert "goal: " not in text
-
     def test_small(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-        """A goal that is out of reach is shown as missed, and the exit code says so."""
+        """lanxfer and a peer take turns; tables, goals and samples come out, and nothing stays."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bench.small.RATE", 10**9)
-            code = main([*TINY, "--dir", str(tmp_path), "--only", "small"])
-        assert code == MISSED
+            few = (Plain(), Limit("loops"))
+            patch.setitem(
+                workloads.FILES, "small", workloads.Workload("few", "files/s", few, _three)
+            )
+            code = main(["--quick", "--dir", str(tmp_path), "--only", "small", "--json"])
+        assert code == 0, capsys.readouterr().err
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split("  ")[0] for line in lines[2:4]] == ["lanxfer", "limit, loops"]
+        found = json.loads(lines[-1])["small"]["samples"]
+        assert all(found[name][0]["client_peak"] > MIB for name in found)
+        assert os.listdir(tmp_path) == []
+
+    def test_profile(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        """A profile names functions of the side that was asked for, and is no measurement."""
+        args = ["--files", "10", "--dir", str(tmp_path), "profile", "small", "--side", "client"]
+        assert main(args) == 0
         text = capsys.readouterr().out
-        assert list(rows(text, "small: ")) == ["cp -r", "lanxfer plain", "lanxfer TLS"]
-        assert "goal: plain files/s" in text and "MISSED" in text
+        assert "small, lanxfer, client" in text
+        assert "tottime" in text and "/lanxfer/" in text
 
     def test_no_room(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         """What cannot be measured ends with a sentence and exit code 1."""
@@ -82,25 +75,203 @@ class BenchTests:
         assert "has room for" in capsys.readouterr().err
         assert os.listdir(tmp_path) == []
 
+    def test_durable_needs_a_disk(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Nothing is called durable that was not synced to a disk somebody named."""
+        assert main(["--only", "durable"]) == 0
+        assert "--disk" in capsys.readouterr().out
+
+
+def _three(there: Place, _: object) -> Path:
+    return there.tree(3)
+
+
+class PeerTests:
+    @pytest.mark.parametrize("peer", OTHERS, ids=named)
+    def test_one_file(self, tmp_path: Path, peer: Peer) -> None:
+        """Each peer that is installed takes a file, which is compared, and leaves no process."""
+        if missing := peer.missing():
+            pytest.skip(f"not installed: {missing}")
+        there = Place(tmp_path)
+        sample = workloads.one(there, peer, [there.large(1)])
+        assert sample.seconds > 0 and sample.server_cpu > 0
+        assert children(os.getpid()) == []
+
+    @pytest.mark.parametrize("peer", [Nginx(), Rsync(), Limit("loops")], ids=named)
+    def test_tree(self, tmp_path: Path, peer: Peer) -> None:
+        """Folders arrive as folders."""
+        if missing := peer.missing():
+            pytest.skip(f"not installed: {missing}")
+        there = Place(tmp_path)
+        workloads.one(there, peer, [there.tree(101)])
+
+    @pytest.mark.parametrize("peer", [Append(), VsftpdAgain()], ids=named)
+    def test_half(self, tmp_path: Path, peer: Peer) -> None:
+        """What goes on from a half ends as a whole."""
+        if missing := peer.missing():
+            pytest.skip(f"not installed: {missing}")
+        there = Place(tmp_path)
+        workloads.one(there, peer, [there.large(1)])
+
+    def test_begun_anew(self) -> None:
+        """A resume that was none is no measurement of one."""
+        Resumed().confirm('{"resumed_from": 134217728}')
+        for said in ('{"resumed_from": 0}', ""):
+            with pytest.raises(BenchFailed, match="anew"):
+                Resumed().confirm(said)
+
+    def test_left_out(self, tmp_path: Path) -> None:
+        """Who is not installed, and who fails, is left out and named."""
+        absent, broken = _Absent(), _Broken()
+        with pytest.MonkeyPatch.context() as patch:
+            peers = (absent, broken, Limit("loops"))
+            patch.setitem(workloads.FILES, "small", workloads.Workload("", "ms", peers, _three))
+            report = workloads.measure("small", Place(tmp_path), QUICK)
+        assert [row[0] for row in report.rows] == ["limit, loops"]
+        assert report.notes[0] == "left out: absent, not installed: no-such-program"
+        assert report.notes[1].startswith("left out: broken: false failed with 1")
+
+    def test_far(self, tmp_path: Path) -> None:
+        """Over a long wire everything arrives, no sooner than light would."""
+        there = Place(tmp_path)
+        sample = workloads.one(there, Limit("loops"), [there.large(1)], round_trip=0.3)
+        assert sample.seconds >= 0.3
+
+
+class _Absent(Limit):
+    needs = ("no-such-program",)
+
+    def __init__(self) -> None:
+        super().__init__("loops")
+        self.name = "absent"
+
+
+class _Broken(_Absent):
+    needs = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "broken"
+
+    def send(self, *_: object) -> Sequence[str]:
+        return ["false"]
+
+
+class ProgramTests:
+    def test_used(self, tmp_path: Path) -> None:
+        """Time and memory of what a program starts are its own."""
+        held = f"{sys.executable} -c 'b\"x\" * (64 << 20)'"
+        used = run(["sh", "-c", f"{held}; true"], tmp_path / "log")
+        assert 64 * MIB < used.peak < 128 * MIB
+        assert used.cpu > 0 and used.seconds > 0
+
+    def test_failure(self, tmp_path: Path) -> None:
+        """A program that fails is an error with its own last words."""
+        with pytest.raises(BenchFailed, match="failed with 2\\.\nalas"):
+            run(["sh", "-c", "echo alas; exit 2"], tmp_path / "log")
+
+    def test_deaf(self, tmp_path: Path) -> None:
+        """A service that ends before it listens is noticed soon."""
+        argv = ["sh", "-c", "echo alas"]
+        with (
+            pytest.raises(BenchFailed, match="does not listen\\.\nalas"),
+            serving(argv, free_port(), tmp_path / "log"),
+        ):
+            pass
+
+    def test_ends(self, tmp_path: Path) -> None:
+        """A service is gone when its turn is over, and its port with it."""
+        there, port = Place(tmp_path), free_port()
+        with there.run() as one, serving(Limit("loops").serve(one, port), port, tmp_path / "log"):
+            socket.create_connection((HOST, port), timeout=5).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((HOST, port), timeout=5)
+
+    def test_side_killed(self, tmp_path: Path) -> None:
+        """Whoever leaves early takes the process along."""
+        received = str(tmp_path / "received")
+        args = ["serve", received, "--unit", "1", "--read-size", "1024"]
+        with Side("bench.bare", args, str(tmp_path / "errors")) as side:
+            said = side.hear()
+        assert said is not None
+        host, _, port = said["listening"].partition(":")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), timeout=5)
+
 
 class GoalTests:
-    def test_at_least(self) -> None:
-        """A least figure is reached when it is exactly met."""
-        assert Goal("x", 1.0, 1.0).met
-        assert not Goal("x", 0.99, 1.0).met
+    def test_words(self) -> None:
+        """A figure is short of what must be, there, or as good as could be wished."""
+        assert Goal("", 0.89, 0.9, 1.2).word == "MISSED"
+        assert Goal("", 0.9, 0.9, 1.2).word == "must reached"
+        assert Goal("", 1.2, 0.9, 1.2).word == "reached"
+        assert Goal("", 1.2, 1.2).word == "reached"
 
-    def test_at_most(self) -> None:
-        """A bound must stay out of reach."""
-        assert Goal("x", 79.9, 80.0, at_most=True).met
-        assert not Goal("x", 80.0, 80.0, at_most=True).met
+    def test_bounds(self) -> None:
+        """A bound may be met and not be passed."""
+        assert Goal("", 80.1, 80, 60, bound=True).word == "MISSED"
+        assert Goal("", 80.0, 80, 60, bound=True).word == "must reached"
+        assert Goal("", 60.0, 80, 60, bound=True).word == "reached"
 
-    def test_text(self) -> None:
-        """A table is aligned, and its goals are below it."""
-        goals = [Goal("b", 1, 2)]
-        report = Report("title", ("", "a"), [("one", "1"), ("three", "100")], goals)
-        lines = report.text().splitlines()
-        assert lines[1:4] == ["         a", "one      1", "three  100"]
-        assert lines[4] == "goal: b 1 >= 2: MISSED"
+    def test_judge(self) -> None:
+        """Ratios are of medians; what was not measured is not judged."""
+        report = Report("", ())
+        report.samples = {
+            "lanxfer": samples(1.0, 2.0, 9.0, peak=70 * MIB),
+            "rsync daemon": samples(8.0, 3.0, 0.1, peak=900 * MIB),
+        }
+        found = judge({"small": report})
+        assert [(each.found, each.word) for each in found] == [
+            (1.5, "reached"),
+            (70.0, "must reached"),
+        ]
+
+    def test_cold(self) -> None:
+        """Cold starts are compared by time."""
+        report = Report("", (), samples={"lanxfer TLS": samples(0.3), "scp": samples(0.4)})
+        found, *_ = judge({"cold": report})
+        assert (round(found.found, 2), found.word) == (0.75, "must reached")
+
+
+class PageTests:
+    def test_write(self, tmp_path: Path) -> None:
+        """New figures take the place of old ones, and the rest of a page stays."""
+        page = tmp_path / pages.PAGE
+        page.write_text(f"Words\n\n{pages.BEGIN}\nold\n{pages.END}\nmore words\n")
+        report = Report("small: few", ("", "files/s"), [("lanxfer", "7")], ["left out: x"])
+        report.bars = [Bar("lanxfer", 7.0, ours=True)]
+        pages.write(tmp_path, {"small": report}, [Goal("g", 1, 2)], "Quiet.")
+        text = page.read_text()
+        assert text.startswith("Words\n") and text.endswith("more words\n")
+        assert "old" not in text and "Quiet." in text and "MISSED" in text
+        assert (tmp_path / pages.PICTURE).exists()
+
+    def test_no_place(self, tmp_path: Path) -> None:
+        """A page without marks is left alone."""
+        (tmp_path / pages.PAGE).write_text("Words\n")
+        with pytest.raises(BenchFailed, match="no place"):
+            pages.write(tmp_path, {}, [], "")
+
+    def test_picture(self) -> None:
+        """The picture is XML, with a bar and two texts for each contender."""
+        report = Report("a < b", (), unit="MiB/s")
+        report.bars = [Bar("x & y", 2.0, ours=False), Bar("lanxfer", 1.0, ours=True)]
+        root = ElementTree.fromstring(picture.draw({"a": report, "b": Report("", ())}))
+        space = "{http://www.w3.org/2000/svg}"
+        assert len(root.findall(f"{space}rect")) == 3
+        widths = [float(each.get("width", "0")) for each in root.findall(f"{space}rect")[1:]]
+        assert widths[0] == pytest.approx(2 * widths[1])
+
+    def test_tables(self) -> None:
+        """Columns stay apart, whatever stands in them."""
+        rows = list(simple_table([("", "a"), ("one", ""), ("three", "100")]))
+        assert rows[0] == rows[2] == rows[5] == "=====  ==="
+        assert rows[1].startswith("\\") and rows[4] == "three  100"
+        assert len(rows) == 6
+
+    def test_docs(self) -> None:
+        """The page of this project has a place for figures."""
+        text = (Path(__file__).parent.parent / "docs" / pages.PAGE).read_text(encoding="utf-8")
+        assert text.index(pages.BEGIN) < text.index(pages.END)
 
 
 class PlaceTests:
@@ -135,32 +306,22 @@ class PlaceTests:
             assert (two.server / "key.pem").stat().st_mode & 0o077 == 0
             assert two.server.stat().st_mode & 0o077 == 0
 
-
-class SideTests:
-    def test_failure(self, tmp_path: Path) -> None:
-        """A side that fails is an error with its own last words."""
-        errors = str(tmp_path / "errors")
-        args = ["put", "nothing", "--unit", "1", "--read-size", "1", "--address", "127.0.0.1:1"]
-        with Side("bench.bare", args, errors) as side, pytest.raises(BenchFailed, match="refused"):
-            side.end()
-
-    def test_killed(self, tmp_path: Path) -> None:
-        """Whoever leaves early takes the process along."""
-        received = str(tmp_path / "received")
-        args = ["serve", received, "--unit", "1", "--read-size", "1024"]
-        with Side("bench.bare", args, str(tmp_path / "errors")) as side:
-            said = side.hear()
-        assert said is not None
-        host, _, port = said["listening"].partition(":")
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((host, int(port)), timeout=5)
+    def test_mixed(self, tmp_path: Path) -> None:
+        """A mixed tree is the same each time, and its files are of very different sizes."""
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        one, two = Place(tmp_path / "a").mixed(100), Place(tmp_path / "b").mixed(100)
+        sizes = [sorted(f.stat().st_size for f in each.rglob("*.bin")) for each in (one, two)]
+        assert sizes[0] == sizes[1]
+        assert sizes[0][5] * 20 < sizes[0][95]
 
 
 class OptionsTests:
     def test_quick(self) -> None:
         """What is said wins over what --quick would choose."""
         options = parse(["--quick", "--files", "7"])
-        assert (options.size, options.files, options.runs) == (64, 7, 1)
+        assert (options.size, options.files, options.runs) == (256, 7, 1)
+        assert options.only == NAMES
 
     @pytest.mark.parametrize("args", [["profile"], ["profile", "warm"], ["large"], ["--runs", "0"]])
     def test_nonsense(self, args: list[str]) -> None:
