@@ -105,6 +105,8 @@ class IncomingCall:
         self._clock = clock
         self._on_moved = on_moved
         self.become = on_become
+        self.window = limits.WINDOW
+        """Bytes the sender of a file may have on the way; less where this side is kept slow."""
         self._weighed = self.weight
         self._crc = 0
         self._owed = 0
@@ -132,7 +134,7 @@ class IncomingCall:
     @property
     def due_since(self) -> float | None:
         """Since when bytes of it ought to be coming; None while it waits for this side's disk."""
-        behind = self.writer is not None and self.writer.waiting >= limits.WINDOW // 2
+        behind = self.writer is not None and self.writer.waiting >= self.window // 2
         return self._due if self.hungry and not behind else None
 
     # The command's side.
@@ -171,7 +173,7 @@ class IncomingCall:
         self._offset = Deferred()
         self._have = frozenset(offset for offset, _ in have)
         chosen = self.shield(self._offset)
-        self._outbox.say(Go(self.id, limits.WINDOW, tuple(have), args))
+        self._outbox.say(Go(self.id, self.window, tuple(have), args))
         self._due = self._clock.seconds()
         self._on_moved(0)
         return await chosen
@@ -257,11 +259,11 @@ class IncomingCall:
 
     def _written(self, size: int) -> None:
         self._owed += size
-        if size and self.writer is not None and self.writer.waiting + size >= limits.WINDOW // 2:
+        if size and self.writer is not None and self.writer.waiting + size >= self.window // 2:
             self._due = self._clock.seconds()  # only now there is room for more
         if size and self._transfer is not None and self._part is not None:
             self._transfer.progressed(self._part.position)
-        if self._owed >= limits.WINDOW // 4 and self.hungry and self._error is None:
+        if self._owed >= self.window // 4 and self.hungry and self._error is None:
             self._outbox.say(Window(self.id, self._owed))
             self._owed = 0
         self._weigh()

@@ -51,6 +51,7 @@ from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
+from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
@@ -195,6 +196,14 @@ class Client:
             return parse_rows((await self.call(name, args)).body)
 
         return public(run())
+
+    def limit(self, **changes: int | None) -> Speeds:
+        """Be no faster from now on than ``rate_in`` or ``rate_out``, in bytes a second.
+
+        None takes a limit away; gives what holds then.
+        """
+        rates = None if self._dialer is None else self._dialer.rates
+        return Speeds() if rates is None else rates.change(**changes)
 
     def close(self, timeout: float = 10.0) -> Deferred[None]:
         """Let what is under way finish, for at most ``timeout`` seconds, and close.
@@ -433,6 +442,8 @@ def connect(
     token_file: str | None = None,
     target: Target | None = None,
     login: tuple[str, str] | None = None,
+    rate_in: int | None = None,
+    rate_out: int | None = None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -445,6 +456,7 @@ def connect(
     ``target`` is where ``pair`` found one, instead of what ``peer`` says.
     ``login`` is the name of a user there with the password: what is sent is sent
     as that user, or the call fails with AuthFailed, RateLimited or Forbidden.
+    ``rate_in`` and ``rate_out`` are in bytes a second; see ``Client.limit``.
     """
 
     async def run() -> Client:
@@ -464,6 +476,7 @@ def connect(
             identity,
             device or socket.gethostname(),
             login=None if login is None else Login(*login),
+            rates=Rates(reactor, Speeds(rate_in, rate_out)),
         )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
 

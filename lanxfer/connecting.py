@@ -38,6 +38,7 @@ from lanxfer.labels import changed_key, met_at
 from lanxfer.peers import Peer, Peers, parse_address
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
+from lanxfer.rates import Rates
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
 from lanxfer.tls import client_options, describe_tls_failure, peer_key, wrap_client
@@ -119,7 +120,7 @@ class Dialer:
 
     ``node`` and ``table`` answer what the other side asks; without them it can
     ask for nothing.  ``login`` is said on each connection that carries TLS;
-    ``live`` are the connections that are open.
+    ``live`` are the connections that are open, and no faster than ``rates``.
     """
 
     reactor: Any
@@ -131,6 +132,7 @@ class Dialer:
     table: Table | None = None
     login: Login | None = None
     live: set[LanxferProtocol] = field(factory=set, eq=False, repr=False)
+    rates: Rates | None = None
 
     async def dial(self, target: Target) -> LanxferProtocol:
         """A connection whose other side has said hello; the addresses are tried in turn.
@@ -215,7 +217,7 @@ class Dialer:
         self, session: Session, identify: Callable[[Any], Principal], secure: bool
     ) -> LanxferProtocol:
         """The client's end of a connection."""
-        return LanxferProtocol(
+        made = LanxferProtocol(
             session,
             cast(Node, self.node),
             self.disk,
@@ -227,6 +229,9 @@ class Dialer:
             on_gone=self.live.discard,
             why_lost=_why_lost if secure else _why_lost_plain,
         )
+        if self.rates is not None:
+            made.keep_to(self.rates)
+        return made
 
     def _expect(self, target: Target, address: str, key: str) -> Principal:
         peer = self.peers.by_key(key)

@@ -102,6 +102,9 @@ class LanxferFactory(Factory):
             on_gone=self._gone,
         )
         made.take_turns(self._turns)
+        rates = getattr(self.node, "rates", None)
+        if rates is not None:
+            made.keep_to(rates)
         return made
 
     def _ready(self, connection: LanxferProtocol) -> None:

@@ -26,6 +26,7 @@ from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.pace import Pace
 from lanxfer.policy import UNKNOWN, Principal
+from lanxfer.rates import UNMETERED, Metered, Rates
 from lanxfer.receiver import PacketReceiver
 from lanxfer.sessions import Session
 from lanxfer.turns import Turns
@@ -67,6 +68,10 @@ class Lifetime(PacketReceiver):
         self._pace = Pace(clock, self)
         self._turns: Turns | None = None
         self._waits_turn = False
+        self._rates: Rates | None = None
+        self._joined: tuple[Principal, tuple[Metered, Metered]] | None = None
+        self._meter: Metered = UNMETERED
+        self._waits_rate = False
         self._weight = 0
         self._held = False
         self._leaving = False
@@ -143,6 +148,7 @@ class Lifetime(PacketReceiver):
             way_past(self.transport, self),
         )
         self._outbox.on_blocked = self._on_blocked
+        self._join(self.principal)
         self.begun()
         self._tell_begun()
 
@@ -150,6 +156,25 @@ class Lifetime(PacketReceiver):
         self.principal = principal
         if principal.standing not in UNKNOWN and hasattr(self.session, "known"):
             self.session.known = True
+        self._join(principal)
+
+    def keep_to(self, rates: Rates) -> None:
+        """Be no faster than these let whoever is on the other end be."""
+        self._rates = rates
+
+    def _join(self, principal: Principal) -> None:
+        """Be metered as one of that principal's connections."""
+        if self._rates is None or self._outbox is None or self.gone:
+            return
+        self._leave_rates()
+        meters = self._rates.join(principal)
+        self._joined = principal, meters
+        self._meter, self._outbox.meter = meters
+
+    def _leave_rates(self) -> None:
+        joined, self._joined = self._joined, None
+        if joined is not None and self._rates is not None:
+            self._rates.leave(*joined)
 
     def when_begun(self, timeout: float) -> Deferred[None]:
         """Fires when the other side is known, or the connection over; ``timeout`` in seconds."""
@@ -177,6 +202,7 @@ class Lifetime(PacketReceiver):
         self._pace.received(len(data))
         lines = self.lines
         super().dataReceived(data)
+        self._spend(len(data))
         if not self.line_begun:
             self._line_since = None
         elif self._line_since is None or lines != self.lines:
@@ -202,9 +228,59 @@ class Lifetime(PacketReceiver):
         if self.paused and self._may_read() and self._weight <= limits.UNWRITTEN_MAX:
             self.resumeProducing()
 
+    def space(self) -> memoryview | None:
+        space = super().space()
+        if space is None:
+            return None
+        most = self._meter.allowance
+        return space[:most] if most > 0 else None
+
     def filled(self, size: int) -> None:
         self._pace.received(size)
         super().filled(size)
+        self._spend(size)
+
+    def _spend(self, size: int) -> None:
+        """So many bytes were read: read no more until there may be more."""
+        self._meter.spend(size)
+        if not size or self._waits_rate or self.deaf or self._meter.allowance > 0:
+            return
+        self._waits_rate = True
+        if not self.paused:
+            self.pauseProducing()
+        self._meter.ask(self._on_rate)
+
+    def _on_rate(self) -> None:
+        self._waits_rate = False
+        self.weigh()
+
+    @property
+    def window(self) -> int:
+        """What may be on the way of one file that is received: a second's worth, if this is slow.
+
+        Else the sender's system and this one's would take all of it at once.
+        """
+        slowest = self._meter.slowest
+        if slowest is None:
+            return limits.WINDOW
+        return min(max(slowest, limits.WINDOW_LEAST), limits.WINDOW)
+
+    def paced(self) -> Deferred[None] | None:
+        """Wait until more may be sent at our rate, or the connection is over; None: at once.
+
+        For what does not go in parts, and so does not wait by itself.
+        """
+        outbox = self._outbox
+        if outbox is None or outbox.meter.allowance > 0:
+            return None
+        meter = outbox.meter
+
+        def go() -> None:
+            waiting.callback(None)
+
+        waiting: Deferred[None] = Deferred(lambda d: meter.forget(go))
+        meter.ask(go)
+        return waiting
 
     def weigh(self, change: int = 0) -> None:
         """So many bytes more, or fewer, wait for the disk: stop reading at too many (J16)."""
@@ -232,7 +308,8 @@ class Lifetime(PacketReceiver):
             self.weigh()
 
     def _may_read(self) -> bool:
-        return not (self.deaf or self._held or self._waits_turn) and self._stuck is None
+        waits = self._held or self._waits_turn or self._waits_rate
+        return not (self.deaf or waits) and self._stuck is None
 
     def _resume(self) -> None:
         if self.paused and self._may_read():
@@ -378,6 +455,7 @@ class Lifetime(PacketReceiver):
             self.lost_because = self._why_lost(reason) if type(said) is Lost else said
         if self._outbox is not None:
             self._outbox.close()
+        self._leave_rates()
         self.abandon(self.lost_because)
         self._tell_begun()
         goners, self._goners = self._goners, []

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -29,6 +29,7 @@ from lanxfer.offers import Offers, Prompt
 from lanxfer.pairing import NO_WINDOW, Pairing
 from lanxfer.places import Places
 from lanxfer.policy import Principal, Standing
+from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer
 from lanxfer.rights import Book
 from lanxfer.space import Space
@@ -103,6 +104,8 @@ class ServiceNode:
     allowances: Allowances = field(init=False)
     offers: Offers = field(init=False)
     space: Space = field(init=False)
+    rates: Rates = field(init=False)
+    speeds: Speeds = field(factory=Speeds)
     deciding: Deciding = field(init=False)
     slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
     pairs: Pairing | None = None
@@ -119,6 +122,7 @@ class ServiceNode:
         self._small = SmallFiles(self.disk, self.store)
         self.allowances = Allowances(seconds, dict(self.used))
         self.offers = Offers(self.clock, self.on_prompt)
+        self.rates = Rates(self.clock, self.speeds, self._speeds_of)
         self.space = Space(self.disk, self.store, seconds)
         self.deciding = Deciding(
             self.clock,
@@ -196,6 +200,18 @@ class ServiceNode:
 
     def status(self) -> Mapping[str, Any]:
         return self.about()
+
+    # Speed.
+
+    def limit(self, changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
+        return asdict(self.rates.change(**changes))
+
+    def _speeds_of(self, principal: Principal) -> Speeds:
+        try:
+            said = self.deciding.terms(principal)
+        except Forbidden:  # nothing is taken then anyway, and what is under way goes on
+            return Speeds()
+        return Speeds(said.rate_in, said.rate_out, said.rate_in_each, said.rate_out_each)
 
     # Pairing.
 

@@ -100,6 +100,11 @@ async def send(
     """
     args = _request(loaded, conflict, transfer.snapshot.group)
     entry = loaded.entry
+    waiting = connection.paced()
+    if waiting is not None:
+        await waiting
+        if transfer.given_up is not None:
+            raise transfer.given_up
     if entry.kind is Kind.FILE and entry.size and not _travels(connection, loaded):
         args.pop("blake3", None)
         return await _stream(connection, disk, entry.local, args, transfer)

@@ -50,6 +50,7 @@ from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import Peers
+from lanxfer.rates import Speeds
 from lanxfer.registry import Registry
 from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
@@ -223,6 +224,7 @@ class TransferService(Service):
             on_prompt=self._prompted,
             rights=rights,
             used=used,
+            speeds=settings.speeds,
         )
         table = {**builtin(), **self._commands}
         factory = LanxferFactory(
@@ -237,7 +239,9 @@ class TransferService(Service):
             settings.checkers,
         )
         node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
-        dialer = Dialer(self.reactor, reading, peers, identity, settings.device, node, table)
+        dialer = Dialer(
+            self.reactor, reading, peers, identity, settings.device, node, table, rates=node.rates
+        )
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
             folder,
@@ -451,6 +455,13 @@ class TransferService(Service):
         """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
         running = self._running()
         return public(running.outgoing.run(args))
+
+    def limit(self, **changes: int | None) -> Speeds:
+        """Change speed limits from now on, by the names that ``Settings`` has for them.
+
+        In bytes a second, None for none; gives all of them as they are then.
+        """
+        return self._running().node.rates.change(**changes)
 
     def status(self) -> dict[str, Any]:
         """About the running service, as plain values."""

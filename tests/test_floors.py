@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "pace",
         "places",
         "protocol",
+        "rates",
         "receiver",
         "refusals",
         "tls",

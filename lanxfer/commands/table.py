@@ -182,6 +182,9 @@ class Node(Protocol):
     def redeem(self, session: str, file: str, size: int) -> Opened:
         """Use up a ticket; Forbidden, whatever is wrong with it."""
 
+    def limit(self, changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
+        """Change speed limits by name, in bytes a second; all of them as they are then."""
+
     def status(self) -> Mapping[str, Any]:
         """About this service, for its owner."""
 

@@ -39,6 +39,8 @@ STRAY_PACKETS = 64
 # Bytes in flight.
 WINDOW = 8 * MIB
 """Credit a receiver grants one transfer."""
+WINDOW_LEAST = 256 * KIB
+"""The same where the receiver is kept slow."""
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 REPLIES_MAX = 64 * KIB
@@ -56,6 +58,8 @@ BODY_IDLE_TIMEOUT = 60.0
 RATE_OVER = 60.0
 RATE_LEAST = 1 * KIB
 """Bytes a second, averaged over RATE_OVER, that a body brings and a receiver takes."""
+SPEED_LEAST = 4 * KIB
+"""Bytes a second to which an owner may slow a connection down; RATE_LEAST is not far."""
 PING_AFTER = 30.0
 """Seconds of silence after which one who owes an answer is asked whether it lives."""
 PING_TIMEOUT = 30.0
