@@ -32,7 +32,7 @@ _CIPHERTEXT = bytearray(PIECE)
 
 
 class BulkTLS(BufferingTLSTransport):
-    """One connection; the protocol inside may have ``space``, ``filled`` and ``in_body``.
+    """One connection; the protocol inside may have ``space``, ``filled``, ``in_body`` and ``read_most``.
 
     See ``lanxfer.receiver.PacketReceiver`` for these.
     """
@@ -50,6 +50,7 @@ class BulkTLS(BufferingTLSTransport):
         self._space: Callable[[], memoryview | None] = getattr(
             wrappedProtocol, "space", lambda: None
         )
+        self._most: Callable[[], int] = getattr(wrappedProtocol, "read_most", lambda: PIECE)
 
     def makeConnection(self, transport: ITransport) -> None:
         self._direct = Direct.beside(transport, self)
@@ -110,7 +111,8 @@ class BulkTLS(BufferingTLSTransport):
     in_body = True
 
     def space(self) -> memoryview:
-        return memoryview(_CIPHERTEXT)
+        # One record at least: only a whole one can be decrypted.
+        return memoryview(_CIPHERTEXT)[: max(self._most(), RECORD)]
 
     def filled(self, size: int) -> None:
         self.dataReceived(memoryview(_CIPHERTEXT)[:size])

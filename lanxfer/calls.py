@@ -105,8 +105,9 @@ class IncomingCall:
         self._clock = clock
         self._on_moved = on_moved
         self.become = on_become
-        self.window = limits.WINDOW
-        """Bytes the sender of a file may have on the way; less where this side is kept slow."""
+        self.window: Callable[[], int] = lambda: limits.WINDOW
+        """Bytes the sender of a file may have on the way; less while this side is kept slow."""
+        self._window = 0
         self._weighed = self.weight
         self._crc = 0
         self._owed = 0
@@ -134,7 +135,7 @@ class IncomingCall:
     @property
     def due_since(self) -> float | None:
         """Since when bytes of it ought to be coming; None while it waits for this side's disk."""
-        behind = self.writer is not None and self.writer.waiting >= self.window // 2
+        behind = self.writer is not None and self.writer.waiting >= self._window // 2
         return self._due if self.hungry and not behind else None
 
     # The command's side.
@@ -173,7 +174,8 @@ class IncomingCall:
         self._offset = Deferred()
         self._have = frozenset(offset for offset, _ in have)
         chosen = self.shield(self._offset)
-        self._outbox.say(Go(self.id, self.window, tuple(have), args))
+        self._window = self.window()
+        self._outbox.say(Go(self.id, self._window, tuple(have), args))
         self._due = self._clock.seconds()
         self._on_moved(0)
         return await chosen
@@ -259,14 +261,21 @@ class IncomingCall:
 
     def _written(self, size: int) -> None:
         self._owed += size
-        if size and self.writer is not None and self.writer.waiting + size >= self.window // 2:
+        if size and self.writer is not None and self.writer.waiting + size >= self._window // 2:
             self._due = self._clock.seconds()  # only now there is room for more
         if size and self._transfer is not None and self._part is not None:
             self._transfer.progressed(self._part.position)
-        if self._owed >= self.window // 4 and self.hungry and self._error is None:
+        self._fit_window()
+        if self._owed >= self._window // 4 and self.hungry and self._error is None:
             self._outbox.say(Window(self.id, self._owed))
             self._owed = 0
         self._weigh()
+
+    def _fit_window(self) -> None:
+        """Owe more where there may be more on the way by now, or keep what is too much."""
+        change = max(self.window() - self._window, -self._owed)
+        self._window += change
+        self._owed += change
 
     def _weigh(self) -> None:
         change, self._weighed = self.weight - self._weighed, self.weight

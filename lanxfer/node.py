@@ -157,7 +157,10 @@ class ServiceNode:
         self.allowances.leave(principal.name, name)
 
     def inline(self, principal: Principal) -> int:
-        return self.deciding.inline(principal)
+        # A second's worth: behind one that takes a minute, a ping would wait as long.
+        slowest = self.rates.slowest_in(principal)
+        most = self.deciding.inline(principal)
+        return most if slowest is None else min(most, slowest)
 
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         return self.deciding.consent(call, offer, transfer)

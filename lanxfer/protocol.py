@@ -256,7 +256,7 @@ class LanxferProtocol(Lifetime):
             partial(channel_of, self.transport),
             self._become,
         )
-        call.window = self.window
+        call.window = lambda: self.window
         self._calls[do.id] = call
         self.weigh(call.weight)
         if not self._proves:

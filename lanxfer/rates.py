@@ -239,10 +239,11 @@ class Meter(Node):
     def go(self) -> None:
         """It is its turn."""
         self._reserve()
-        go = self._going.popleft()
-        if not self._going:
-            self._unlist()
-        go()
+        while self._going and (self._held > 0 or self.free):
+            go = self._going.popleft()
+            if not self._going:
+                self._unlist()
+            go()
 
     def _least(self) -> int:
         return min(each.quantum for each in self.path)
@@ -462,6 +463,12 @@ class Rates:
         share.meters.append(made)
         share.look_again()
         return made
+
+    def slowest_in(self, principal: Principal) -> int | None:
+        """The least of the limits on what one of its connections receives; None without any."""
+        said = self.said_of(principal) if principal.standing is not Standing.LOCAL else Speeds()
+        every = self._speeds if principal.standing is not Standing.LOCAL else Speeds()
+        return _least(said.rate_in, said.rate_in_each, every.rate_in, every.rate_in_each)
 
     def leave(self, principal: Principal, meters: tuple[Metered, Metered]) -> None:
         """A connection is over.  What its principal owes is remembered for a while."""

@@ -39,8 +39,8 @@ STRAY_PACKETS = 64
 # Bytes in flight.
 WINDOW = 8 * MIB
 """Credit a receiver grants one transfer."""
-WINDOW_LEAST = 256 * KIB
-"""The same where the receiver is kept slow."""
+WINDOW_LEAST = 64 * KIB
+"""The same where the receiver is kept slow; it grants more so often that nobody calls it dead."""
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 REPLIES_MAX = 64 * KIB
