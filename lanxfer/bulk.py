@@ -32,9 +32,10 @@ _CIPHERTEXT = bytearray(PIECE)
 
 
 class BulkTLS(BufferingTLSTransport):
-    """One connection; the protocol inside may have ``space``, ``filled``, ``in_body`` and ``read_most``.
+    """One connection; the protocol inside may say where its bytes go, and how many.
 
-    See ``lanxfer.receiver.PacketReceiver`` for these.
+    See ``space``, ``filled`` and ``in_body`` of ``lanxfer.receiver.PacketReceiver``, and
+    ``read_most`` of ``lanxfer.lifetime.Lifetime``.
     """
 
     transport: Any  # whatever carries bytes

@@ -109,7 +109,8 @@ class IncomingCall:
         """Bytes the sender of a file may have on the way; less while this side is kept slow."""
         self._window = 0
         self._weighed = self.weight
-        self._crc = 0
+        self.crc = 0
+        self.got = 0
         self._owed = 0
         self._paused = False
         self._due: float | None = None
@@ -190,10 +191,6 @@ class IncomingCall:
         if not self._outbox.crowded:
             self._outbox.say(Event(self.id, args))
 
-    @property
-    def crc32(self) -> str:
-        return f"{self._crc:08x}"
-
     async def stopped(self) -> None:
         await self.shield(Deferred())
 
@@ -209,7 +206,8 @@ class IncomingCall:
         self.writer.received(data)
         self._weigh()
         if self.principal.standing is Standing.TICKET:
-            self._crc = crc32(data, self._crc)
+            self.crc = crc32(data, self.crc)
+            self.got += len(data)
 
     def space(self) -> memoryview | None:
         """Memory for the next bytes of a part, to be told of with ``filled``."""

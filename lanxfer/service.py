@@ -61,7 +61,7 @@ from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
-from lanxfer.transfers import Snapshot
+from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
@@ -421,14 +421,39 @@ class TransferService(Service):
             self._now.registry.subscribe(listener)
 
     def offer_slot(
-        self, path: str, size: int | None = None, expires: float = limits.TICKET_LIFETIME
+        self,
+        path: str | None = None,
+        size: int | None = None,
+        expires: float = limits.TICKET_LIFETIME,
+        *,
+        most: int | None = None,
+        not_before: float = 0.0,
+        peer: str | None = None,
+        keep: bool = False,
+        owner: str = "",
+        conflict: Conflict | None = None,
     ) -> Slot:
         """Two unguessable ids that open one upload to ``path`` below the inbox, once.
 
-        ``size`` in bytes where it is known, ``expires`` in seconds.  BadName for
-        a path that cannot be.
+        Without a path the file gets a name of its own.  ``size`` in bytes where it is
+        known, or ``most`` of them; good for ``expires`` seconds, and not in the first
+        ``not_before``; only from ``peer``, an address or a network.  With ``keep`` an
+        upload that broke off may be gone on with by the same ids; else nothing is left
+        of it.  ``owner`` is a principal's name: the upload is then one of its transfers,
+        to be seen and cancelled by it.  BadName for a path that cannot be, BadConfig for
+        a ``peer`` that is none.
         """
-        return self._running().node.offer_slot(path, size, expires)
+        return self._running().node.offer_slot(
+            path,
+            size,
+            expires,
+            most=most,
+            not_before=not_before,
+            peer=peer,
+            keep=keep,
+            owner=owner,
+            conflict=conflict,
+        )
 
     def open_pairing(self, once: bool = False, name: str | None = None) -> Window:
         """Let one unknown device in that is told ``Window.code``, within two minutes.

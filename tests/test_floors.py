@@ -63,6 +63,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sending",
         "service",
         "settings",
+        "slots",
         "space",
         "tidying",
         "trees",

@@ -206,7 +206,7 @@ class RatesTests:
 
     def test_reconnecting_gains_nothing(self) -> None:
         """What a principal owes is remembered over the end of its connections."""
-        clock, rates = self.rates()
+        _, rates = self.rates()
         said = Speeds(rate_in=MIB)
         rates.said_of = lambda who: said
         total = 0
