@@ -108,6 +108,8 @@ class IncomingCall:
         self.window: Callable[[], int] = lambda: limits.WINDOW
         """Bytes the sender of a file may have on the way; less while this side is kept slow."""
         self._window = 0
+        self.given_up = False
+        """The asker does not want it any more."""
         self._weighed = self.weight
         self.crc = 0
         self.got = 0

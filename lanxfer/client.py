@@ -29,7 +29,15 @@ from twisted.logger import Logger
 from lanxfer import ae, sending
 from lanxfer.calls import Answer
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
-from lanxfer.connecting import Dialer, Login, Target, dial_local, find_target
+from lanxfer.connecting import (
+    CONNECT_TIMEOUT,
+    Dialer,
+    Login,
+    Target,
+    Through,
+    dial_local,
+    find_target,
+)
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Busy,
@@ -55,6 +63,7 @@ from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
+from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
 from lanxfer.transfers import Conflict, Direction, Kind, Receipt, Snapshot, State
@@ -136,6 +145,11 @@ class Client:
         if connection is not None and connection.principal is not None:
             return connection.principal.name
         return self._target.name if self._target is not None else "local"
+
+    @property
+    def hello(self) -> Args:
+        """What the other side said of itself: ``device``, ``speaks``, ``limits``, ``features``."""
+        return {} if self._connection is None else self._connection.hello
 
     # What can be asked of it.
 
@@ -222,6 +236,13 @@ class Client:
                     self._on_close()
 
         return public(run())
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Let what is under way finish; after an error, do not."""
+        await self.close(*(() if kind is None else (0.0,)))
 
     # How.
 
@@ -444,6 +465,9 @@ def connect(
     login: tuple[str, str] | None = None,
     rate_in: int | None = None,
     rate_out: int | None = None,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    progress_timeout: float | None = None,
+    through: Through | None = None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -457,6 +481,9 @@ def connect(
     ``login`` is the name of a user there with the password: what is sent is sent
     as that user, or the call fails with AuthFailed, RateLimited or Forbidden.
     ``rate_in`` and ``rate_out`` are in bytes a second; see ``Client.limit``.
+    ``connect_timeout`` is in seconds, for each address; a transfer that has not moved
+    for ``progress_timeout`` of them fails with TimedOut, and nothing else suffers.
+    ``through`` makes the endpoint for a host and a port, such as that of a proxy.
     """
 
     async def run() -> Client:
@@ -477,12 +504,16 @@ def connect(
             device or socket.gethostname(),
             login=None if login is None else Login(*login),
             rates=Rates(reactor, Speeds(rate_in, rate_out)),
+            connect_timeout=connect_timeout,
+            through=through,
         )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
 
         def close() -> None:
             revoking.stop()
             disk.stop()
+            if stalls is not None:
+                stalls.stop()
 
         client = Client(
             reactor,
@@ -494,10 +525,15 @@ def connect(
             patience=patience,
             on_close=close,
         )
+        stalls = None
+        if progress_timeout is not None:
+            stalls = Stalls(reactor, client.registry, progress_timeout)
         try:
             if not there.legacy:
                 await client.connected()
         except BaseException:
+            if stalls is not None:
+                stalls.stop()
             disk.stop()
             raise
         revoking.start()

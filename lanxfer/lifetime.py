@@ -25,7 +25,7 @@ from lanxfer.bulk import way_past
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.pace import Pace
-from lanxfer.policy import UNKNOWN, Principal
+from lanxfer.policy import UNKNOWN, Principal, Standing
 from lanxfer.rates import UNMETERED, Metered, Rates
 from lanxfer.receiver import PacketReceiver
 from lanxfer.sessions import Session
@@ -60,6 +60,7 @@ class Lifetime(PacketReceiver):
         self.lost_because: LanxferError | None = None
         self.refused: LanxferError | None = None  # what this side ended it with
         self.gone = False
+        self.may_idle = True  # a caller's own end; one that was let in has ``limits.IDLE_TIMEOUT``
         self._clock = clock
         self._identify = identify
         self._secure = secure
@@ -79,6 +80,8 @@ class Lifetime(PacketReceiver):
         self._blocked: float | None = None
         self._cutting: IDelayedCall | None = None
         self._stuck: IDelayedCall | None = None
+        self._idle: IDelayedCall | None = None
+        self._rested = 0.0
         self._begun: Deferred[None] | None = None
         self._goners: list[Callable[[], object]] = []
 
@@ -149,6 +152,7 @@ class Lifetime(PacketReceiver):
         )
         self._outbox.on_blocked = self._on_blocked
         self._join(self.principal)
+        self._wait_for_idle(limits.IDLE_TIMEOUT)
         self.begun()
         self._tell_begun()
 
@@ -328,6 +332,7 @@ class Lifetime(PacketReceiver):
                 self.pauseProducing()
         elif not much and self._stuck is not None:
             self._stop_timers()
+            self._wait_for_idle(limits.IDLE_TIMEOUT)
             self.watch()
             self.weigh()
 
@@ -351,10 +356,29 @@ class Lifetime(PacketReceiver):
         self._blocked = self._clock.seconds()
         self.watch()
 
+    def _wait_for_idle(self, seconds: float) -> None:
+        assert self.principal is not None
+        if seconds and not (self.may_idle or self.principal.standing is Standing.LOCAL):
+            self._idle = self._clock.callLater(seconds, self._look_idle)
+
+    def _look_idle(self) -> None:
+        """End it if nothing was under way and nothing said for so long; nothing else counts."""
+        self._idle = None
+        if self.deaf or not limits.IDLE_TIMEOUT:
+            return
+        since = max(self._pace.heard, self._rested)
+        left = since + limits.IDLE_TIMEOUT - self._clock.seconds()
+        if self.busy:
+            left = limits.IDLE_TIMEOUT
+        if left > 0:
+            self._wait_for_idle(left)
+        else:
+            self.fail(TimedOut(f"Nothing was said for {limits.IDLE_TIMEOUT:g} s."))
+
     def _stop_timers(self) -> None:
         self._pace.stop()
-        timers = (self._cutting, self._stuck)
-        self._cutting = self._stuck = None
+        timers = (self._cutting, self._stuck, self._idle)
+        self._cutting = self._stuck = self._idle = None
         for each in timers:
             if each is not None and each.active():
                 each.cancel()
@@ -420,6 +444,7 @@ class Lifetime(PacketReceiver):
         """Close if there is nothing left to do and no reason to stay."""
         if self.deaf or self.busy:
             return
+        self._rested = self._clock.seconds()
         quiet = bool(getattr(self.session, "quiet", False))
         if not (self._leaving or self.session.finished or quiet):
             return

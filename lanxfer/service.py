@@ -50,6 +50,7 @@ from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import Peers
+from lanxfer.policy import Principal
 from lanxfer.rates import Speeds
 from lanxfer.registry import Registry
 from lanxfer.revoking import Revoking
@@ -106,6 +107,8 @@ class TransferService(Service):
     fired.  Where ``on_offer`` returns None, or is None, the file of rights
     decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
     and decided by ``answer``.  ``commands`` adds an application's own (their names have a dot).
+    ``on_login`` is told of every user that logs in, ``on_logout`` when that connection is
+    over, however it ended.
     """
 
     log = Logger()
@@ -119,6 +122,8 @@ class TransferService(Service):
         on_message: OnMessage | None = None,
         on_prompt: Callable[[Prompt], object] = lambda prompt: None,
         commands: Mapping[str, Command] | None = None,
+        on_login: Callable[[Principal], object] = lambda principal: None,
+        on_logout: Callable[[Principal], object] = lambda principal: None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings or Settings()
@@ -126,6 +131,8 @@ class TransferService(Service):
         self._on_message = on_message
         self._on_prompt = on_prompt
         self._commands = dict(commands or {})
+        self._on_login = on_login
+        self._on_logout = on_logout
         self._now: _Running | None = None
         self._waiting: list[Deferred[list[str]]] = []
         self._listening: list[str] | None = None
@@ -238,6 +245,8 @@ class TransferService(Service):
             raise_limit(),
             settings.checkers,
         )
+        factory.on_login = partial(self._heard, self._on_login)
+        factory.on_logout = partial(self._heard, self._on_logout)
         node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
         dialer = Dialer(
             self.reactor, reading, peers, identity, settings.device, node, table, rates=node.rates
@@ -542,6 +551,12 @@ class TransferService(Service):
             id=prompt.id,
         )
         self._on_prompt(prompt)
+
+    def _heard(self, tell: Callable[[Principal], object], who: Principal) -> None:
+        try:
+            tell(who)
+        except Exception as error:
+            self._complain(error)
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)

@@ -65,6 +65,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "settings",
         "slots",
         "space",
+        "stalls",
         "tidying",
         "trees",
     ),

@@ -60,6 +60,8 @@ RATE_LEAST = 1 * KIB
 """Bytes a second, averaged over RATE_OVER, that a body brings and a receiver takes."""
 SPEED_LEAST = 4 * KIB
 """Bytes a second to which an owner may slow a connection down; RATE_LEAST is not far."""
+IDLE_TIMEOUT = 0.0
+"""Seconds after which a known caller that says and waits for nothing is let go; 0: never."""
 PING_AFTER = 30.0
 """Seconds of silence after which one who owes an answer is asked whether it lives."""
 PING_TIMEOUT = 30.0
@@ -122,7 +124,7 @@ HISTORY_MAX = 10_000
 SETTABLE = frozenset(
     {
         *("HEADER_TIMEOUT", "HANDSHAKE_TIMEOUT", "BODY_IDLE_TIMEOUT", "REPLIES_TIMEOUT"),
-        *("RATE_OVER", "RATE_LEAST", "PING_AFTER", "PING_TIMEOUT"),
+        *("RATE_OVER", "RATE_LEAST", "PING_AFTER", "PING_TIMEOUT", "IDLE_TIMEOUT"),
         *("OFFER_LIFETIME", "GUEST_OFFER_LIFETIME", "PAIR_WINDOW"),
         *("STRANGERS_MAX", "STRANGERS_PER_SOURCE", "CONNECTIONS_PER_PEER"),
         *("RECEIVES_MAX", "RECEIVES_PER_PEER"),
