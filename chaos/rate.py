@@ -220,6 +220,7 @@ async def changed(place: Place, figures: Figures, rate: int) -> None:
     await service.stopService()
 
 
+# covers: S2-55 S2-56
 MEASURES: tuple[Measure, ...] = (one, shared, small, changed)
 
 

@@ -360,7 +360,7 @@ class ResumeTests:
 
     def test_goes_on(self) -> None:
         """After a break the same request says what is there, and goes on from it."""
-        # covers: B04, S03
+        # covers: B04, S03, S2-10
         dialogue = hello(self.begin(5000))
         assert dialogue.pair.there.store.files == {}
         dialogue.say(say(large(2, "film", len(FILM))))
@@ -528,7 +528,7 @@ class HeaderTests:
     @pytest.mark.parametrize("name", ["delete", "myapp.thumbnail", "a.b.c.d", "hello2"])
     def test_unknown_command(self, name: str) -> None:
         """What there is not is refused by itself, with its body."""
-        # covers: H07, H10, J23
+        # covers: H07, H10, J23, S2-13
         dialogue = hello()
         body = say(Do(9, "ping"))
         dialogue.say(say(Do(2, name, {}, len(body)), body, Do(3, "ping")))
@@ -814,7 +814,7 @@ class BoundTests:
 
     def test_disk_full_in_the_middle(self) -> None:
         """A disk that fills up ends that file; its late parts are dropped, the rest goes on."""
-        # covers: R01, J09
+        # covers: R01, J09, S2-45
         dialogue = hello(Pair(capacity=1000))
         dialogue.say(say(large(2, "film", 900), Part(2, 0, 100), b"x" * 100))
         dialogue.pair.there.store.files["of somebody else"] = b"y" * 500
