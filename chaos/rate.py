@@ -118,18 +118,19 @@ class Place:
         return str(path)
 
 
-Measure = Callable[[Place, Figures, int], Coroutine[Any, Any, None]]
+Measure = Callable[[Place, Figures, int, float], Coroutine[Any, Any, None]]
 
 
 def _judge(figures: Figures, what: str, size: int, took: float, rate: int) -> None:
     figures.add(f"{what}: share of the limit", size / took / rate, least=0.9, most=1.1)
 
 
-async def one(place: Place, figures: Figures, rate: int) -> None:
+async def one(place: Place, figures: Figures, rate: int, seconds: float) -> None:
     """One large file, received at a limit and sent at one, in plain text and in TLS."""
     for plain in (True, False):
         how = "in clear" if plain else "in TLS"
-        path = place.file(f"one{plain}", 4 * rate)
+        size = int(seconds * rate)
+        path = place.file(f"one{plain}", size)
         for side in ("receiver", "sender"):
             service, address = await place.service(
                 **{"rate_in": rate} if side == "receiver" else {}
@@ -143,18 +144,18 @@ async def one(place: Place, figures: Figures, rate: int) -> None:
             took = time.monotonic() - began
             await client.close()
             await service.stopService()
-            _judge(figures, f"{how}, limited by the {side}", 4 * rate, took, rate)
+            _judge(figures, f"{how}, limited by the {side}", size, took, rate)
             # A quarter of a second waits for the disk, a fifth is what a bucket holds.
             most = counted.most(WINDOW) / (rate * WINDOW)
             figures.add(f"{how}, {side}: most in {WINDOW} s, of the limit", most, most=1.7)
 
 
-async def shared(place: Place, figures: Figures, rate: int) -> None:
+async def shared(place: Place, figures: Figures, rate: int, seconds: float) -> None:
     """Two devices, one with eight connections, share one limit of the service."""
     service, address = await place.service(rate_in=rate)
     one = await place.client("b", address, plain=False)
     many = [await place.client("c", address, plain=False) for _ in range(8)]
-    path = place.file("shared", 16 * rate)
+    path = place.file("shared", int(4 * seconds * rate))
     counted: dict[str, int] = {}
 
     def hear(snapshot: Snapshot) -> None:
@@ -164,12 +165,12 @@ async def shared(place: Place, figures: Figures, rate: int) -> None:
     sending = [one.send_file(path, name="one")]
     sending += [each.send_file(path, name=f"many{n}") for n, each in enumerate(many)]
     # Of each connection something has been read that is not on the disk yet.
-    await task.deferLater(place._reactor, 3.0, lambda: None)
+    await task.deferLater(place._reactor, seconds, lambda: None)
     before = {each.path: each.done for each in service.registry.pending()}
-    await task.deferLater(place._reactor, 8.0, lambda: None)
+    await task.deferLater(place._reactor, 2 * seconds, lambda: None)
     done = {each.path: each.done - before[each.path] for each in service.registry.pending()}
     total = sum(done.values())
-    _judge(figures, "nine connections of two devices together", total, 8.0, rate)
+    _judge(figures, "nine connections of two devices together", total, 2 * seconds, rate)
     figures.add("share of the one with one connection", done["one"] / total, least=0.4, most=0.6)
     for each in sending:
         each.addErrback(lambda why: None)
@@ -178,10 +179,10 @@ async def shared(place: Place, figures: Figures, rate: int) -> None:
     await service.stopService()
 
 
-async def small(place: Place, figures: Figures, rate: int) -> None:
+async def small(place: Place, figures: Figures, rate: int, seconds: float) -> None:
     """A folder of small files, which travel with their requests, at a limit of either side."""
     for number in range(400):
-        place.file(f"small/{number}", 4 * rate // 400)
+        place.file(f"small/{number}", int(seconds * rate) // 400)
     for side in ("receiver", "sender"):
         service, address = await place.service(**{"rate_in": rate} if side == "receiver" else {})
         options = {"rate_out": rate} if side == "sender" else {}
@@ -192,16 +193,16 @@ async def small(place: Place, figures: Figures, rate: int) -> None:
         await client.close()
         await service.stopService()
         assert not sent.failed, sent.failed
-        _judge(figures, f"400 small files, limited by the {side}", 4 * rate, took, rate)
+        _judge(figures, f"400 small files, limited by the {side}", int(seconds * rate), took, rate)
 
 
-async def changed(place: Place, figures: Figures, rate: int) -> None:
+async def changed(place: Place, figures: Figures, rate: int, seconds: float) -> None:
     """A limit that is changed while a file is on its way."""
     service, address = await place.service(rate_in=rate)
     client = await place.client("e", address, plain=False)
     counted = Watch(Direction.IN)
     service.subscribe(counted.hear)
-    sending = client.send_file(place.file("changed", 40 * rate))
+    sending = client.send_file(place.file("changed", int(10 * seconds * rate)))
     await task.deferLater(place._reactor, 2.0, lambda: None)
     before = sum(size for _, size in counted.marks)
     service.limit(rate_in=4 * rate)
@@ -226,12 +227,13 @@ MEASURES: tuple[Measure, ...] = (one, shared, small, changed)
 
 @click.command()
 @click.option("--rate", default=1.0, help="MiB a second.")
+@click.option("--seconds", default=4.0, help="How much there is to send.")
 @click.option(
     "--only", type=click.Choice([each.__name__ for each in MEASURES]), help="One of them."
 )
 @click.option("--seed", default=0, help="Shown; nothing here is random.")
 @click.option("--short", is_flag=True, help="One large file each way, and nothing else.")
-def command(rate: float, only: str | None, seed: int, short: bool) -> None:
+def command(rate: float, seconds: float, only: str | None, seed: int, short: bool) -> None:
     """Speed limits, counted over real sockets.
 
     Bounds: 0.9 to 1.1 of the limit over seconds, 1.7 of it in any half second; of two devices
@@ -244,7 +246,7 @@ def command(rate: float, only: str | None, seed: int, short: bool) -> None:
         where = "/dev/shm" if os.path.isdir("/dev/shm") else None
         with tempfile.TemporaryDirectory(prefix="lanxfer-rate-", dir=where) as folder:
             for measure in chosen:
-                await measure(Place(reactor, Path(folder)), figures, int(rate * MIB))
+                await measure(Place(reactor, Path(folder)), figures, int(rate * MIB), seconds)
 
     def main(reactor: Any) -> Deferred[None]:
         return Deferred.fromCoroutine(run(reactor))

@@ -35,6 +35,7 @@ from lanxfer.lifetime import Lifetime
 from lanxfer.policy import Principal, refusal
 from lanxfer.sessions import Session
 from lanxfer.tls import channel_of
+from lanxfer.wire import limits
 from lanxfer.wire.packets import (
     Args,
     Bye,
@@ -317,7 +318,7 @@ class LanxferProtocol(Lifetime):
             elif self._outbox is not None:
                 error = drop.error
                 self._outbox.say(Failed(drop.id, error.code, error.reason, error.retry))
-                if error.closes or self.session.finished:
+                if error.closes or self.session.finished or drop.body > limits.REFUSED_MAX:
                     self.refused = error
                     self.hang_up()
                     return

@@ -795,13 +795,28 @@ class BoundTests:
         ],
     )
     def test_bodies(self, name: str, size: int, code: str) -> None:
-        """What travels with a request has its limit, and what is beyond is read and dropped."""
-        # covers: S09
+        """What travels with a request has its limit; behind what is beyond nothing is read."""
+        # covers: S09, H10
         dialogue = hello()
         data = b"\n" * size
         args = {"path": "a", "size": size, "blake3": digest(data)} if name == "recv_file" else {}
         dialogue.say(say(Do(2, name, args, size), data, Do(3, "ping")))
-        assert answers(dialogue) == {2: code, 3: "ok"}
+        refused = code != "ok"
+        assert answers(dialogue) == ({2: code} if refused else {2: code, 3: "ok"})
+        assert closed(dialogue) is refused
+
+    @pytest.mark.parametrize("size", [limits.REFUSED_MAX, limits.REFUSED_MAX + 1])
+    def test_refused_body(self, size: int) -> None:
+        """The body of a refused request is read to its end, unless that is a long way."""
+        # covers: H10
+        dialogue = hello()
+        body = say(Do(9, "ping")).ljust(size, b"\n")
+        dialogue.say(say(Do(2, "no.such", {}, size), body, Do(3, "ping")))
+        much = size > limits.REFUSED_MAX
+        assert answers(dialogue) == (
+            {2: "unknown-command"} if much else {2: "unknown-command", 3: "ok"}
+        )
+        assert closed(dialogue) is much
 
     @pytest.mark.parametrize("size", [2**62, limits.NUMBER_MAX])
     def test_huge_file(self, size: int) -> None:

@@ -31,6 +31,9 @@ PART_MAX = 16 * MIB
 INLINE_MAX = 256 * KIB
 """The largest file that travels with its request."""
 ANSWER_BODY_MAX = 4 * MIB
+REFUSED_MAX = 64 * KIB
+"""The body of a request that was refused is read to its end and dropped; behind a larger one
+the connection ends."""
 MESSAGE_MAX = 64 * KIB
 HAVE_MAX = 64
 STRAY_PACKETS = 64
