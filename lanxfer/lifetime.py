@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lanxfer.bulk import way_past
+from lanxfer.bulk import BulkTLS, way_past
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.pace import Pace
@@ -415,9 +415,22 @@ class Lifetime(PacketReceiver):
         self.deaf = True
         if self._outbox is not None:
             self._outbox.close()
-        self.transport.loseConnection()
+        if getattr(self.session, "lingers", False) and not isinstance(self.transport, BulkTLS):
+            self._linger()
+        else:
+            self.transport.loseConnection()
         self._stop_timers()
         self._cutting = self._clock.callLater(limits.ABORT_AFTER, self.transport.abortConnection)
+
+    def _linger(self) -> None:
+        """Close our half, and drop what still comes.
+
+        A close with bytes unread would reset the connection, and whoever sends without
+        waiting would never read what became of it.
+        """
+        self.transport.loseWriteConnection()
+        if self.paused:
+            self.resumeProducing()
 
     def leave(self, timeout: float) -> Deferred[None]:
         """Ask nothing more, let what is under way finish, close; fires when closed.
@@ -461,7 +474,7 @@ class Lifetime(PacketReceiver):
         self.maybe_leave()
 
     def readConnectionLost(self) -> None:
-        if self._outbox is None:
+        if self._outbox is None or self.deaf:
             self.transport.loseConnection()
         elif not self.deaf:
             self.peer_left()

@@ -139,6 +139,7 @@ class Node(Bucket):
         """Change the rate; whoever waits is looked at again."""
         if rate != self._rate:
             self.rate = rate
+            self.tree.changes += 1
             self.tree.changed()
 
     def ready_in(self) -> float:
@@ -166,13 +167,19 @@ class Meter(Node):
         super().__init__(tree, above)
         self._look = look
         self._held = 0
+        self._seen = -1
+        self._free = True
         self._going: deque[Callable[[], object]] = deque()
         self._over = False
 
     @property
     def free(self) -> bool:
         """Nothing limits it."""
-        return self._over or all(each._rate is None for each in self.path)
+        # Asked for every packet, and hardly ever different from the last time.
+        if self._seen != self.tree.changes:
+            self._seen = self.tree.changes
+            self._free = all(each._rate is None for each in self.path)
+        return self._free or self._over
 
     @property
     def slowest(self) -> int | None:
@@ -276,6 +283,8 @@ class Tree:
 
     def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
+        self.changes = 0
+        """Of rates, so far."""
         self.root = Node(self, None)
         self._late: IDelayedCall | None = None
         self._serving = False

@@ -170,6 +170,16 @@ class UploadTests:
         assert (devices.inbox("nas") / "x").read_bytes() == b"hello"
 
     @in_reactor
+    async def test_refused_while_sending(self, devices: Devices) -> None:
+        """Whoever sends all of a large file before it listens still hears the refusal."""
+        # covers: S1-16
+        service = await devices.start("nas", tickets_plain=True)
+        slot = service.offer_slot("x", 5)
+        line = f"{slot.session} {slot.file} {len(DATA)}\n".encode()
+        assert (await upload(service, line + DATA)).startswith(b"error forbidden")
+        await until(lambda: not service._now.factory.connections)
+
+    @in_reactor
     async def test_break_is_nothing(self, devices: Devices) -> None:
         """An upload that breaks off leaves nothing, is heard of, and cannot be tried again."""
         # covers: S1-07 S1-08

@@ -81,6 +81,7 @@ class TicketSession:
     line_limit: int = limits.HEADER_TICKET
     finished: bool = False
     half_close: bool = False
+    lingers: bool = True
     _step: Step = Step.IDLE
     _silent: deque[Packet] = Factory(deque)
     _kept: Ok | Failed | None = None
