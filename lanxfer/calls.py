@@ -105,8 +105,14 @@ class IncomingCall:
         self._clock = clock
         self._on_moved = on_moved
         self.become = on_become
+        self.window: Callable[[], int] = lambda: limits.WINDOW
+        """Bytes the sender of a file may have on the way; less while this side is kept slow."""
+        self._window = 0
+        self.given_up = False
+        """The asker does not want it any more."""
         self._weighed = self.weight
-        self._crc = 0
+        self.crc = 0
+        self.got = 0
         self._owed = 0
         self._paused = False
         self._due: float | None = None
@@ -132,7 +138,7 @@ class IncomingCall:
     @property
     def due_since(self) -> float | None:
         """Since when bytes of it ought to be coming; None while it waits for this side's disk."""
-        behind = self.writer is not None and self.writer.waiting >= limits.WINDOW // 2
+        behind = self.writer is not None and self.writer.waiting >= self._window // 2
         return self._due if self.hungry and not behind else None
 
     # The command's side.
@@ -171,7 +177,8 @@ class IncomingCall:
         self._offset = Deferred()
         self._have = frozenset(offset for offset, _ in have)
         chosen = self.shield(self._offset)
-        self._outbox.say(Go(self.id, limits.WINDOW, tuple(have), args))
+        self._window = self.window()
+        self._outbox.say(Go(self.id, self._window, tuple(have), args))
         self._due = self._clock.seconds()
         self._on_moved(0)
         return await chosen
@@ -185,10 +192,6 @@ class IncomingCall:
     def tell(self, args: Args) -> None:
         if not self._outbox.crowded:
             self._outbox.say(Event(self.id, args))
-
-    @property
-    def crc32(self) -> str:
-        return f"{self._crc:08x}"
 
     async def stopped(self) -> None:
         await self.shield(Deferred())
@@ -205,7 +208,8 @@ class IncomingCall:
         self.writer.received(data)
         self._weigh()
         if self.principal.standing is Standing.TICKET:
-            self._crc = crc32(data, self._crc)
+            self.crc = crc32(data, self.crc)
+            self.got += len(data)
 
     def space(self) -> memoryview | None:
         """Memory for the next bytes of a part, to be told of with ``filled``."""
@@ -257,14 +261,21 @@ class IncomingCall:
 
     def _written(self, size: int) -> None:
         self._owed += size
-        if size and self.writer is not None and self.writer.waiting + size >= limits.WINDOW // 2:
+        if size and self.writer is not None and self.writer.waiting + size >= self._window // 2:
             self._due = self._clock.seconds()  # only now there is room for more
         if size and self._transfer is not None and self._part is not None:
             self._transfer.progressed(self._part.position)
-        if self._owed >= limits.WINDOW // 4 and self.hungry and self._error is None:
+        self._fit_window()
+        if self._owed >= self._window // 4 and self.hungry and self._error is None:
             self._outbox.say(Window(self.id, self._owed))
             self._owed = 0
         self._weigh()
+
+    def _fit_window(self) -> None:
+        """Owe more where there may be more on the way by now, or keep what is too much."""
+        change = max(self.window() - self._window, -self._owed)
+        self._window += change
+        self._owed += change
 
     def _weigh(self) -> None:
         change, self._weighed = self.weight - self._weighed, self.weight

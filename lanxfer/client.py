@@ -28,7 +28,15 @@ from twisted.logger import Logger
 from lanxfer import ae, sending
 from lanxfer.calls import Answer
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
-from lanxfer.connecting import Dialer, Login, Target, dial_local, find_target
+from lanxfer.connecting import (
+    CONNECT_TIMEOUT,
+    Dialer,
+    Login,
+    Target,
+    Through,
+    dial_local,
+    find_target,
+)
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Busy,
@@ -50,9 +58,11 @@ from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
+from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer, new_ids
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
+from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
 from lanxfer.transfers import Conflict, Direction, Kind, Receipt, Snapshot, State
@@ -136,6 +146,11 @@ class Client:
             return connection.principal.name
         return self._target.name if self._target is not None else "local"
 
+    @property
+    def hello(self) -> Args:
+        """What the other side said of itself: ``device``, ``speaks``, ``limits``, ``features``."""
+        return {} if self._connection is None else self._connection.hello
+
     # What can be asked of it.
 
     def send_file(
@@ -203,6 +218,14 @@ class Client:
 
         return public(run())
 
+    def limit(self, **changes: int | None) -> Speeds:
+        """Be no faster from now on than ``rate_in`` or ``rate_out``, in bytes a second.
+
+        None takes a limit away; gives what holds then.
+        """
+        rates = None if self._dialer is None else self._dialer.rates
+        return Speeds() if rates is None else rates.change(**changes)
+
     def close(self, timeout: float = 10.0) -> Deferred[None]:
         """Let what is under way finish, for at most ``timeout`` seconds, and close.
 
@@ -220,6 +243,13 @@ class Client:
                     self._on_close()
 
         return public(run())
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Let what is under way finish; after an error, do not."""
+        await self.close(*(() if kind is None else (0.0,)))
 
     # How.
 
@@ -315,8 +345,7 @@ class Client:
             connection = await self._connected()
         except LanxferError:
             return False  # each file finds out by itself, and has its patience
-        most = connection.peer_limits.get("pack", 0)
-        return isinstance(most, int) and most >= limits.PACK_MAX
+        return sending.takes_packs(connection)
 
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
@@ -325,6 +354,8 @@ class Client:
         started = self.registry.clock()
         try:
             connection = await self._connected()
+            if not sending.takes_packs(connection):  # another one than at first, or slower by now
+                return [None] * len(pack)
             found = await sending.send_pack(connection, pack, conflict, group)
         except Cancelled as cancelled:
             found = [Outcome(error=cancelled)] * len(pack)
@@ -509,6 +540,11 @@ def connect(
     token_file: str | None = None,
     target: Target | None = None,
     login: tuple[str, str] | None = None,
+    rate_in: int | None = None,
+    rate_out: int | None = None,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    progress_timeout: float | None = None,
+    through: Through | None = None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -521,6 +557,10 @@ def connect(
     ``target`` is where ``pair`` found one, instead of what ``peer`` says.
     ``login`` is the name of a user there with the password: what is sent is sent
     as that user, or the call fails with AuthFailed, RateLimited or Forbidden.
+    ``rate_in`` and ``rate_out`` are in bytes a second; see ``Client.limit``.
+    ``connect_timeout`` is in seconds, for each address; a transfer that has not moved
+    for ``progress_timeout`` of them fails with TimedOut, and nothing else suffers.
+    ``through`` makes the endpoint for a host and a port, such as that of a proxy.
     """
 
     async def run() -> Client:
@@ -540,12 +580,17 @@ def connect(
             identity,
             device or socket.gethostname(),
             login=None if login is None else Login(*login),
+            rates=Rates(reactor, Speeds(rate_in, rate_out)),
+            connect_timeout=connect_timeout,
+            through=through,
         )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
 
         def close() -> None:
             revoking.stop()
             disk.stop()
+            if stalls is not None:
+                stalls.stop()
 
         client = Client(
             reactor,
@@ -557,10 +602,15 @@ def connect(
             patience=patience,
             on_close=close,
         )
+        stalls = None
+        if progress_timeout is not None:
+            stalls = Stalls(reactor, client.registry, progress_timeout)
         try:
             if not there.legacy:
                 await client.connected()
         except BaseException:
+            if stalls is not None:
+                stalls.stop()
             disk.stop()
             raise
         revoking.start()

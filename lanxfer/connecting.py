@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
@@ -38,6 +38,7 @@ from lanxfer.labels import changed_key, met_at
 from lanxfer.peers import Peer, Peers, parse_address
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
+from lanxfer.rates import Rates
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
 from lanxfer.tls import client_options, describe_tls_failure, peer_key, wrap_client
@@ -45,6 +46,9 @@ from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
 
 CONNECT_TIMEOUT = 10.0
+
+Through: TypeAlias = Callable[[str, int], IStreamClientEndpoint]
+"""An endpoint for a host and a port: a proxy's, for example."""
 
 
 @frozen
@@ -119,7 +123,9 @@ class Dialer:
 
     ``node`` and ``table`` answer what the other side asks; without them it can
     ask for nothing.  ``login`` is said on each connection that carries TLS;
-    ``live`` are the connections that are open.
+    ``live`` are the connections that are open, and no faster than ``rates``.
+    ``through`` makes the endpoint for a host and a port where that is to be another
+    than plain TCP, within ``connect_timeout`` seconds.
     """
 
     reactor: Any
@@ -131,6 +137,9 @@ class Dialer:
     table: Table | None = None
     login: Login | None = None
     live: set[LanxferProtocol] = field(factory=set, eq=False, repr=False)
+    rates: Rates | None = None
+    connect_timeout: float = CONNECT_TIMEOUT
+    through: Through | None = None
 
     async def dial(self, target: Target) -> LanxferProtocol:
         """A connection whose other side has said hello; the addresses are tried in turn.
@@ -172,11 +181,16 @@ class Dialer:
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
     ) -> LanxferProtocol:
         host, port = parse_address(address)
-        endpoint = HostnameEndpoint(self.reactor, host, port, CONNECT_TIMEOUT)
+        endpoint = self._endpoint(host, port)
         factory: Any = _Once(lambda: self._protocol(target, address, expect))
         if not target.plain:
             factory = wrap_client(client_options(self.identity), factory, self.reactor)
         return await _connect(endpoint, factory, _where(target, address))
+
+    def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+        if self.through is not None:
+            return self.through(host, port)
+        return HostnameEndpoint(self.reactor, host, port, self.connect_timeout)
 
     def _protocol(
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
@@ -196,7 +210,7 @@ class Dialer:
         error: LanxferError = NotFound(f"No address is known for {target.name}.")
         for address in target.addresses:
             host, port = parse_address(address)
-            endpoint = HostnameEndpoint(self.reactor, host, port, CONNECT_TIMEOUT)
+            endpoint = self._endpoint(host, port)
             who = Principal(Standing.STRANGER, f"legacy:{host}", target.name, secure=False)
 
             def make(host: str = host, port: int = port, who: Principal = who) -> LanxferProtocol:
@@ -215,7 +229,7 @@ class Dialer:
         self, session: Session, identify: Callable[[Any], Principal], secure: bool
     ) -> LanxferProtocol:
         """The client's end of a connection."""
-        return LanxferProtocol(
+        made = LanxferProtocol(
             session,
             cast(Node, self.node),
             self.disk,
@@ -227,6 +241,9 @@ class Dialer:
             on_gone=self.live.discard,
             why_lost=_why_lost if secure else _why_lost_plain,
         )
+        if self.rates is not None:
+            made.keep_to(self.rates)
+        return made
 
     def _expect(self, target: Target, address: str, key: str) -> Principal:
         peer = self.peers.by_key(key)
@@ -274,6 +291,7 @@ async def greet(connection: LanxferProtocol, device: str) -> dict[str, Any]:
         connection.abort(BadHeader())
         raise BadHeader("The other side speaks another version than it was asked for.")
     _heed(connection, answer.args)
+    connection.hello = dict(answer.args)
     return dict(answer.args)
 
 

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from lanxfer.bulk import BulkTLS
 from lanxfer.direct import Direct
+from lanxfer.rates import UNMETERED, Metered
 from lanxfer.sessions import Session
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Packet, Part
@@ -58,6 +59,8 @@ class Outbox:
         self._open = True
         self.writable = True
         self.on_blocked: Callable[[], None] = lambda: None
+        self.meter: Metered = UNMETERED
+        self._waits_rate = False
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     def say(self, packet: Packet, data: bytes | memoryview = b"") -> None:
@@ -75,6 +78,7 @@ class Outbox:
                 self._transport.write(line)
             if data:
                 self._transport.write(bytes(data))
+        self.meter.spend(len(line) + len(data))
         if self._session.half_close:
             self.close()
             self._transport.loseWriteConnection()  # type: ignore[attr-defined]
@@ -116,10 +120,18 @@ class Outbox:
             return
         self._pumping = True
         try:
-            while self._turns and self.writable and self._open:
-                self._turns.popleft().go()
+            while self._turns and self.writable and self._open and not self._waits_rate:
+                if self.meter.allowance > 0:
+                    self._turns.popleft().go()
+                else:
+                    self._waits_rate = True
+                    self.meter.ask(self._on_rate)
         finally:
             self._pumping = False
+
+    def _on_rate(self) -> None:
+        self._waits_rate = False
+        self._pump()
 
     # IPushProducer: what the transport says.
 
@@ -207,7 +219,7 @@ class Turn:
             producer.stopProducing()
 
     def _send(self) -> None:
-        size = min(self._credit, len(self._chunk))
+        size = min(self._credit, len(self._chunk), self._outbox.meter.allowance)
         data, self._chunk = self._chunk[:size], self._chunk[size:]
         part = Part(self._id, self._offset, size)
         self._offset += size

@@ -35,6 +35,7 @@ from lanxfer.lifetime import Lifetime
 from lanxfer.policy import Principal, refusal
 from lanxfer.sessions import Session
 from lanxfer.tls import channel_of
+from lanxfer.wire import limits
 from lanxfer.wire.packets import (
     Args,
     Bye,
@@ -79,6 +80,7 @@ class LanxferProtocol(Lifetime):
     ) -> None:
         super().__init__(session, clock, identify, secure, why_lost)
         self.peer_limits: Args = {}
+        self.hello: Args = {}  # what the other side answered to ours
         self.on_first_line: Callable[[], None] | None = None
         self.on_known: Callable[[Principal], None] | None = None
         self._node = node
@@ -210,7 +212,9 @@ class LanxferProtocol(Lifetime):
                 error = from_wire(packet.code, packet.reason)
                 # A word for it that nobody knows gives it up as well.
                 foreign = isinstance(error, Foreign)
-                self._calls[packet.id].stop(Cancelled(packet.reason) if foreign else error)
+                call = self._calls[packet.id]
+                call.given_up = True
+                call.stop(Cancelled(packet.reason) if foreign else error)
             case Drop():
                 self._dropped(packet)
             case Go() | Window() | Event():
@@ -257,6 +261,7 @@ class LanxferProtocol(Lifetime):
             partial(channel_of, self.transport),
             self._become,
         )
+        call.window = lambda: self.window
         self._calls[do.id] = call
         self.weigh(call.weight)
         if not self._proves:
@@ -286,8 +291,11 @@ class LanxferProtocol(Lifetime):
         if not isinstance(error, LanxferError):
             self.log.failure("{name} failed", failure=why, name=name)
             error = Internal()
+        call = self._calls.get(id)
+        # Why the other side gave something up is no reason for this one to close.
+        closes = error.closes and not (call is not None and call.given_up)
         self._say_last(Failed(id, error.code, error.reason, error.retry, error.details))
-        if error.closes:
+        if closes:
             self.hang_up()
 
     def _say_last(self, answer: Ok | Failed) -> None:
@@ -311,7 +319,7 @@ class LanxferProtocol(Lifetime):
             elif self._outbox is not None:
                 error = drop.error
                 self._outbox.say(Failed(drop.id, error.code, error.reason, error.retry))
-                if error.closes or self.session.finished:
+                if error.closes or self.session.finished or drop.body > limits.REFUSED_MAX:
                     self.refused = error
                     self.hang_up()
                     return

@@ -49,6 +49,8 @@ from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import Peers
+from lanxfer.policy import Principal
+from lanxfer.rates import Speeds
 from lanxfer.registry import Registry, new_ids
 from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
@@ -59,7 +61,7 @@ from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
-from lanxfer.transfers import Snapshot
+from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
@@ -104,6 +106,8 @@ class TransferService(Service):
     fired.  Where ``on_offer`` returns None, or is None, the file of rights
     decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
     and decided by ``answer``.  ``commands`` adds an application's own (their names have a dot).
+    ``on_login`` is told of every user that logs in, ``on_logout`` when that connection is
+    over, however it ended.
     """
 
     log = Logger()
@@ -117,6 +121,8 @@ class TransferService(Service):
         on_message: OnMessage | None = None,
         on_prompt: Callable[[Prompt], object] = lambda prompt: None,
         commands: Mapping[str, Command] | None = None,
+        on_login: Callable[[Principal], object] = lambda principal: None,
+        on_logout: Callable[[Principal], object] = lambda principal: None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings or Settings()
@@ -124,6 +130,8 @@ class TransferService(Service):
         self._on_message = on_message
         self._on_prompt = on_prompt
         self._commands = dict(commands or {})
+        self._on_login = on_login
+        self._on_logout = on_logout
         self._now: _Running | None = None
         self._waiting: list[Deferred[list[str]]] = []
         self._listening: list[str] | None = None
@@ -222,6 +230,7 @@ class TransferService(Service):
             on_prompt=self._prompted,
             rights=rights,
             used=used,
+            speeds=settings.speeds,
         )
         table = {**builtin(), **self._commands}
         factory = LanxferFactory(
@@ -235,8 +244,12 @@ class TransferService(Service):
             raise_limit(),
             settings.checkers,
         )
+        factory.on_login = partial(self._heard, self._on_login)
+        factory.on_logout = partial(self._heard, self._on_logout)
         node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
-        dialer = Dialer(self.reactor, reading, peers, identity, settings.device, node, table)
+        dialer = Dialer(
+            self.reactor, reading, peers, identity, settings.device, node, table, rates=node.rates
+        )
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
             folder,
@@ -416,14 +429,39 @@ class TransferService(Service):
             self._now.registry.subscribe(listener)
 
     def offer_slot(
-        self, path: str, size: int | None = None, expires: float = limits.TICKET_LIFETIME
+        self,
+        path: str | None = None,
+        size: int | None = None,
+        expires: float = limits.TICKET_LIFETIME,
+        *,
+        most: int | None = None,
+        not_before: float = 0.0,
+        peer: str | None = None,
+        keep: bool = False,
+        owner: str = "",
+        conflict: Conflict | None = None,
     ) -> Slot:
         """Two unguessable ids that open one upload to ``path`` below the inbox, once.
 
-        ``size`` in bytes where it is known, ``expires`` in seconds.  BadName for
-        a path that cannot be.
+        Without a path the file gets a name of its own.  ``size`` in bytes where it is
+        known, or ``most`` of them; good for ``expires`` seconds, and not in the first
+        ``not_before``; only from ``peer``, an address or a network.  With ``keep`` an
+        upload that broke off may be gone on with by the same ids; else nothing is left
+        of it.  ``owner`` is a principal's name: the upload is then one of its transfers,
+        to be seen and cancelled by it.  BadName for a path that cannot be, BadConfig for
+        a ``peer`` that is none.
         """
-        return self._running().node.offer_slot(path, size, expires)
+        return self._running().node.offer_slot(
+            path,
+            size,
+            expires,
+            most=most,
+            not_before=not_before,
+            peer=peer,
+            keep=keep,
+            owner=owner,
+            conflict=conflict,
+        )
 
     def open_pairing(self, once: bool = False, name: str | None = None) -> Window:
         """Let one unknown device in that is told ``Window.code``, within two minutes.
@@ -450,6 +488,13 @@ class TransferService(Service):
         """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
         running = self._running()
         return public(running.outgoing.run(args))
+
+    def limit(self, **changes: int | None) -> Speeds:
+        """Change speed limits from now on, by the names that ``Settings`` has for them.
+
+        In bytes a second, None for none; gives all of them as they are then.
+        """
+        return self._running().node.rates.change(**changes)
 
     def status(self) -> dict[str, Any]:
         """About the running service, as plain values."""
@@ -505,6 +550,12 @@ class TransferService(Service):
             id=prompt.id,
         )
         self._on_prompt(prompt)
+
+    def _heard(self, tell: Callable[[Principal], object], who: Principal) -> None:
+        try:
+            tell(who)
+        except Exception as error:
+            self._complain(error)
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)

@@ -13,6 +13,7 @@ from lanxfer.client import Client, local
 from lanxfer.errors import Cancelled, Exit
 from lanxfer.identity import format_key, short_key
 from lanxfer.peers import Peers
+from lanxfer.rights.words import format_size
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.names import shown
 from lanxfer.wire.native import parse_rows
@@ -208,6 +209,27 @@ async def usage(here: Run, forget: str | None) -> int:
     else:
         here.out.say("Nothing has been received yet.")
     return int(Exit.OK)
+
+
+async def limit(here: Run, changes: dict[str, int]) -> int:
+    """Change how fast the service is, and show it."""
+    async with service(here) as client:
+        found = (await client.call("limit", changes)).args
+    here.out.row({name: found.get(name) for name in _LIMITS})
+    rows = [
+        (label, f"{format_size(found[name])}/s" if found.get(name) else "any")
+        for name, label in _LIMITS.items()
+    ]
+    _print(here, rows)
+    return int(Exit.OK)
+
+
+_LIMITS = {
+    "in": "received",
+    "out": "sent",
+    "in_each": "received on each connection",
+    "out_each": "sent on each connection",
+}
 
 
 def _principal(known: Peers, who: str) -> str:

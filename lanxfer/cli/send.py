@@ -9,7 +9,7 @@ import click
 from attrs import evolve
 
 from lanxfer.cli.jobs import STDIN, Job, Over
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.options import Choices, Speed, common
 from lanxfer.cli.pair import by_secret, check_secret
 from lanxfer.transfers import Conflict
 
@@ -52,6 +52,7 @@ def _login(user: str | None, file: str | None, plain: bool) -> tuple[str, str] |
 @click.option(
     "--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Patience with an absent PEER."
 )
+@click.option("--limit-rate", type=Speed(), help="Bytes a second at most, such as 5M.")
 @_over
 @common
 @click.pass_obj
@@ -64,6 +65,7 @@ def send(
     links: bool,
     queue: bool,
     wait: float | None,
+    limit_rate: int | None,
     plain: bool,
     legacy_peer: bool,
     code: str | None,
@@ -81,8 +83,10 @@ def send(
     _check(job, queue)
     if queue and user is not None:
         raise click.UsageError("--queue keeps no passwords; send it without --queue")
+    if queue and limit_rate is not None:
+        raise click.UsageError("what is queued is as fast as the service: lanxfer limit")
     login = _login(user, password_file, plain or legacy_peer)
-    job = evolve(job, over=evolve(job.over, login=login))
+    job = evolve(job, over=evolve(job.over, login=login, limit_rate=limit_rate))
     from lanxfer.cli import sending
     from lanxfer.cli.running import run
 

@@ -20,7 +20,7 @@ from lanxfer.policy import Principal
 from lanxfer.registry import Registry, Transfer
 from lanxfer.storage import Part, Small, Store
 from lanxfer.storage.names import SafePath
-from lanxfer.transfers import Offer, Snapshot, Stored
+from lanxfer.transfers import Conflict, Offer, Snapshot, Stored
 from lanxfer.wire.packets import Args
 
 T = TypeVar("T")
@@ -43,13 +43,18 @@ class Accepted:
 
 
 class Opened(Protocol):
-    """The upload that a ticket opened; ``done`` is a Deferred for whoever made the ticket."""
+    """The upload that a ticket opened; see ``lanxfer.slots.Slot``."""
 
-    @property
-    def path(self) -> str: ...
+    session: str
+    path: str
+    owner: str
+    keep: bool
+    conflict: Conflict | None
+    transfer: str
+    held: int
+    crc: int
 
-    @property
-    def done(self) -> Any: ...
+    def stored(self, stored: Stored) -> None: ...
 
 
 class Pairing(Protocol):
@@ -107,9 +112,11 @@ class Call(Protocol):
     def tell(self, args: Args) -> None:
         """Send an event; dropped where the other side does not keep up."""
 
-    @property
-    def crc32(self) -> str:
-        """Eight hex digits over the body that was poured, for dialects that answer with it."""
+    crc: int
+    """CRC-32 of the body that was poured, for dialects that answer with it, after what it was."""
+
+    got: int
+    """Bytes of that body."""
 
     async def stopped(self) -> None:
         """Wait until the asker gives up; raises what it gave up with."""
@@ -194,8 +201,14 @@ class Node(Protocol):
     def history(self, limit: int, before: str, peer: str | None) -> Awaitable[list[Snapshot]]:
         """Finished transfers, newest first."""
 
-    def redeem(self, session: str, file: str, size: int) -> Opened:
+    def redeem(self, session: str, file: str, size: int, source: str = "") -> Opened:
         """Use up a ticket; Forbidden, whatever is wrong with it."""
+
+    def broke_off(self, slot: Any, error: LanxferError) -> None:
+        """The upload that a ticket opened came to no good end."""
+
+    def limit(self, changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
+        """Change speed limits by name, in bytes a second; all of them as they are then."""
 
     def status(self) -> Mapping[str, Any]:
         """About this service, for its owner."""

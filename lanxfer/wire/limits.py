@@ -39,6 +39,9 @@ PACK_FILE_MAX = 128 * KIB
 MANIFEST_MAX = 1 * MIB
 """... and bytes of the lines that name them."""
 ANSWER_BODY_MAX = 4 * MIB
+REFUSED_MAX = 64 * KIB
+"""The body of a request that was refused is read to its end and dropped; behind a larger one
+the connection ends."""
 MESSAGE_MAX = 64 * KIB
 HAVE_MAX = 64
 STRAY_PACKETS = 64
@@ -47,6 +50,8 @@ STRAY_PACKETS = 64
 # Bytes in flight.
 WINDOW = 8 * MIB
 """Credit a receiver grants one transfer."""
+WINDOW_LEAST = 64 * KIB
+"""The same where the receiver is kept slow; it grants more so often that nobody calls it dead."""
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 REPLIES_MAX = 64 * KIB
@@ -64,6 +69,10 @@ BODY_IDLE_TIMEOUT = 60.0
 RATE_OVER = 60.0
 RATE_LEAST = 1 * KIB
 """Bytes a second, averaged over RATE_OVER, that a body brings and a receiver takes."""
+SPEED_LEAST = 4 * KIB
+"""Bytes a second to which an owner may slow a connection down; RATE_LEAST is not far."""
+IDLE_TIMEOUT = 0.0
+"""Seconds after which a known caller that says and waits for nothing is let go; 0: never."""
 PING_AFTER = 30.0
 """Seconds of silence after which one who owes an answer is asked whether it lives."""
 PING_TIMEOUT = 30.0
@@ -126,7 +135,7 @@ HISTORY_MAX = 10_000
 SETTABLE = frozenset(
     {
         *("HEADER_TIMEOUT", "HANDSHAKE_TIMEOUT", "BODY_IDLE_TIMEOUT", "REPLIES_TIMEOUT"),
-        *("RATE_OVER", "RATE_LEAST", "PING_AFTER", "PING_TIMEOUT"),
+        *("RATE_OVER", "RATE_LEAST", "PING_AFTER", "PING_TIMEOUT", "IDLE_TIMEOUT"),
         *("OFFER_LIFETIME", "GUEST_OFFER_LIFETIME", "PAIR_WINDOW"),
         *("STRANGERS_MAX", "STRANGERS_PER_SOURCE", "CONNECTIONS_PER_PEER"),
         *("RECEIVES_MAX", "RECEIVES_PER_PEER"),
