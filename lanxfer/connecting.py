@@ -176,7 +176,7 @@ class Dialer:
         factory: Any = _Once(lambda: self._protocol(target, address, expect))
         if not target.plain:
             factory = wrap_client(client_options(self.identity), factory, self.reactor)
-        return await _connect(endpoint, factory, _where(target, address))
+        return await connect_over(endpoint, factory, _where(target, address))
 
     def _protocol(
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
@@ -206,7 +206,7 @@ class Dialer:
                 return self.make(session, lambda wire: _introduce(session, wire, who), False)
 
             try:
-                return await _connect(endpoint, _Once(make), _where(target, address))
+                return await connect_over(endpoint, _Once(make), _where(target, address))
             except Unreachable as unreachable:
                 error = unreachable
         raise error
@@ -292,7 +292,7 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
         return LanxferProtocol(session, cast(Node, None), disk, {}, reactor, lambda _: LOCAL)
 
     try:
-        connection = await _connect(endpoint, _Once(make), "the service")
+        connection = await connect_over(endpoint, _Once(make), "the service")
     except Unreachable:
         raise Unreachable(
             "No lanxfer service of yours runs here with this state folder;"
@@ -306,7 +306,10 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
     return connection
 
 
-async def _connect(endpoint: IStreamClientEndpoint, factory: Any, where: str) -> LanxferProtocol:
+async def connect_over(
+    endpoint: IStreamClientEndpoint, factory: Any, where: str
+) -> LanxferProtocol:
+    """What an endpoint leads to, once it is there; Unreachable where that is nothing."""
     try:
         made: Any = await own_cancel(endpoint.connect(factory))
     except (ConnectError, DNSLookupError, TimeoutError, UserError, OSError) as error:

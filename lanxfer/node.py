@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -30,10 +31,10 @@ from lanxfer.pairing import NO_WINDOW, Pairing
 from lanxfer.places import Places
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Registry, Transfer
-from lanxfer.rights import Book
+from lanxfer.rights import Book, Right
 from lanxfer.space import Space
 from lanxfer.storage import Small, Store
-from lanxfer.storage.names import safe_path
+from lanxfer.storage.names import SafePath, safe_path
 from lanxfer.storage.sources import check_within
 from lanxfer.transfers import Direction, Kind, Offer, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
@@ -42,6 +43,8 @@ from lanxfer.wire.packets import Args
 __all__ = ["Incoming", "Message", "OnMessage", "OnOffer", "ServiceNode", "Slot", "Taking"]
 
 T = TypeVar("T")
+
+_RIGHTS = {"r": Right.READ, "w": Right.WRITE}
 
 
 @frozen
@@ -106,6 +109,8 @@ class ServiceNode:
     deciding: Deciding = field(init=False)
     slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
     pairs: Pairing | None = None
+    workers: Disk | None = None
+    """Threads for an application's commands that block."""
     _small: SmallFiles = field(init=False)
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
@@ -136,6 +141,14 @@ class ServiceNode:
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return self.disk.run(function, *args)
+
+    def in_pool(self, function: Callable[..., T], **given: Any) -> Deferred[T]:
+        pool = self.disk if self.workers is None else self.workers
+        return pool.run(partial(function, **given))
+
+    def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
+        terms = self.deciding.terms(principal)
+        return all(terms.may(_RIGHTS[each], path) for each in perm)
 
     def store_small(self, small: Small) -> Deferred[Stored]:
         return self._small.put(small)

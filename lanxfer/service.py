@@ -15,6 +15,7 @@ import os
 import secrets
 import socket
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -33,9 +34,9 @@ from twisted.python.failure import Failure
 from lanxfer.admission import Admission, Legacy, networks, own_networks
 from lanxfer.client import PATIENCE, Client, public
 from lanxfer.codes import Secret, load_token
+from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
-from lanxfer.commands.table import Command
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
@@ -104,7 +105,9 @@ class TransferService(Service):
     is called with a ``Message``, which is answered when what it returns has
     fired.  Where ``on_offer`` returns None, or is None, the file of rights
     decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
-    and decided by ``answer``.  ``commands`` adds an application's own (their names have a dot).
+    and decided by ``answer``.  ``commands`` is an object with methods that are marked
+    as commands, or a table of them (docs/extending.rst); more may be added to ``commands``
+    of the service while it runs.
     """
 
     log = Logger()
@@ -117,22 +120,19 @@ class TransferService(Service):
         on_offer: OnOffer | None = None,
         on_message: OnMessage | None = None,
         on_prompt: Callable[[Prompt], object] = lambda prompt: None,
-        commands: Mapping[str, Command] | None = None,
+        commands: Any = None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings or Settings()
         self._on_offer = on_offer
         self._on_message = on_message
         self._on_prompt = on_prompt
-        self._commands = dict(commands or {})
+        self.commands = table_of(commands)
         self._now: _Running | None = None
         self._waiting: list[Deferred[list[str]]] = []
         self._listening: list[str] | None = None
         self._failed: Failure | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
-        wrong = [name for name in self._commands if "." not in name]
-        if wrong:
-            raise BadConfig(f"The name of a command of your own has a dot: {wrong[0]!r}.")
 
     # Starting.
 
@@ -178,6 +178,7 @@ class TransferService(Service):
             )
             undo.append(store.close)
             disk, reading = Disk(self.reactor), Disk(self.reactor)
+            workers = Disk(self.reactor, settings.workers)
             pairing = Pairing(
                 identity.key, settings.device, peers, self.reactor, reading.run, token
             )
@@ -193,6 +194,7 @@ class TransferService(Service):
             raise
         disk.start()
         reading.start()
+        workers.start()
         registry = Registry(time.time, lambda: secrets.token_hex(4), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
@@ -223,8 +225,9 @@ class TransferService(Service):
             on_prompt=self._prompted,
             rights=rights,
             used=used,
+            workers=workers,
         )
-        table = {**builtin(), **self._commands}
+        table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
         factory = LanxferFactory(
             node,
             disk,
@@ -393,6 +396,8 @@ class TransferService(Service):
         await running.node.recorded()
         await running.disk.stopped()
         await running.reading.stopped()
+        if running.node.workers is not None:
+            await running.node.workers.stopped()
         running.store.close()
         running.journal.close()
         limits.change(running.limits_before)

@@ -71,6 +71,7 @@ class Settings:
     limits: tuple[str, ...] = field(default=())
     buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
+    workers: int = 4
     control: bool = True
     sandbox: bool = False
     also_writable: tuple[str, ...] = ()

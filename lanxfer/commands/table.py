@@ -27,10 +27,11 @@ T = TypeVar("T")
 
 @frozen
 class Reply:
-    """A good answer; ``rows`` where the answer is a list."""
+    """A good answer; ``rows`` where the answer is a list, ``body`` where it is bytes."""
 
     args: Args = field(factory=dict)
     rows: Sequence[Args] | None = None
+    body: bytes = b""
 
 
 @frozen
@@ -107,6 +108,20 @@ class Call(Protocol):
         """Send an event; dropped where the other side does not keep up."""
 
     @property
+    def flags(self) -> int:
+        """The number that came with an application's request; 0 where none did."""
+
+    @property
+    def link(self) -> Any:
+        """The connection it came on, to ask the other side back (``lanxfer.links.Link``)."""
+
+    def stream_in(self) -> Any:
+        """The stream that comes with it (``Reader``); BadRequest where none does."""
+
+    def stream_out(self) -> Any:
+        """The stream that goes back (``Writer``); BadRequest where none is wanted."""
+
+    @property
     def crc32(self) -> str:
         """Eight hex digits over the body that was poured, for dialects that answer with it."""
 
@@ -133,6 +148,12 @@ class Node(Protocol):
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Run something that blocks in a disk thread; OSErrors come back typed."""
+
+    def in_pool(self, function: Callable[..., T], **given: Any) -> Awaitable[T]:
+        """Run something of an application's that blocks, in a pool of a few threads for that."""
+
+    def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
+        """Whether a principal has all of the rights ``perm`` (``r``, ``w``, ``rw``) at a path."""
 
     def store_small(self, small: Small) -> Awaitable[Stored]:
         """Store one small file together with others."""
