@@ -167,6 +167,7 @@ class Outflow:
         self._waiting: deque[tuple[memoryview, Deferred[None]]] = deque()
         self._queued = False
         self._last: Callable[[int], None] | None = None
+        self._going = credit > 0  # nothing is said before the first grant, not even an end
         self._error: LanxferError | None = None
 
     def write(self, data: bytes) -> Deferred[None]:
@@ -191,6 +192,7 @@ class Outflow:
     # The connection's side.
 
     def grant(self, more: int) -> None:
+        self._going = True
         self._credit += more
         self._enqueue()
 
@@ -216,7 +218,7 @@ class Outflow:
         if self._waiting and self._credit:
             self._queued = True
             self._outbox.queue(self)
-        elif not self._waiting and self._last is not None:
+        elif self._going and not self._waiting and self._last is not None:
             last, self._last = self._last, _nothing
             last(self._offset)
 
