@@ -39,6 +39,18 @@ def as_deferred(waiting: Awaitable[T]) -> Deferred[T]:
     return Deferred.fromCoroutine(cast("Coroutine[Deferred[Any], Any, T]", waiting))
 
 
+def public(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+    """A coroutine as a Deferred whose cancellation shows as ``Cancelled``."""
+
+    async def run() -> T:
+        try:
+            return await work
+        except CancelledError:
+            raise Cancelled() from None
+
+    return Deferred.fromCoroutine(run())
+
+
 def own_cancel(inner: Deferred[T]) -> Deferred[T]:
     """Fires as ``inner`` does, but cancelled it always fails with CancelledError.
 

@@ -151,6 +151,10 @@ class Deciding:
                 await self._owner(call, terms, offer, transfer)
         return Accepted(offer, path)
 
+    def check_amount(self, call: Call, offer: Offer, transfer: Transfer) -> None:
+        """Raise what keeps a file from being put into a shared folder; nobody is asked."""
+        self._check(call, self.terms(call.principal), offer, transfer)
+
     def _check_message(self, terms: Terms) -> None:
         if terms.messages is Answer.DENY:
             raise Forbidden("That device takes no messages from this one.")

@@ -27,8 +27,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientE
 from twisted.internet.protocol import Factory
 from twisted.internet.stdio import StandardIO
 
-from lanxfer.calls import as_deferred
-from lanxfer.client import public
+from lanxfer.calls import as_deferred, public
 from lanxfer.commands.control import hello, ping
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.table import Command, Node, Table

@@ -32,9 +32,11 @@ from lanxfer.places import Places
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Registry, Transfer
 from lanxfer.rights import Book, Right
+from lanxfer.sharing import Sharing
 from lanxfer.space import Space
 from lanxfer.storage import Small, Store
 from lanxfer.storage.names import SafePath, safe_path
+from lanxfer.storage.shares import Share
 from lanxfer.storage.sources import check_within
 from lanxfer.transfers import Direction, Kind, Offer, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
@@ -107,6 +109,8 @@ class ServiceNode:
     offers: Offers = field(init=False)
     space: Space = field(init=False)
     deciding: Deciding = field(init=False)
+    shares: Mapping[str, Share] = field(factory=dict)
+    sharing: Sharing = field(init=False)
     slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
     pairs: Pairing | None = None
     workers: Disk | None = None
@@ -135,6 +139,7 @@ class ServiceNode:
             self.offers,
             self.on_offer,
         )
+        self.sharing = Sharing(self.deciding, self.shares)
         self.registry.subscribe(self._note)
 
     # For commands.

@@ -32,7 +32,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
-from lanxfer.client import PATIENCE, Client, public
+from lanxfer.calls import public
+from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
@@ -56,9 +57,11 @@ from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
+from lanxfer.sharing import close_shares, open_shares
 from lanxfer.state import StateFolder
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
+from lanxfer.storage.shares import folders_of, parse_share
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
 from lanxfer.transfers import Snapshot
@@ -177,6 +180,12 @@ class TransferService(Service):
                 weak=settings.weak_storage,
             )
             undo.append(store.close)
+            reserve = {
+                "reserve_bytes": settings.reserve_bytes,
+                "reserve_share": settings.reserve_share,
+            }
+            shares = open_shares(settings.shares, settings.inbox, store, reserve)
+            undo.append(lambda: close_shares(shares, store))
             disk, reading = Disk(self.reactor), Disk(self.reactor)
             workers = Disk(self.reactor, settings.workers)
             pairing = Pairing(
@@ -214,7 +223,7 @@ class TransferService(Service):
                 dotfiles=settings.dotfiles,
                 conflict=settings.conflict,
                 legacy_folder=settings.legacy_folder,
-                shares=settings.shares,
+                shares=tuple(folders_of(settings.shares)),
             ),
             polled=polled,
             sender=outgoing.send,
@@ -225,6 +234,7 @@ class TransferService(Service):
             on_prompt=self._prompted,
             rights=rights,
             used=used,
+            shares=shares,
             workers=workers,
         )
         table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
@@ -267,7 +277,9 @@ class TransferService(Service):
         settings = self.settings
         if not settings.sandbox:
             return "it was not asked for"
-        folders = [settings.inbox, settings.state, *settings.also_writable]
+        named = filter(None, map(parse_share, settings.shares))
+        shared = [each.folder for each in named if each.writable]
+        folders = [settings.inbox, settings.state, *shared, *settings.also_writable]
         return confine(writable(folders, settings.also_removable))
 
     def _admission(self, peers: Peers, pairing: Pairing) -> Admission:
@@ -398,6 +410,7 @@ class TransferService(Service):
         await running.reading.stopped()
         if running.node.workers is not None:
             await running.node.workers.stopped()
+        close_shares(running.node.shares, running.store)
         running.store.close()
         running.journal.close()
         limits.change(running.limits_before)

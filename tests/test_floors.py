@@ -66,6 +66,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sending",
         "service",
         "settings",
+        "sharing",
+        "fetching",
+        "folders",
         "space",
         "tidying",
         "trees",
@@ -94,6 +97,22 @@ MAY_TOUCH_DISK = {
     "client": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
+    },
+    "folders": {
+        "os.PathLike": "a type",
+        "os.fspath": "takes what the caller has; touches no disk",
+        "os.path.join": "the whole name of what was fetched",
+    },
+    "sharing": {"os.path.realpath": "whether a shared folder is the inbox"},
+    "cli.files": {".mkdir": "the command that asks another device for it"},
+    "cli.filing": {
+        ".mkdir": "asks another device for it",
+        "os.path.abspath": "the name of what is put",
+        "os.path.basename": "see os.path.abspath",
+        "os.path.exists": "see os.path.getsize",
+        "os.path.getsize": "the size of what is about to be put",
+        "os.path.isdir": "tells a folder from a file",
+        "os.path.join": "where a fetched folder goes",
     },
     "cli.output": {
         "os.O_WRONLY": "see os.open",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from lanxfer.commands import control, pairing, receiving
+from lanxfer.commands import control, files, pairing, receiving
 from lanxfer.commands.declared import Declared
 from lanxfer.commands.polled import progress_of
 from lanxfer.commands.table import Call, Command, Node, Reply, Table, commands
@@ -20,7 +20,7 @@ _AE = (Standing.LEGACY, Standing.LEGACY_LOCAL)
 
 def builtin() -> Table:
     """Every command of lanxfer's own."""
-    assert control and pairing and receiving  # their import filled the table
+    assert control and files and pairing and receiving  # their import filled the table
     return commands()
 
 

@@ -17,8 +17,10 @@ from lanxfer.commands.polled import Polled
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal
 from lanxfer.registry import Registry, Transfer
+from lanxfer.rights import Right
 from lanxfer.storage import Part, Small, Store
 from lanxfer.storage.names import SafePath
+from lanxfer.storage.shares import Share
 from lanxfer.transfers import Offer, Snapshot, Stored
 from lanxfer.wire.packets import Args
 
@@ -129,6 +131,24 @@ class Call(Protocol):
         """Wait until the asker gives up; raises what it gave up with."""
 
 
+class Sharing(Protocol):
+    """The folders that this device shares; see ``lanxfer.sharing.Sharing``."""
+
+    def visible(self, principal: Principal) -> Sequence[Share]:
+        """Those whose contents that principal may list."""
+
+    def find(
+        self, principal: Principal, path: str, *rights: Right, below: bool = False
+    ) -> tuple[Share, SafePath | None]:
+        """The share that ``path`` begins with, and the path in it; NotFound or Forbidden.
+
+        With ``below`` the rights have to hold for all that is below it, too.
+        """
+
+    def take(self, call: Call, offer: Offer, transfer: Transfer) -> tuple[Share, SafePath]:
+        """Where a file that is put there goes; raises what it is refused with."""
+
+
 class Node(Protocol):
     """This device, as far as commands may reach it."""
 
@@ -136,6 +156,10 @@ class Node(Protocol):
     registry: Registry
     store: Store
     polled: Polled
+
+    @property
+    def sharing(self) -> Sharing:
+        """What of this device's disk others may reach."""
 
     @property
     def pairing(self) -> Pairing:
