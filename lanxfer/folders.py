@@ -30,6 +30,7 @@ from lanxfer.sending import Loaded
 from lanxfer.storage.names import SafePath, safe_path
 from lanxfer.storage.shares import close_target, fetch_target, open_target
 from lanxfer.storage.sources import Entry, walk
+from lanxfer.storage.spools import Spool
 from lanxfer.transfers import Conflict, Direction, Kind, Receipt
 from lanxfer.trees import Sent, send_tree
 from lanxfer.wire import limits
@@ -263,6 +264,25 @@ class Folders:
 
         return public(run())
 
+    def open_write(
+        self, path: str, *, conflict: Conflict = Conflict.REFUSE
+    ) -> Deferred[RemoteWriter]:
+        """A file to be written as a stream, from data that is made on the way.
+
+        It is kept in a file of this device until ``finish``, which puts it there: so
+        what breaks off goes on, and nobody there sees half of it.
+        """
+
+        async def run() -> RemoteWriter:
+            spool = await self._disk.run(Spool, undo=Spool.remove)
+
+            def put() -> Deferred[Receipt]:
+                return self.put(spool.path, path, conflict=conflict)
+
+            return RemoteWriter(self._disk, spool, put)
+
+        return public(run())
+
     def put_tree(
         self,
         local: str | os.PathLike[str],
@@ -351,6 +371,49 @@ class RemoteFile:
 
     async def __aexit__(self, *why: object) -> None:
         self.close()
+
+
+class RemoteWriter:
+    """A file that is being made; from ``client.open_write``.
+
+    Nothing of it is there before ``finish``.  As a context it is finished at the
+    end, or dropped where that is an error.
+    """
+
+    def __init__(self, disk: Disk, spool: Spool, put: Callable[[], Deferred[Receipt]]) -> None:
+        self._disk = disk
+        self._spool = spool
+        self._put = put
+        self.receipt: Receipt | None = None
+
+    def write(self, data: bytes) -> Deferred[None]:
+        """Append ``data``; one at a time, fires when the next may come."""
+        return self._disk.run(self._spool.write, data)
+
+    def finish(self) -> Deferred[Receipt]:
+        """That was all: fires when the other device has it durable under its name."""
+
+        async def run() -> Receipt:
+            try:
+                self.receipt = await self._put()
+            finally:
+                await self._disk.run(self._spool.remove)
+            return self.receipt
+
+        return public(run())
+
+    def cancel(self) -> Deferred[None]:
+        """Drop it; nothing to be done after ``finish``."""
+        return self._disk.run(self._spool.remove)
+
+    async def __aenter__(self) -> RemoteWriter:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None and self.receipt is None:
+            await self.finish()
+        else:
+            await self.cancel()
 
 
 def _renamed(entries: Iterator[Entry], path: str) -> Iterator[Entry]:

@@ -389,6 +389,24 @@ class PutTests:
         assert (shared / "l").read_bytes() == big(64 * MIB)
 
     @in_reactor
+    async def test_stream(self, devices: Devices, shared: Path) -> None:
+        """Data that is made on the way becomes a file when it is finished, and not before."""
+        # covers: S2-24
+        client = await reach(devices, shared)
+        async with await client.open_write("docs/made") as file:
+            for number in range(10):
+                await file.write(bytes([number]) * MIB)
+            assert not (shared / "made").exists()
+        assert file.receipt is not None and file.receipt.size == 10 * MIB
+        data = (shared / "made").read_bytes()
+        assert data == b"".join(bytes([number]) * MIB for number in range(10))
+        with pytest.raises(ZeroDivisionError):
+            async with await client.open_write("docs/half") as file:
+                await file.write(b"half")
+                1 / 0  # noqa: B018
+        assert not (shared / "half").exists() and not os.path.exists(file._spool.path)
+
+    @in_reactor
     async def test_tree(self, devices: Devices, shared: Path, tmp_path: Path) -> None:
         """A folder arrives as it is, under the name it is put to."""
         # covers: S2-20 S2-22
