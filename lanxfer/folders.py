@@ -13,6 +13,7 @@ A path is the name of a shared folder and what is below it, with ``/``.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from lanxfer import fetching, sending
-from lanxfer.calls import Exchange, public
+from lanxfer.calls import Answer, Exchange, public
 from lanxfer.disk import Disk
 from lanxfer.errors import BadName, Cancelled, LanxferError, NotFound
 from lanxfer.fetching import FileFacts
@@ -35,6 +36,7 @@ from lanxfer.transfers import Conflict, Direction, Kind, Receipt
 from lanxfer.trees import Sent, send_tree
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
+from lanxfer.wire.packets import Args
 
 OnEntry = Callable[[str, "Receipt | LanxferError"], None]
 
@@ -53,6 +55,7 @@ class Folders:
 
         @property
         def peer(self) -> str: ...
+        def call(self, name: str, args: Args | None = None) -> Deferred[Answer]: ...
         async def _connected(self) -> LanxferProtocol: ...
         async def _deliver(
             self, loaded: Loaded, transfer: Transfer, conflict: Conflict | None
@@ -261,6 +264,27 @@ class Folders:
                 return await self._deliver(loaded, transfer, conflict)
             finally:
                 unsubscribe()
+
+        return public(run())
+
+    def append(self, local: str | os.PathLike[str], path: str) -> Deferred[int]:
+        """Add a local file to the end of one there; fires with the size it has then.
+
+        The bytes are put beside it first and added in one go, so appends of several
+        devices never mix.  Needs ``read`` and ``delete`` there besides ``write``.
+        """
+
+        async def run() -> int:
+            tail = f"{path.strip('/')}.{secrets.token_hex(8)}.tail"
+            await self.put(local, tail)
+            try:
+                answer = await self.call("append_file", {"path": path.strip("/"), "tail": tail})
+            except LanxferError as error:
+                # What stays behind after a break is better than what is added twice.
+                if not error.retry:
+                    await self.remove(tail)
+                raise
+            return int(answer.args["size"])
 
         return public(run())
 

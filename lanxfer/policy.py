@@ -69,7 +69,7 @@ _LOGIN = frozenset({"login"})
 _FILES = frozenset(
     {
         *("list_files", "stat_file", "read_file", "prove_file"),
-        *("make_folder", "move_file", "remove_file"),
+        *("make_folder", "move_file", "remove_file", "append_file"),
     }
 )
 """What is in the folders that this device shares; the file of rights says how far."""

@@ -430,6 +430,25 @@ class PutTests:
 
 class ChangeTests:
     @in_reactor
+    async def test_append(self, devices: Devices, shared: Path) -> None:
+        """Two that append at once both get their bytes in, one after the other."""
+        # covers: S2-26
+        (shared / "log").write_bytes(b"begin.")
+        client = await reach(devices, shared)
+        first = devices.source("1", b"1" * 3 * MIB)
+        second = devices.source("2", b"2" * 3 * MIB)
+        adding = [client.append(each, "docs/log") for each in (first, second)]
+        assert sorted([await each for each in adding]) == [6 + 3 * MIB, 6 + 6 * MIB]
+        one, two = b"1" * 3 * MIB, b"2" * 3 * MIB
+        assert (shared / "log").read_bytes() in (b"begin." + one + two, b"begin." + two + one)
+        with pytest.raises(NotFound):
+            await client.append(first, "docs/none")
+        (shared / "link").symlink_to(shared / "log")
+        with pytest.raises(Forbidden):
+            await client.append(first, "docs/link")
+        assert sorted(os.listdir(shared)) == [STAGING, "link", "log"]
+
+    @in_reactor
     async def test_mkdir(self, devices: Devices, shared: Path) -> None:
         """Folders are made with those above them, by several at once where that is meant."""
         # covers: S2-32 S2-06

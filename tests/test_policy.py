@@ -15,7 +15,7 @@ OWNER = {"send_file", "send_message", "status", "accept", "reject", "usage"}
 PAIR = {"pair", "pair_prove", "pair_keep"}
 FILES = {
     *("list_files", "stat_file", "read_file", "prove_file"),
-    *("make_folder", "move_file", "remove_file"),
+    *("make_folder", "move_file", "remove_file", "append_file"),
 }
 AE = {"recv_file", "recv_message", "pending_requests", "cancel_request"}
 APPLICATION = "myapp.thumbnail"

@@ -151,3 +151,14 @@ async def remove_file(call: Call, node: Node) -> Reply:
     share, path = node.sharing.find(call.principal, _path(call), Right.DELETE, below=True)
     await node.in_thread(lambda: share.remove(path, recursive=_flag(call, "recursive")))
     return Reply()
+
+
+@command("append_file")
+async def append_file(call: Call, node: Node) -> Reply:
+    """Add a file that was put there, ``tail``, to the end of another one; ``tail`` is gone then."""
+    share, path = node.sharing.find(call.principal, _path(call), Right.WRITE)
+    taken = (Right.READ, Right.DELETE)  # its content goes elsewhere, and it goes away
+    other, tail = node.sharing.find(call.principal, _path(call, "tail"), *taken)
+    if other is not share:
+        raise BadHeader("Both files are in the same shared folder.")
+    return Reply({"size": await node.in_thread(share.append, path, tail)})

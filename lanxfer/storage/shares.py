@@ -25,6 +25,7 @@ from lanxfer.errors import (
     BadConfig,
     BadName,
     BadState,
+    DiskFull,
     Exists,
     Forbidden,
     LanxferError,
@@ -34,8 +35,9 @@ from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import RESERVED, SafePath, quoted, safe_path, shown
 from lanxfer.storage.sources import Source
 from lanxfer.storage.staging import NAME as STAGING
-from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close, typed
+from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close, sync, typed
 from lanxfer.storage.tree import Tree
+from lanxfer.wire import limits
 
 _SPEC = re.compile(r"([^=/:]+)=(.+?)(?::(ro|rw))?", re.DOTALL)
 
@@ -194,6 +196,38 @@ class Share:
             self._tree.sync_folder(below)
             self._tree.sync_folder(above)
 
+    def append(self, path: SafePath | None, tail: SafePath | None) -> int:
+        """Add what is in the file ``tail`` to the end of another, and remove ``tail``.
+
+        One after the other, and all of it or nothing, but for a crash in the middle; gives
+        the size there is then.  Durable when it returns.
+        """
+        if path is None or tail is None or path == tail:
+            raise BadName("A file is added to another one.")
+        with self._changing, _typed(path), self._folder(path.parent) as folder:
+            with self.open(tail) as source:
+                if self.store is not None and source.size > self.store.free():
+                    raise DiskFull()
+                fd = _open_end(folder, path.name)
+                try:
+                    before = os.fstat(fd).st_size
+                    try:
+                        while data := source.read(limits.UNIT):
+                            view = memoryview(data)
+                            while view:
+                                view = view[os.write(fd, view) :]
+                        source.check_unchanged()
+                        sync(fd)
+                    except BaseException:
+                        os.ftruncate(fd, before)
+                        raise
+                    size = before + source.size
+                finally:
+                    close(fd)
+            with self._folder(tail.parent) as above:
+                os.unlink(tail.name, dir_fd=above)
+            return size
+
     def remove(self, path: SafePath | None, *, recursive: bool) -> None:
         """Remove a file, a link or an empty folder; with ``recursive`` all that is below it.
 
@@ -219,6 +253,22 @@ class Share:
             if folder is None:
                 raise NotFound(f"There is no folder {quoted('/'.join(parts))}.")
             yield folder
+
+
+def _open_end(folder: int, name: str) -> int:
+    """A regular file, open for adding to its end."""
+    try:
+        fd = os.open(name, os.O_WRONLY | os.O_APPEND | FILE_FLAGS, dir_fd=folder)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EMLINK}:
+            raise Forbidden("Links are not followed there.") from error
+        if error.errno in {errno.EISDIR, errno.ENXIO}:
+            raise BadName(f"{quoted(name)} is no file.") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        close(fd)
+        raise BadName(f"{quoted(name)} is no file.")
+    return fd
 
 
 @contextmanager
