@@ -37,7 +37,7 @@ from lanxfer.space import Space
 from lanxfer.storage import Small, Store
 from lanxfer.storage.names import SafePath, safe_path
 from lanxfer.storage.shares import Share
-from lanxfer.storage.sources import check_within
+from lanxfer.storage.sources import confined
 from lanxfer.transfers import Direction, Kind, Offer, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
@@ -204,8 +204,11 @@ class ServiceNode:
 
     async def send(self, call: Call) -> Mapping[str, Any]:
         args = call.args
-        if call.principal.standing is Standing.LEGACY_LOCAL and "path" in args:
-            await self.disk.run(check_within, args["path"], self.taking.shares)
+        shares = self.taking.shares
+        if call.principal.standing is Standing.LEGACY_LOCAL and "path" in args and shares:
+            # Not to be kept for later: what it may send is decided now.
+            path = await self.disk.run(confined, args["path"], shares)
+            args = {**args, "path": path, "wait": True}
         return await self.sender(args)
 
     async def history(self, limit: int, before: str, peer: str | None) -> list[Snapshot]:
