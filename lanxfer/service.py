@@ -184,7 +184,7 @@ class TransferService(Service):
                 "reserve_bytes": settings.reserve_bytes,
                 "reserve_share": settings.reserve_share,
             }
-            shares = open_shares(settings.shares, settings.inbox, store, reserve)
+            shares = open_shares(settings.shares, settings.inbox, settings.state, store, reserve)
             undo.append(lambda: close_shares(shares, store))
             disk, reading = Disk(self.reactor), Disk(self.reactor)
             workers = Disk(self.reactor, settings.workers)

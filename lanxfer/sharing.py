@@ -20,14 +20,18 @@ from lanxfer.registry import Transfer
 from lanxfer.rights import Right
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import SafePath, quoted, safe_path
-from lanxfer.storage.shares import Share, ShareSpec, parse_share
+from lanxfer.storage.shares import Share, ShareSpec, lies_in, parse_share
 from lanxfer.transfers import Conflict, Kind, Offer
 
 _CHANGES = frozenset({Right.WRITE, Right.DELETE})
 
 
 def open_shares(
-    texts: Sequence[str], inbox: str, store: LocalStore, reserve: Mapping[str, float | None]
+    texts: Sequence[str],
+    inbox: str,
+    state: str,
+    store: LocalStore,
+    reserve: Mapping[str, float | None],
 ) -> dict[str, Share]:
     """The named shares among ``--share`` options; ``close_shares`` closes them.
 
@@ -38,6 +42,11 @@ def open_shares(
         for spec in filter(None, map(parse_share, texts)):
             if spec.name.casefold() in {name.casefold() for name in found}:
                 raise BadConfig(f"There are two shares of the name {spec.name!r}.")
+            if lies_in(state, spec.folder):
+                raise BadConfig(
+                    f"The shared folder {quoted(spec.folder)} contains the state folder, in which"
+                    " the key of this device is; share a folder below it."
+                )
             found[spec.name] = _open(spec, inbox, store, reserve)
     except BaseException:
         close_shares(found, store)

@@ -13,7 +13,9 @@ from twisted.internet import reactor
 from lanxfer import fetching
 from lanxfer.client import Client
 from lanxfer.errors import (
+    BadConfig,
     BadName,
+    BadState,
     Exists,
     Forbidden,
     LanxferError,
@@ -196,6 +198,21 @@ class ReachTests:
         assert await names(client.list()) == []
         with pytest.raises(NotFound):
             await client.stat("docs")
+
+    @in_reactor
+    async def test_key_is_not_shared(self, devices: Devices, tmp_path: Path) -> None:
+        """A folder that contains this device's key is not shared, under whatever name."""
+        # covers: L05
+        devices.key("nas")
+        (tmp_path / "link").symlink_to(tmp_path)
+        for folder in (tmp_path, tmp_path / "link", devices.state("nas").path, "/"):
+            service = devices.service("nas", shares=(f"all={folder}",))
+            with pytest.raises(BadConfig):
+                service.startService()
+        with pytest.raises(BadState):
+            devices.service("nas", shares=(f"all={tmp_path}/none",)).startService()
+        with pytest.raises(BadConfig):
+            devices.service("nas", shares=("a=/srv", "A=/srv")).startService()
 
     @in_reactor
     async def test_guests(self, devices: Devices, shared: Path) -> None:

@@ -326,6 +326,12 @@ def folders_of(texts: Sequence[str]) -> list[str]:
     return [text if spec is None else spec.folder for text, spec in specs]
 
 
+def lies_in(path: str, folder: str) -> bool:
+    """Whether one folder is another, or is somewhere below it."""
+    real, top = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([real, top]) == top
+
+
 def open_target(folder: str) -> LocalStore:
     """The store that something is fetched into; BadState where another lanxfer uses the folder."""
     return LocalStore(folder, dotfiles=True, weak=True, reserve_bytes=0, reserve_share=0.0)
