@@ -26,7 +26,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lanxfer import ae, sending
-from lanxfer.calls import Answer
+from lanxfer.calls import Answer, public
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import (
     CONNECT_TIMEOUT,
@@ -54,6 +54,7 @@ from lanxfer.errors import (
     TooLarge,
     Unreachable,
 )
+from lanxfer.folders import Folders, follow
 from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.peers import Peers
@@ -83,18 +84,6 @@ _AGAIN_ONCE = (SourceChanged, DigestMismatch)
 _log = Logger()
 
 
-def public(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """A coroutine as a Deferred whose cancellation shows as ``Cancelled``."""
-
-    async def run() -> T:
-        try:
-            return await work
-        except CancelledError:
-            raise Cancelled() from None
-
-    return Deferred.fromCoroutine(run())
-
-
 def new_registry() -> Registry:
     """A registry on the machine's own clock."""
 
@@ -104,7 +93,7 @@ def new_registry() -> Registry:
     return Registry(time.time, new_ids(), complain)
 
 
-class Client:
+class Client(Folders):
     """One other device, or the service of this one; made by ``connect`` and ``local``.
 
     ``registry`` holds what this client sends, and tells its subscribers;
@@ -307,7 +296,7 @@ class Client:
         entry = await self._disk.run(sending.single, path, name)
         loaded = await self._disk.run(sending.load, entry)
         transfer = self._open(loaded.entry, "")
-        unsubscribe = _follow(self.registry, transfer, on_progress)
+        unsubscribe = follow(self.registry, transfer, on_progress)
         try:
             return await self._deliver(loaded, transfer, conflict)
         finally:
@@ -512,19 +501,6 @@ def _outcome(error: LanxferError) -> State:
     if isinstance(error, Cancelled):
         return State.CANCELLED
     return State.INTERRUPTED if error.retry else State.FAILED
-
-
-def _follow(
-    registry: Registry, transfer: Transfer, told: Callable[[int, int], None] | None
-) -> Callable[[], None]:
-    if told is None:
-        return lambda: None
-
-    def listen(snapshot: Snapshot) -> None:
-        if snapshot.id == transfer.id:
-            told(snapshot.done, snapshot.size)
-
-    return registry.subscribe(listen)
 
 
 def connect(

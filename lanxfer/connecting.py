@@ -185,7 +185,7 @@ class Dialer:
         factory: Any = _Once(lambda: self._protocol(target, address, expect))
         if not target.plain:
             factory = wrap_client(client_options(self.identity), factory, self.reactor)
-        return await _connect(endpoint, factory, _where(target, address))
+        return await connect_over(endpoint, factory, _where(target, address))
 
     def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
         if self.through is not None:
@@ -220,7 +220,7 @@ class Dialer:
                 return self.make(session, lambda wire: _introduce(session, wire, who), False)
 
             try:
-                return await _connect(endpoint, _Once(make), _where(target, address))
+                return await connect_over(endpoint, _Once(make), _where(target, address))
             except Unreachable as unreachable:
                 error = unreachable
         raise error
@@ -310,7 +310,7 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
         return LanxferProtocol(session, cast(Node, None), disk, {}, reactor, lambda _: LOCAL)
 
     try:
-        connection = await _connect(endpoint, _Once(make), "the service")
+        connection = await connect_over(endpoint, _Once(make), "the service")
     except Unreachable:
         raise Unreachable(
             "No lanxfer service of yours runs here with this state folder;"
@@ -324,7 +324,10 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
     return connection
 
 
-async def _connect(endpoint: IStreamClientEndpoint, factory: Any, where: str) -> LanxferProtocol:
+async def connect_over(
+    endpoint: IStreamClientEndpoint, factory: Any, where: str
+) -> LanxferProtocol:
+    """What an endpoint leads to, once it is there; Unreachable where that is nothing."""
     try:
         made: Any = await own_cancel(endpoint.connect(factory))
     except (ConnectError, DNSLookupError, TimeoutError, UserError, OSError) as error:

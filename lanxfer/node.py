@@ -9,6 +9,7 @@ import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from attrs import asdict, define, evolve, field, frozen
@@ -33,12 +34,14 @@ from lanxfer.places import Places
 from lanxfer.policy import Principal, Standing
 from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer
-from lanxfer.rights import Book
+from lanxfer.rights import Book, Right
+from lanxfer.sharing import Sharing
 from lanxfer.slots import Slot
 from lanxfer.space import Space
 from lanxfer.storage import Small, Store
-from lanxfer.storage.names import safe_path
-from lanxfer.storage.sources import check_within
+from lanxfer.storage.names import SafePath, safe_path
+from lanxfer.storage.shares import Share
+from lanxfer.storage.sources import confined
 from lanxfer.transfers import Conflict, Direction, Kind, Offer, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
@@ -49,6 +52,8 @@ T = TypeVar("T")
 
 RECORD_AFTER = 1.0
 """Seconds for which history gathers before it is written."""
+
+_RIGHTS = {"r": Right.READ, "w": Right.WRITE}
 
 
 @frozen
@@ -94,8 +99,12 @@ class ServiceNode:
     rates: Rates = field(init=False)
     speeds: Speeds = field(factory=Speeds)
     deciding: Deciding = field(init=False)
+    shares: Mapping[str, Share] = field(factory=dict)
+    sharing: Sharing = field(init=False)
     slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
     pairs: Pairing | None = None
+    workers: Disk | None = None
+    """Threads for an application's commands that block."""
     _small: SmallFiles = field(init=False)
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
@@ -122,12 +131,21 @@ class ServiceNode:
             self.offers,
             self.on_offer,
         )
+        self.sharing = Sharing(self.deciding, self.shares)
         self.registry.subscribe(self._note)
 
     # For commands.
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return self.disk.run(function, *args)
+
+    def in_pool(self, function: Callable[..., T], **given: Any) -> Deferred[T]:
+        pool = self.disk if self.workers is None else self.workers
+        return pool.run(partial(function, **given))
+
+    def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
+        terms = self.deciding.terms(principal)
+        return all(terms.may(_RIGHTS[each], path) for each in perm)
 
     def store_small(self, small: Small) -> Deferred[Stored]:
         return self._small.put(small)
@@ -197,8 +215,11 @@ class ServiceNode:
 
     async def send(self, call: Call) -> Mapping[str, Any]:
         args = call.args
-        if call.principal.standing is Standing.LEGACY_LOCAL and "path" in args:
-            await self.disk.run(check_within, args["path"], self.taking.shares)
+        shares = self.taking.shares
+        if call.principal.standing is Standing.LEGACY_LOCAL and "path" in args and shares:
+            # Not to be kept for later: what it may send is decided now.
+            path = await self.disk.run(confined, args["path"], shares)
+            args = {**args, "path": path, "wait": True}
         return await self.sender(args)
 
     async def history(self, limit: int, before: str, peer: str | None) -> list[Snapshot]:

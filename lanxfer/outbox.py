@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from twisted.internet.interfaces import (
     IConsumer,
@@ -27,6 +27,16 @@ from lanxfer.rates import UNMETERED, Metered
 from lanxfer.sessions import Session
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Packet, Part
+
+
+class InTurn(Protocol):
+    """What takes turns: a file (``Turn``) or a stream (``lanxfer.streams``)."""
+
+    def go(self) -> None:
+        """It is its turn: say one piece."""
+
+    def lost(self) -> None:
+        """There is nothing to write to any more."""
 
 
 @implementer(IPushProducer)
@@ -53,11 +63,12 @@ class Outbox:
         self._session = session
         self._on_backlog = on_backlog
         self._on_said = on_said
-        self._turns: deque[Turn] = deque()
+        self._turns: deque[InTurn] = deque()
         self._pumping = False
         self._backlog = 0
         self._open = True
         self.writable = True
+        self.trace: Callable[[str, bytes], None] | None = None
         self.on_blocked: Callable[[], None] = lambda: None
         self.meter: Metered = UNMETERED
         self._waits_rate = False
@@ -71,6 +82,8 @@ class Outbox:
         if not self._open:
             return
         line = self._session.send(packet)
+        if self.trace is not None and line:
+            self.trace(">", line.partition(b"\n")[0])
         if self._direct is not None and isinstance(data, memoryview):
             self._direct.send(line, data)
         else:
@@ -107,7 +120,7 @@ class Outbox:
             for turn in turns:
                 turn.lost()
 
-    def queue(self, turn: Turn) -> None:
+    def queue(self, turn: InTurn) -> None:
         """``turn`` may be asked for a chunk when it is its turn."""
         if self._open:
             self._turns.append(turn)

@@ -23,6 +23,7 @@ from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, LanxferError, Unfinished
 from lanxfer.journal import Journal
 from lanxfer.storage.names import shown
+from lanxfer.storage.sources import Confined
 from lanxfer.transfers import Conflict, Receipt
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -81,7 +82,8 @@ class Outgoing:
             if "text" in job:
                 return _said(await client.send_message(job["text"]), job)
             conflict = Conflict.SERIES if job.get("series") else None
-            if not await self._disk.run(os.path.isdir, job["path"]):
+            one = isinstance(job["path"], Confined)  # no folder, whose names are looked up anew
+            if one or not await self._disk.run(os.path.isdir, job["path"]):
                 return _said(await client.send_file(job["path"], conflict=conflict), job)
             sent = await client.send_paths([job["path"]])
             if sent.failed:

@@ -82,6 +82,8 @@ def _request(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str,
         args["conflict"] = conflict.value
     if group:
         args["group"] = group
+    if entry.shared:
+        args["shared"] = True
     return args
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -30,11 +31,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
-from lanxfer.client import PATIENCE, Client, public
+from lanxfer.calls import public
+from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
+from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
-from lanxfer.commands.table import Command
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
@@ -56,9 +58,11 @@ from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
+from lanxfer.sharing import close_shares, open_shares
 from lanxfer.state import StateFolder
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
+from lanxfer.storage.shares import folders_of, parse_share
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
 from lanxfer.transfers import Conflict, Snapshot
@@ -105,7 +109,9 @@ class TransferService(Service):
     is called with a ``Message``, which is answered when what it returns has
     fired.  Where ``on_offer`` returns None, or is None, the file of rights
     decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
-    and decided by ``answer``.  ``commands`` adds an application's own (their names have a dot).
+    and decided by ``answer``.  ``commands`` is an object with methods that are marked
+    as commands, or a table of them; more may be added to ``commands`` of the service
+    while it runs.
     ``on_login`` is told of every user that logs in, ``on_logout`` when that connection is
     over, however it ended.
     """
@@ -120,7 +126,7 @@ class TransferService(Service):
         on_offer: OnOffer | None = None,
         on_message: OnMessage | None = None,
         on_prompt: Callable[[Prompt], object] = lambda prompt: None,
-        commands: Mapping[str, Command] | None = None,
+        commands: Any = None,
         on_login: Callable[[Principal], object] = lambda principal: None,
         on_logout: Callable[[Principal], object] = lambda principal: None,
     ) -> None:
@@ -129,7 +135,7 @@ class TransferService(Service):
         self._on_offer = on_offer
         self._on_message = on_message
         self._on_prompt = on_prompt
-        self._commands = dict(commands or {})
+        self.commands = table_of(commands)
         self._on_login = on_login
         self._on_logout = on_logout
         self._now: _Running | None = None
@@ -137,9 +143,6 @@ class TransferService(Service):
         self._listening: list[str] | None = None
         self._failed: Failure | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
-        wrong = [name for name in self._commands if "." not in name]
-        if wrong:
-            raise BadConfig(f"The name of a command of your own has a dot: {wrong[0]!r}.")
 
     # Starting.
 
@@ -184,7 +187,21 @@ class TransferService(Service):
                 weak=settings.weak_storage,
             )
             undo.append(store.close)
+            reserve = {
+                "reserve_bytes": settings.reserve_bytes,
+                "reserve_share": settings.reserve_share,
+            }
+            shares = open_shares(
+                settings.shares,
+                settings.inbox,
+                settings.state,
+                store,
+                reserve,
+                settings.dotfiles,
+            )
+            undo.append(lambda: close_shares(shares, store))
             disk, reading = Disk(self.reactor), Disk(self.reactor)
+            workers = Disk(self.reactor, settings.workers)
             pairing = Pairing(
                 identity.key, settings.device, peers, self.reactor, reading.run, token
             )
@@ -200,6 +217,7 @@ class TransferService(Service):
             raise
         disk.start()
         reading.start()
+        workers.start()
         registry = Registry(time.time, new_ids(), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
@@ -219,7 +237,7 @@ class TransferService(Service):
                 dotfiles=settings.dotfiles,
                 conflict=settings.conflict,
                 legacy_folder=settings.legacy_folder,
-                shares=settings.shares,
+                shares=tuple(folders_of(settings.shares)),
             ),
             polled=polled,
             sender=outgoing.send,
@@ -231,8 +249,10 @@ class TransferService(Service):
             rights=rights,
             used=used,
             speeds=settings.speeds,
+            shares=shares,
+            workers=workers,
         )
-        table = {**builtin(), **self._commands}
+        table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
         factory = LanxferFactory(
             node,
             disk,
@@ -276,7 +296,9 @@ class TransferService(Service):
         settings = self.settings
         if not settings.sandbox:
             return "it was not asked for"
-        folders = [settings.inbox, settings.state, *settings.also_writable]
+        named = filter(None, map(parse_share, settings.shares))
+        shared = [each.folder for each in named if each.writable]
+        folders = [settings.inbox, settings.state, *shared, *settings.also_writable]
         return confine(writable(folders, settings.also_removable))
 
     def _admission(self, peers: Peers, pairing: Pairing) -> Admission:
@@ -405,6 +427,9 @@ class TransferService(Service):
         await running.node.recorded()
         await running.disk.stopped()
         await running.reading.stopped()
+        if running.node.workers is not None:
+            await running.node.workers.stopped()
+        close_shares(running.node.shares, running.store)
         running.store.close()
         running.journal.close()
         limits.change(running.limits_before)

@@ -46,6 +46,8 @@ class Settings:
     to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
     may be removed), which cannot be undone.  ``token_file`` holds the secret of a
     fleet: devices that hold the same pair with each other by themselves.
+    ``shares`` are folders for known devices, ``NAME=DIR`` or ``NAME=DIR:rw`` (docs/files.rst);
+    a bare ``DIR`` only says what ae controllers may have sent with ``--legacy full``.
     ``checkers`` are twisted.cred checkers of names and passwords: with some, users
     can log in (docs/permissions.rst).  The four rates are in bytes a second, of all
     connections together and of each (docs/speed.rst).
@@ -73,6 +75,7 @@ class Settings:
     limits: tuple[str, ...] = field(default=())
     buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
+    workers: int = 4
     control: bool = True
     sandbox: bool = False
     also_writable: tuple[str, ...] = ()

@@ -104,7 +104,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"].append(network)
 
     def opt_share(self, folder: str) -> None:
-        """With --legacy full: ae controllers here may send files below this folder only."""
+        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; docs/files.rst."""
         self["share"].append(folder)
 
     def opt_limit(self, change: str) -> None:

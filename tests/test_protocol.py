@@ -306,7 +306,7 @@ class ConversationTests:
         [(packet, _)] = dialogue.raw.packets
         wanted = {"inline": 262144, "part": 16777216, "open": 256, "pack": 1048576}
         assert packet == Ok(
-            1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": []}
+            1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": ["streams"]}
         )
 
     def test_large_file(self) -> None:

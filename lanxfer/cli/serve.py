@@ -78,7 +78,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--share",),
-        {"multiple": True, "metavar": "DIR", "help": "What ae controllers here may send."},
+        {"multiple": True, "metavar": "NAME=DIR[:ro|rw]", "help": "A folder for known devices."},
     ),
     (
         ("--limit",),

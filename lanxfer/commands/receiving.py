@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from attrs import evolve
+
 from lanxfer.commands.table import Call, Node, Opened, Reply, command
 from lanxfer.errors import (
     BadHeader,
@@ -118,10 +120,16 @@ async def _take(call: Call, node: Node, offer: Offer, slot: Opened | None = None
     if slot is not None:
         slot.transfer = transfer.id
     try:
-        accepted = await call.shield(node.consent(call, offer, transfer))
-        assert accepted.path is not None
-        transfer.enter(State.ACCEPTED)
-        stored = await _store(call, node, accepted.offer, accepted.path, transfer, slot)
+        if args.get("shared") is True:
+            share, path = node.sharing.take(call, offer, transfer)
+            transfer.enter(State.ACCEPTED)
+            stored = await _store(call, node, offer, path, transfer, slot, share.store)
+            stored = evolve(stored, path=f"{share.name}/{stored.path}")
+        else:
+            accepted = await call.shield(node.consent(call, offer, transfer))
+            assert accepted.path is not None
+            transfer.enter(State.ACCEPTED)
+            stored = await _store(call, node, accepted.offer, accepted.path, transfer, slot)
     except LanxferError as error:
         transfer.retire(outcome(error), error=error)
         raise
@@ -139,22 +147,36 @@ async def _store(
     path: SafePath,
     transfer: Transfer,
     slot: Opened | None,
+    shared: Store | None = None,
 ) -> Stored:
-    conflict = offer.conflict or Conflict.RENAME
+    store = node.store if shared is None else shared
+    default = Conflict.RENAME if shared is None else Conflict.REFUSE
+    conflict = offer.conflict or default
     whose = call.principal.name if slot is None else f"ticket:{slot.session}"
     key = part_key(whose, offer.path, offer.size, offer.mtime_ns)
     if offer.kind is Kind.FOLDER:
-        return await node.in_thread(node.store.make_folder, path)
+        return await node.in_thread(store.make_folder, path)
     if offer.kind is Kind.LINK:
-        return await node.in_thread(node.store.make_link, path, offer.target or "", conflict)
+        return await node.in_thread(store.make_link, path, offer.target or "", conflict)
     data = call.data if offer.size else b""
     if data is not None and call.proves:
         if offer.digest is None:
             raise BadHeader("A file that travels with its request needs its digest there.")
+        small = Small(key, offer, path, conflict, data)
+        if shared is not None:
+            transfer.enter(State.COMMITTING)
+            return await _put_one(node, shared, small)
         await _reserve_small(call, node, offer, path, transfer)
         transfer.enter(State.COMMITTING)
-        return await node.store_small(Small(key, offer, path, conflict, data))
-    return await _stream(call, node, offer, path, conflict, key, transfer, slot)
+        return await node.store_small(small)
+    return await _stream(call, node, offer, path, conflict, key, transfer, slot, shared)
+
+
+async def _put_one(node: Node, store: Store, small: Small) -> Stored:
+    found = (await node.in_thread(store.put_many, [small]))[0]
+    if isinstance(found, LanxferError):
+        raise found
+    return found
 
 
 async def _reserve(call: Call, node: Node, size: int, transfer: Transfer) -> None:
@@ -184,7 +206,9 @@ async def _stream(
     key: str,
     transfer: Transfer,
     slot: Opened | None,
+    shared: Store | None,
 ) -> Stored:
+    store = node.store if shared is None else shared
     details: dict[str, object] = {"transfer": transfer.id}
     series = conflict is Conflict.SERIES and not call.proves
     if not (series or call.proves or slot is not None):
@@ -196,8 +220,8 @@ async def _stream(
             part, path = await _next_of_series(call, node, offer, path)
             details["series_file_name"] = str(path)
         else:
-            part = await node.in_thread(node.store.open_part, key, offer, path, conflict)
-        return await _fill(call, node, offer, part, details, transfer, slot)
+            part = await node.in_thread(store.open_part, key, offer, path, conflict)
+        return await _fill(call, node, offer, part, details, transfer, slot, shared is None)
     finally:
         node.received(call.principal)
 
@@ -210,12 +234,14 @@ async def _fill(
     details: dict[str, object],
     transfer: Transfer,
     slot: Opened | None,
+    reserved: bool,
 ) -> Stored:
     try:
         call.check()
         if call.proves:
             have = await node.in_thread(part.have)
-            await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
+            if reserved:  # space is kept on the disk of the inbox; a share's store looks itself
+                await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
             offset = await call.begin(have, details)
         else:
             # The ae rule: the length that is there is the offset, and nothing

@@ -18,8 +18,10 @@ from lanxfer.errors import LanxferError
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal
 from lanxfer.registry import Registry, Transfer
+from lanxfer.rights import Right
 from lanxfer.storage import Part, Small, Store
 from lanxfer.storage.names import SafePath
+from lanxfer.storage.shares import Share
 from lanxfer.transfers import Conflict, Offer, Snapshot, Stored
 from lanxfer.wire.packets import Args
 
@@ -28,10 +30,11 @@ T = TypeVar("T")
 
 @frozen
 class Reply:
-    """A good answer; ``rows`` where the answer is a list."""
+    """A good answer; ``rows`` where the answer is a list, ``body`` where it is bytes."""
 
     args: Args = field(factory=dict)
     rows: Sequence[Args] | None = None
+    body: bytes = b""
 
 
 @frozen
@@ -118,8 +121,40 @@ class Call(Protocol):
     got: int
     """Bytes of that body."""
 
+    @property
+    def flags(self) -> int:
+        """The number that came with an application's request; 0 where none did."""
+
+    @property
+    def link(self) -> Any:
+        """The connection it came on, to ask the other side back (``lanxfer.links.Link``)."""
+
+    def stream_in(self) -> Any:
+        """The stream that comes with it (``Reader``); BadRequest where none does."""
+
+    def stream_out(self) -> Any:
+        """The stream that goes back (``Writer``); BadRequest where none is wanted."""
+
     async def stopped(self) -> None:
         """Wait until the asker gives up; raises what it gave up with."""
+
+
+class Sharing(Protocol):
+    """The folders that this device shares; see ``lanxfer.sharing.Sharing``."""
+
+    def visible(self, principal: Principal) -> Sequence[Share]:
+        """Those whose contents that principal may list."""
+
+    def find(
+        self, principal: Principal, path: str, *rights: Right, below: bool = False
+    ) -> tuple[Share, SafePath | None]:
+        """The share that ``path`` begins with, and the path in it; NotFound or Forbidden.
+
+        With ``below`` the rights have to hold for all that is below it, too.
+        """
+
+    def take(self, call: Call, offer: Offer, transfer: Transfer) -> tuple[Share, SafePath]:
+        """Where a file that is put there goes; raises what it is refused with."""
 
 
 class Node(Protocol):
@@ -129,6 +164,10 @@ class Node(Protocol):
     registry: Registry
     store: Store
     polled: Polled
+
+    @property
+    def sharing(self) -> Sharing:
+        """What of this device's disk others may reach."""
 
     @property
     def pairing(self) -> Pairing:
@@ -141,6 +180,12 @@ class Node(Protocol):
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Run something that blocks in a disk thread; OSErrors come back typed."""
+
+    def in_pool(self, function: Callable[..., T], **given: Any) -> Awaitable[T]:
+        """Run something of an application's that blocks, in a pool of a few threads for that."""
+
+    def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
+        """Whether a principal has all of the rights ``perm`` (``r``, ``w``, ``rw``) at a path."""
 
     def store_small(self, small: Small) -> Awaitable[Stored]:
         """Store one small file together with others."""

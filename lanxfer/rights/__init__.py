@@ -120,6 +120,12 @@ class Terms:
                 return right in found
         return False
 
+    def may_all(self, right: Right, path: SafePath) -> bool:
+        """Whether it may be done at ``path`` and no rule below takes it back."""
+        parts = folded(path)
+        below = (found for at, found in self.rules.items() if at[: len(parts)] == parts)
+        return self.may(right, path) and all(right in found for found in below)
+
 
 NO_TERMS = Terms(entries=None, transfers=None, requests=None, commands=None)
 """Those of the device's own user."""

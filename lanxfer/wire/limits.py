@@ -27,6 +27,13 @@ DEPTH = 8
 
 # Packets.
 OPEN_EXCHANGES = 256
+CHANNEL_OPEN = 64
+CHANNELS_OPEN = 192
+"""Requests open on one channel but 0, and on all of those: there is always room on 0."""
+CHANNEL_MAX = 255
+QUEUED_MAX = 100_000
+QUEUED_BYTES = 64 * MIB
+"""Requests of this side that wait for their turn on one connection, and their bytes."""
 PART_MAX = 16 * MIB
 INLINE_MAX = 256 * KIB
 """The largest file that travels with its request."""
@@ -52,6 +59,10 @@ WINDOW = 8 * MIB
 """Credit a receiver grants one transfer."""
 WINDOW_LEAST = 64 * KIB
 """The same where the receiver is kept slow; it grants more so often that nobody calls it dead."""
+STREAM_WINDOW = 1 * MIB
+"""The same for one stream of an application."""
+STREAM_PART = 64 * KIB
+"""Bytes of a stream that are written in one go: nothing else waits for more than that."""
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 REPLIES_MAX = 64 * KIB
