@@ -28,7 +28,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import deferLater
 
-from lanxfer.calls import as_deferred, public
+from lanxfer.calls import Shared, as_deferred, public
 from lanxfer.commands.control import hello, ping
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.table import Command, Node, Table
@@ -249,8 +249,8 @@ def spawn_link(
 ) -> Deferred[Link]:
     """Start a program and open a link to it through its standard input and output.
 
-    ``["ssh", "host", "lanxfer", "serve", "--stdio"]`` is one.  ``argv[0]`` is a full path or
-    found through PATH; ``env`` None is this process's own.  The program ends with the link.
+    ``argv[0]`` is a full path or found through PATH; ``env`` None is this process's
+    own.  The program ends with the link.
     """
     if not argv:
         raise BadConfig("There is no program to be started.")
@@ -332,8 +332,8 @@ class LinkService(ClientService):
 class SharedLink:
     """One connection for many users: made when the first one needs it, closed after the last.
 
-    ``dial`` makes it: ``partial(dial_link, reactor, "tcp:nas:4000")``, say, or
-    ``client.link``.  ``idle`` seconds after the last release it is closed.
+    ``dial`` makes it: ``partial(dial_link, reactor, "tcp:nas:4000")``, say.  ``idle``
+    seconds after the last release it is closed.
     """
 
     def __init__(self, reactor: Any, dial: Callable[[], Deferred[Link]], idle: float = 0.0) -> None:
@@ -341,7 +341,7 @@ class SharedLink:
         self._dial = dial
         self._idle = idle
         self._link: Link | None = None
-        self._dialing: list[Deferred[Link]] | None = None
+        self._dialing = Shared(self._redial)
         self._closing: Any = None
         self.holders = 0
 
@@ -365,24 +365,11 @@ class SharedLink:
         link = self._link
         if link is not None and not link.protocol.deaf:
             return link
-        if self._dialing is not None:
-            told: Deferred[Link] = Deferred()
-            self._dialing.append(told)
-            return await told
-        self._dialing = []
-        try:
-            link = self._link = await self._dial()
-        except BaseException as error:
-            waiting, self._dialing = self._dialing, None
-            for each in waiting:
-                if not each.called:
-                    each.errback(error if isinstance(error, Exception) else Lost())
-            raise
-        waiting, self._dialing = self._dialing, None
-        for each in waiting:
-            if not each.called:
-                each.callback(link)
-        return link
+        return await self._dialing.get()
+
+    async def _redial(self) -> Link:
+        self._link = await self._dial()
+        return self._link
 
     def release(self) -> None:
         """One user fewer; after the last one the link is closed, unless another one comes."""

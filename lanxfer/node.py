@@ -178,16 +178,10 @@ class ServiceNode:
     ) -> list[Accepted | LanxferError]:
         return self.deciding.admit(principal, offers, group, ids)
 
-    def store_many(self, files: Sequence[Small]) -> Deferred[list[Stored | LanxferError]]:
-        return self.disk.run(self.store.put_many, files)
-
-    def hold(self, size: int) -> Awaitable[None] | None:
-        return self.space.hold(size)
-
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         return self.deciding.consent(call, offer, transfer)
 
-    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None] | None:
+    def reserve(self, transfer: Transfer | None, size: int) -> Awaitable[None] | None:
         return self.space.reserve(transfer, size)
 
     def answer(self, id: str, yes: bool, reason: str = "") -> list[str]:

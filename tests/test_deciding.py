@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import time
 from pathlib import Path
 from time import sleep as sleep_now
 from typing import Any
 
 import pytest
-from devices import Devices, in_reactor, run, sleep, until
+from devices import Devices, in_reactor, sleep, until
 from twisted.internet.defer import Deferred
 
 from lanxfer.errors import (
@@ -39,13 +38,6 @@ pytestmark = pytest.mark.usefixtures("logged")
 
 MIB = 1024 * 1024
 ASK = "[peers]\noffers = ask\n"
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 class Nas:

@@ -107,7 +107,6 @@ MAY_TOUCH_DISK = {
         "os.path.join": "the whole name of what was fetched",
     },
     "sharing": {"os.path.realpath": "whether a shared folder is the inbox"},
-    "cli.files": {".mkdir": "the command that asks another device for it"},
     "cli.filing": {
         ".mkdir": "asks another device for it",
         "os.path.abspath": "the name of what is put",

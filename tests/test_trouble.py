@@ -6,13 +6,12 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blake3 import blake3
-from devices import Devices, in_reactor, run, until
+from devices import Devices, in_reactor, until
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from wires import Wire
@@ -25,13 +24,6 @@ from lanxfer.transfers import Snapshot, State
 from lanxfer.wire import limits
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 def published(inbox: Path) -> list[str]:

@@ -67,7 +67,7 @@ async def get(here: Run, over: Over, path: str, local: str, conflict: Conflict) 
         return _summed(here, sent, "Fetched")
 
 
-async def put(here: Run, over: Over, local: str, path: str, conflict: Conflict) -> int:
+async def put(here: Run, over: Over, path: str, local: str, conflict: Conflict) -> int:
     """Put it there; the exit code."""
     name = os.path.basename(os.path.abspath(local))
     if path.endswith("/") or "/" not in path:

@@ -20,7 +20,7 @@ from lanxfer.errors import (
     SourceChanged,
     TooLarge,
 )
-from lanxfer.registry import Transfer
+from lanxfer.registry import Transfer, outcome
 from lanxfer.storage import Facts, Part, Small, Store
 from lanxfer.storage.names import SafePath, part_key, safe_path, shown
 from lanxfer.storage.rules import numbered
@@ -34,13 +34,6 @@ _DISCARD = (Cancelled, SourceChanged, DigestMismatch, BadOffset)
 
 PREVIEW = 200
 """Characters of a message that lists show."""
-
-
-def outcome(error: LanxferError) -> State:
-    """The state a transfer ends in with this error."""
-    if isinstance(error, Cancelled):
-        return State.CANCELLED
-    return State.INTERRUPTED if error.retry else State.FAILED
 
 
 def read_offer(args: Args) -> Offer:

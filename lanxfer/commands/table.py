@@ -207,17 +207,13 @@ class Node(Protocol):
     ) -> Sequence[Accepted | LanxferError]:
         """``consent`` for many files about which nobody is to be asked; raises for all of them."""
 
-    def store_many(self, files: Sequence[Small]) -> Awaitable[Sequence[Stored | LanxferError]]:
-        """Store many small files; one answer a file, in the order given."""
-
-    def hold(self, size: int) -> Awaitable[None] | None:
-        """Count on so many bytes of the disk just now; DiskFull.  None if that is known."""
-
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         """Ask rights, application and owner; what is to be done, or why nothing (raises)."""
 
-    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None] | None:
+    def reserve(self, transfer: Transfer | None, size: int) -> Awaitable[None] | None:
         """Keep so many bytes of the disk for a transfer until it is over; DiskFull.
+
+        Without a transfer, for what is written at once.
 
         None where that is known at once: there are many small files.
         """
