@@ -105,7 +105,7 @@ class ServiceNode:
     pairs: Pairing | None = None
     workers: Disk | None = None
     """Threads for an application's commands that block."""
-    _small: SmallFiles = field(init=False)
+    _small: dict[Store, SmallFiles] = field(factory=dict)
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
     _record_later: IDelayedCall | None = None
@@ -116,7 +116,6 @@ class ServiceNode:
 
     def __attrs_post_init__(self) -> None:
         seconds = self.clock.seconds
-        self._small = SmallFiles(self.disk, self.store)
         self.allowances = Allowances(seconds, dict(self.used))
         self.offers = Offers(self.clock, self.on_prompt)
         self.rates = Rates(self.clock, self.speeds, self._speeds_of)
@@ -147,8 +146,10 @@ class ServiceNode:
         terms = self.deciding.terms(principal)
         return all(terms.may(_RIGHTS[each], path) for each in perm)
 
-    def store_small(self, small: Small) -> Deferred[Stored]:
-        return self._small.put(small)
+    def store_small(self, small: Small, store: Store) -> Deferred[Stored]:
+        if store not in self._small:
+            self._small[store] = SmallFiles(self.disk, store)
+        return self._small[store].put(small)
 
     def receiving(self, principal: Principal) -> Deferred[None]:
         return self._receiving.acquire(principal.name)

@@ -187,8 +187,8 @@ class Node(Protocol):
     def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
         """Whether a principal has all of the rights ``perm`` (``r``, ``w``, ``rw``) at a path."""
 
-    def store_small(self, small: Small) -> Awaitable[Stored]:
-        """Store one small file together with others."""
+    def store_small(self, small: Small, store: Store) -> Awaitable[Stored]:
+        """Store one small file together with others that are for that store just now."""
 
     def enter(self, principal: Principal, name: str) -> None:
         """One more request of a principal; raises where that is too many, or too soon."""
