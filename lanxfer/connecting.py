@@ -33,7 +33,8 @@ from lanxfer.errors import (
     NotPaired,
     Unreachable,
 )
-from lanxfer.identity import Identity, format_key
+from lanxfer.identity import Identity
+from lanxfer.keys import format_key
 from lanxfer.labels import changed_key, met_at
 from lanxfer.peers import Peer, Peers, parse_address
 from lanxfer.policy import LOCAL, Principal, Standing

@@ -30,7 +30,7 @@ from lanxfer.errors import (
     NotPaired,
     Stopping,
 )
-from lanxfer.identity import short_key
+from lanxfer.keys import short_key
 from lanxfer.labels import label_of, pin
 from lanxfer.pake import Agreement, Channel, Proofs, Side
 from lanxfer.peers import Peer, Peers, parse_name

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lanxfer"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "transfers", "version", "wire"),
+    ("errors", "keys", "showing", "transfers", "version", "wire"),
     ("registry", "sessions"),
     (
         "codes",

@@ -11,7 +11,7 @@ from lanxfer.cli.output import columns, count, harmless, human_size
 from lanxfer.cli.running import Run
 from lanxfer.client import Client, local
 from lanxfer.errors import Cancelled, Exit
-from lanxfer.identity import format_key, short_key
+from lanxfer.keys import format_key, short_key
 from lanxfer.peers import Peers
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.names import shown

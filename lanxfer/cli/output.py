@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
 from lanxfer.errors import Exit, LanxferError
-from lanxfer.storage.names import shown
+from lanxfer.showing import shown
 
 SENTENCE_MAX = 2000
 
@@ -127,6 +126,8 @@ def debugging() -> bool:
 def show_traceback(error: BaseException) -> None:
     """Everything about an error, where that is wanted."""
     if debugging():
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
 
 

@@ -23,7 +23,8 @@ from lanxfer.client import pair
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import check_newcomer, find_target
 from lanxfer.errors import BadConfig, Cancelled, Exit, LanxferError, Unreachable
-from lanxfer.identity import load_identity, short_key
+from lanxfer.identity import load_identity
+from lanxfer.keys import short_key
 from lanxfer.introducing import Introduced
 from lanxfer.peers import Peers, format_address, parse_address
 from lanxfer.state import StateFolder, default_state

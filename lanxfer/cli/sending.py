@@ -18,7 +18,7 @@ from lanxfer.cli.sources import Count, Spool
 from lanxfer.client import PATIENCE, Client, connect, local
 from lanxfer.connecting import Target
 from lanxfer.errors import Cancelled, Exit, LanxferError, NotPaired
-from lanxfer.identity import short_key
+from lanxfer.keys import short_key
 from lanxfer.introducing import Introduced
 from lanxfer.storage.names import shown
 from lanxfer.storage.sources import Entry
