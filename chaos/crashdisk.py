@@ -80,6 +80,11 @@ class Synced:
 
 
 @frozen
+class SyncedAll:
+    """The whole file system was made durable (syncfs)."""
+
+
+@frozen
 class Said:
     """The service said that a file of that digest is there, under that name."""
 
@@ -87,7 +92,7 @@ class Said:
     digest: str
 
 
-Operation = Made | Written | Cut | Attributes | Named | Synced | Said
+Operation = Made | Written | Cut | Attributes | Named | Synced | SyncedAll | Said
 
 
 class Luck(Enum):
@@ -156,6 +161,9 @@ class CrashDisk:
                 self.nodes[node].attributes.append(operation)
             case Synced(number, everything):
                 self._sync(number, everything)
+            case SyncedAll():
+                for number in list(self.nodes):
+                    self._sync(number, True)
 
     def _sync(self, number: int, everything: bool) -> None:
         node = self.nodes[number]

@@ -40,12 +40,13 @@ from lanxfer.node import Slot, Taking
 from lanxfer.peers import Peers
 from lanxfer.policy import Principal, Standing
 from lanxfer.protocol import LanxferProtocol
-from lanxfer.sessions.literal import LiteralSession
+from lanxfer.sessions.literal import LIST_MAX, LiteralSession
 from lanxfer.sessions.native import NativeSession
 from lanxfer.sessions.ticket import TicketSession
 from lanxfer.state import StateFolder
 from lanxfer.testing import MemoryDisk, MemoryNode, MemorySource, memory_node, split_packets
 from lanxfer.tls import client_options, server_options
+from lanxfer.wire import limits
 from lanxfer.wire.literal import parse_literal
 from lanxfer.wire.packets import Failed
 from lanxfer.wire.ticket import parse_answer
@@ -373,7 +374,8 @@ class Cases:
             # A key with an apostrophe in it is echoed in double quotes.
             elif answer.startswith(b"{'") or b", 'error': " in answer:
                 for line in answer.splitlines():
-                    parse_literal(line)
+                    # What is echoed may be as long as a request, and there are lists of those.
+                    parse_literal(line, limit=LIST_MAX, depth=limits.DEPTH + 2, values=10**6)
             else:
                 self._typed(answer, kind)
         except (BadHeader, HeaderTooLong) as error:

@@ -183,9 +183,8 @@ MUTANTS = (
     Mutant(
         "no sync before the ok",
         "lanxfer/storage/publishing.py",
-        "        # mtime is what tells after a power cut that this is the file of that offer.\n"
-        "        sync(fd)\n",
-        "        # mtime is what tells after a power cut that this is the file of that offer.\n",
+        "        self.dress(fd, offer)\n        sync(fd)\n",
+        "        self.dress(fd, offer)\n",
         _test("tests/test_storage_local.py", "sync or order or crash"),
     ),
     Mutant(

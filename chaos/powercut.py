@@ -35,11 +35,16 @@ PER_RECORDING = 50
 CHECKPOINT = 64 * 1024
 """Less than in earnest, so that a file that fits into a test has some."""
 
+TOGETHER = 8
+"""Small files that are synced together; some runs have more of them, and some have fewer."""
+
 
 def _prepare(bug: str | None) -> None:
+    from lanxfer.storage import batches
     from lanxfer.wire import limits
 
     limits.CHECKPOINT = CHECKPOINT
+    batches.TOGETHER = TOGETHER
     plant(bug)
 
 
@@ -87,7 +92,7 @@ class _Life:
 
     def over(self, call: Call) -> bool:
         """Whether this call is one too many."""
-        syncs = call.name in ("fsync", "fdatasync")
+        syncs = call.name in ("fsync", "fdatasync", "syncfs")
         self.syncs -= syncs
         return call.number == self.calls or (syncs and self.syncs == 0)
 

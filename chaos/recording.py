@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field
 
@@ -24,6 +25,7 @@ from chaos.crashdisk import (
     Operation,
     Said,
     Synced,
+    SyncedAll,
     Written,
 )
 from chaos.forked import ChaosFailed
@@ -42,11 +44,14 @@ _PAIRS = {
     "rename": (None, 0, None, 1), "renameat": (0, 1, 2, 3), "renameat2": (0, 1, 2, 3),
     "link": (None, 0, None, 1), "linkat": (0, 1, 2, 3),
 }  # fmt: skip
-_CONTENT = {"write", "writev", "pwrite64", "ftruncate", "fsync", "fdatasync", "fchmod", "utimensat"}
+_CONTENT = {
+    *("write", "writev", "pwrite64", "ftruncate", "fchmod", "utimensat"),
+    *("fsync", "fdatasync", "syncfs"),
+}
 
 _UNKNOWN = {
     "sendfile", "splice", "copy_file_range", "fallocate", "truncate", "chmod", "fchmodat",
-    "fchmodat2", "mknod", "mknodat", "pwritev", "pwritev2", "sync", "syncfs", "msync",
+    "fchmodat2", "mknod", "mknodat", "pwritev", "pwritev2", "sync", "msync",
     "io_uring_setup", "openat2",
 }  # fmt: skip
 """They change the disk too, and nobody has written down here how."""
@@ -65,6 +70,9 @@ class Recording:
     _known: set[int] = field(init=False)
     _ready: dict[int, Callable[[int], Operation | None]] = field(factory=dict)
     _lines: dict[int, bytes] = field(factory=dict)
+    _asked: dict[int, bytes] = field(factory=dict)
+    _packs: dict[tuple[int, int], list[Said]] = field(factory=dict)
+    _answer: tuple[list[Said], int] = field(factory=lambda: ([], 0))
 
     def __attrs_post_init__(self) -> None:
         self.start = CrashDisk.load(self.roots)
@@ -86,6 +94,8 @@ class Recording:
 
     def after(self, call: Call, result: int) -> None:
         """It was made."""
+        if call.name == "recvfrom" and result > 0:
+            self._overhear(call, result)
         ready = self._ready.pop(call.tid, None)
         if ready is not None and result >= 0:
             operation = ready(result)
@@ -125,6 +135,8 @@ class Recording:
             case "utimensat":
                 times = struct.unpack("4q", call.memory(args[2], 32))
                 return lambda _: Attributes(node, None, times[2] * 10**9 + times[3])
+            case "syncfs":
+                return lambda _: SyncedAll()
             case name:
                 return lambda _: Synced(node, name == "fsync")
 
@@ -217,7 +229,43 @@ class Recording:
         heard = self._lines.get(descriptor, b"") + call.memory(call.args[1], call.args[2])
         *lines, self._lines[descriptor] = heard.split(b"\n")
         for line in lines:
-            if line.startswith(b'{"ok"'):
+            files, rows = self._answer
+            if rows:
+                self._outcome(files, json.loads(line))
+                self._answer = files, rows - 1
+            elif line.startswith(b'{"ok"'):
                 said = json.loads(line)
                 if said.get("blake3"):
                     self.operations.append(Said(said["stored"], said["blake3"]))
+                elif "files" in said:
+                    self._answer = self._packs.pop((descriptor, said["ok"])), said["rows"]
+            else:
+                continue
+            files, rows = self._answer
+            if not rows:
+                self.operations += [each for each in files if each.stored]
+                self._answer = [], 0
+
+    def _outcome(self, files: list[Said], row: dict[str, Any]) -> None:
+        """A row of the answer to many files: another name, or none."""
+        if "stored" in row or "error" in row:
+            files[row["at"]] = Said(row.get("stored", ""), files[row["at"]].digest)
+
+    def _overhear(self, call: Call, size: int) -> None:
+        """Requests, for the names of files that are sent together: their answer has none."""
+        descriptor = call.descriptor()
+        heard = self._asked.get(descriptor, b"") + call.memory(call.args[1], size)
+        while b"\n" in heard:
+            line, _, rest = heard.partition(b"\n")
+            if not line.startswith(b"{"):
+                return  # another dialect
+            packet = json.loads(line)
+            body = packet.get("body", 0)
+            if len(rest) < body:
+                break
+            if packet.get("name") == "recv_files":
+                rows = rest[: packet["manifest"]].splitlines()
+                files = [Said(row[0], row[3]) for row in map(json.loads, rows)]
+                self._packs[descriptor, packet["do"]] = files
+            heard = rest[body:]
+        self._asked[descriptor] = heard

@@ -103,6 +103,7 @@ class ServiceNode:
     logins: Logins | None = None
     on_prompt: Callable[[Prompt], object] = lambda prompt: None
     used: Mapping[str, Usage] = field(factory=dict)
+    record_after: float = RECORD_AFTER
     allowances: Allowances = field(init=False)
     offers: Offers = field(init=False)
     space: Space = field(init=False)
@@ -265,9 +266,11 @@ class ServiceNode:
         if done and snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN:
             return  # recorded in full before it was answered
         self._finished.append(snapshot)
-        if self._recording is None and self._record_later is None:
+        if not self.record_after and self._recording is None:
+            self._record()
+        elif self._recording is None and self._record_later is None:
             # What comes by the thousand is written by the thousand.
-            self._record_later = self.clock.callLater(RECORD_AFTER, self._record)
+            self._record_later = self.clock.callLater(self.record_after, self._record)
 
     def _record(self, _: object = None) -> None:
         self._record_later = None

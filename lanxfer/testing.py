@@ -431,6 +431,7 @@ def memory_node(
         on_offer=on_offer,
         on_message=messages.append,
         rights=rights,
+        record_after=0,
     )
     node.messages, node.told = messages, told
     registry.subscribe(told.append)

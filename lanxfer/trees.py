@@ -137,12 +137,8 @@ class _Tree:
 
     async def batch(self, batch: Sequence[Loaded]) -> None:
         """Begin to send all of it."""
-        together: set[int] = set()
-        for pack in packed(batch) if self.deliver_pack is not None else ():
-            together.update(map(id, pack))
-            size = sum(len(loaded.data or b"") for loaded in pack)
-            await self.window.enter(size, False)
-            self._begin(self._pack(pack, size))
+        packs = list(packed(batch)) if self.deliver_pack is not None else []
+        together = {id(loaded) for pack in packs for loaded in pack}
         for loaded in batch:
             entry = loaded.entry
             if id(loaded) in together:
@@ -156,6 +152,10 @@ class _Tree:
                 large = entry.kind is Kind.FILE and loaded.data is None
                 await self.window.enter(size, large)
                 self._begin(self._single(loaded, size, large))
+        for pack in packs:
+            size = sum(len(loaded.data or b"") for loaded in pack)
+            await self.window.enter(size, False)
+            self._begin(self._pack(pack, size))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = Deferred.fromCoroutine(work)

@@ -9,7 +9,7 @@ from lanxfer.errors import Forbidden, NotPaired, UnknownCommand
 from lanxfer.policy import LOCAL, REACH, UNKNOWN, Principal, Standing, mine, refusal
 from lanxfer.transfers import Direction, Kind, Snapshot, State
 
-OFFER = {"hello", "ping", "recv_file", "recv_message"}
+OFFER = {"hello", "ping", "recv_file", "recv_files", "recv_message"}
 OWN = {"pending_requests", "cancel_request", "pause", "resume", "watch", "history"}
 OWNER = {"send_file", "send_message", "status", "accept", "reject", "usage"}
 PAIR = {"pair", "pair_prove", "pair_keep"}

@@ -304,7 +304,7 @@ class ConversationTests:
         dialogue = Dialogue()
         dialogue.say(say(HELLO))
         [(packet, _)] = dialogue.raw.packets
-        wanted = {"inline": 262144, "part": 16777216, "open": 256}
+        wanted = {"inline": 262144, "part": 16777216, "open": 256, "pack": 1048576}
         assert packet == Ok(
             1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": []}
         )

@@ -426,14 +426,14 @@ class ReadSmallTests:
 
     def test_changes_while_read(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that changes just then is not sent."""
-        real = os.pread
+        real = os.read
 
-        def meanwhile(fd: int, n: int, at: int) -> bytes:
-            data = real(fd, n, at)
+        def meanwhile(fd: int, n: int) -> bytes:
+            data = real(fd, n)
             file.write_bytes(b"x")
             return data
 
-        monkeypatch.setattr(os, "pread", meanwhile)
+        monkeypatch.setattr(os, "read", meanwhile)
         with pytest.raises(SourceChanged):
             read_small(str(file))
 
