@@ -19,8 +19,8 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from lanxfer.calls import own_cancel
-from lanxfer.commands.control import VERSION
 from lanxfer.commands.table import Node, Table
+from lanxfer.control import NO_SERVICE
 from lanxfer.disk import Disk
 from lanxfer.door import tune
 from lanxfer.errors import (
@@ -43,6 +43,7 @@ from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
 from lanxfer.tls import client_options, describe_tls_failure, peer_key, wrap_client
 from lanxfer.wire import limits
+from lanxfer.wire.native import VERSION
 from lanxfer.wire.packets import Args
 
 CONNECT_TIMEOUT = 10.0
@@ -295,10 +296,7 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
     try:
         connection = await _connect(endpoint, _Once(make), "the service")
     except Unreachable:
-        raise Unreachable(
-            "No lanxfer service of yours runs here with this state folder;"
-            ' start one with "lanxfer serve" or "twistd lanxfer".'
-        ) from None
+        raise Unreachable(NO_SERVICE) from None
     try:
         await greet(connection, device)
     except BaseException:

@@ -102,6 +102,10 @@ class StateFolder:
             )
         return path
 
+    def maybe_served(self) -> bool:
+        """Whether a service may be running here: it left its socket, or a crash did."""
+        return os.path.exists(self.file("control.sock"))
+
     def write(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """Put ``data`` in place of the whole file; durable when this returns.
 

@@ -15,9 +15,10 @@ PACKAGE = ROOT / "lanxfer"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "keys", "showing", "transfers", "version", "wire"),
-    ("registry", "sessions"),
+    ("registry", "sessions", "tally"),
     (
         "codes",
+        "control",
         "descriptors",
         "identity",
         "journal",
@@ -110,6 +111,7 @@ MAY_TOUCH_DISK = {
         "os.fstat": "whether others can read that file",
     },
     "cli.progress": {"os.environ.get": "touches no disk"},
+    "cli.ending": {"os._exit": "touches no disk"},
     "cli.running": {"os._exit": "touches no disk"},
     "cli.send": {"os.path.isdir": "tells a folder from a file"},
     "cli.sending": {

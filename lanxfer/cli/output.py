@@ -77,6 +77,13 @@ class Output:
         self.row({"error": error.code, "reason": error.reason, "exit": int(error.exit)})
         return int(error.exit)
 
+    def with_trouble(self, code: int) -> int:
+        """The exit code, when the results could not be written as well."""
+        if not self.trouble:
+            return code
+        self.warn(self.trouble)
+        return code or int(Exit.FAILED)
+
     def _result(self, text: str) -> None:
         if self._broken:
             return
