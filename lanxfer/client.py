@@ -221,6 +221,14 @@ class Client:
 
         return public(run())
 
+    def drop(self) -> None:
+        """Break the connection at once; what the other side has of unfinished files stays there."""
+        closed, self._closed = self._closed, True
+        if self._connection is not None:
+            self._connection.abort(Lost())
+        if not closed:
+            self._on_close()
+
     # How.
 
     async def connected(self) -> LanxferProtocol:

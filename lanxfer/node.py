@@ -85,7 +85,7 @@ OnMessage = Callable[[Message], Any]
 
 @define(eq=False)
 class ServiceNode:
-    """See the module; ``sender`` and ``about`` are the service's own doing."""
+    """See the module; ``sender``, ``handed`` and ``about`` are the service's own doing."""
 
     device: str
     registry: Registry
@@ -97,6 +97,7 @@ class ServiceNode:
     polled: Polled
     sender: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
     about: Callable[[], Mapping[str, Any]]
+    handed: Callable[[Call], Awaitable[Mapping[str, Any]]]
     on_offer: OnOffer | None = None
     on_message: OnMessage | None = None
     rights: Says = field(factory=Book)
@@ -208,6 +209,9 @@ class ServiceNode:
         if call.principal.standing is Standing.LEGACY_LOCAL and "path" in args:
             await self.disk.run(check_within, args["path"], self.taking.shares)
         return await self.sender(args)
+
+    def send_paths(self, call: Call) -> Awaitable[Mapping[str, Any]]:
+        return self.handed(call)
 
     async def history(self, limit: int, before: str, peer: str | None) -> list[Snapshot]:
         await self.recorded()

@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "client",
         "connecting",
         "deciding",
+        "handing",
         "introducing",
         "node",
         "offers",

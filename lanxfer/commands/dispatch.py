@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lanxfer.commands import control, packs, pairing, receiving
+from lanxfer.commands import control, handing, packs, pairing, receiving
 from lanxfer.commands.polled import progress_of
 from lanxfer.commands.table import Call, Command, Node, Reply, Table, commands
 from lanxfer.errors import Internal, LanxferError
@@ -16,7 +16,7 @@ _AE = (Standing.LEGACY, Standing.LEGACY_LOCAL)
 
 def builtin() -> Table:
     """Every command of lanxfer's own."""
-    assert control and packs and pairing and receiving  # their import filled the table
+    assert control and handing and packs and pairing and receiving  # their import filled the table
     return commands()
 
 

@@ -104,8 +104,8 @@ class Call(Protocol):
         idle and still open.
         """
 
-    def tell(self, args: Args) -> None:
-        """Send an event; dropped where the other side does not keep up."""
+    def tell(self, args: Args) -> bool:
+        """Send an event; False, and it is dropped, where the other side does not keep up."""
 
     @property
     def crc32(self) -> str:
@@ -113,6 +113,9 @@ class Call(Protocol):
 
     async def stopped(self) -> None:
         """Wait until the asker gives up; raises what it gave up with."""
+
+    def stop(self, error: LanxferError) -> None:
+        """End this call with ``error`` at the next point where that loses nothing."""
 
 
 class Node(Protocol):
@@ -190,6 +193,9 @@ class Node(Protocol):
 
     def send(self, call: Call) -> Awaitable[Args]:
         """Send a file or a text of this device to another one, as the call's args say."""
+
+    def send_paths(self, call: Call) -> Awaitable[Args]:
+        """Send what a command of the owner's named, and tell it what becomes of that."""
 
     def history(self, limit: int, before: str, peer: str | None) -> Awaitable[list[Snapshot]]:
         """Finished transfers, newest first."""
