@@ -27,7 +27,7 @@ _NAMES = (
     "\ud800", "☃",
 )  # fmt: skip
 _COMMANDS = (
-    "hello", "ping", "recv_file", "recv_file", "recv_file", "recv_message", "send_file",
+    "hello", "ping", "recv_file", "recv_file", "recv_files", "recv_message", "send_file",
     "send_message", "pending_requests", "history", "cancel_request", "pause", "resume", "watch",
     "status", "recv_slot", "nothing", "my.own", "__class__", "",
 )  # fmt: skip
@@ -60,9 +60,13 @@ def _conversations() -> list[list[bytes]]:
     link = {"do": 2, "name": "recv_file", "path": "l", "size": 0, "kind": "link", "target": "a"}
     folder = {"do": 2, "name": "recv_file", "path": "f/g", "size": 0, "kind": "folder"}
     ends = {"end": 3, "size": len(large), "blake3": _digest(large)}
+    lines = [["p/1", 5, None, _digest(small), False], ["p/2", 0, 5, _digest(b""), True]]
+    manifest = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    pack = {"do": 4, "name": "recv_files", "files": 2, "manifest": len(manifest), "group": "g"}
     gives_up = {"cancel": 3, "code": "cancelled", "reason": "no"}
     return [
         [HELLO, _line({**put, "blake3": _digest(small)}, small), _line({"bye": "requests"})],
+        [HELLO, _line(pack, manifest + small), _line({"bye": "all"})],
         [
             HELLO,
             _line(stream),

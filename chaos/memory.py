@@ -105,6 +105,7 @@ def command(large: int, small: int, parent: str | None, more: int) -> None:
             found.append(transfer(Path(folder), size))
     for side, before, after in zip(("receiver", "sender"), *found, strict=True):
         figures.add(f"{side}: {small} MiB", before, "MiB", most=ALL_MOST)
+        # covers: S1-13
         figures.add(f"{side}: {large} MiB", after, "MiB", most=ALL_MOST)
         figures.add(f"{side}: more", after - before, "MiB", most=more)
     figures.finish()

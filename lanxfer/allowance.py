@@ -18,10 +18,10 @@ from lanxfer.transfers import Snapshot, Usage
 IDLE_MAX = 4096
 """Buckets and counts that are kept; those unused for longest go first."""
 
-_TRANSFERS = frozenset({"recv_file", "recv_files", "recv_message", "recv_slot"})
-_FREE = frozenset({"hello", "login", "ping", *_TRANSFERS})
+_TRANSFERS = frozenset({"recv_file", "recv_files", "recv_message", "recv_slot", "read_file"})
+_FREE = frozenset({"hello", "login", "ping", "list_files", "stat_file", "prove_file", *_TRANSFERS})
 """What the rate is not about: files and logins have limits of their own, a pong costs no more
-than a refusal."""
+than a refusal, and who fetches a folder looks at each thing in it."""
 
 
 @define

@@ -37,9 +37,10 @@ _CIPHERTEXT = bytearray(PIECE)
 
 
 class BulkTLS(BufferingTLSTransport):
-    """One connection; the protocol inside may have ``space``, ``filled`` and ``in_body``.
+    """One connection; the protocol inside may say where its bytes go, and how many.
 
-    See ``lanxfer.receiver.PacketReceiver`` for these.
+    See ``space``, ``filled`` and ``in_body`` of ``lanxfer.receiver.PacketReceiver``, and
+    ``read_most`` of ``lanxfer.lifetime.Lifetime``.
     """
 
     transport: Any  # whatever carries bytes
@@ -55,6 +56,7 @@ class BulkTLS(BufferingTLSTransport):
         self._space: Callable[[], memoryview | None] = getattr(
             wrappedProtocol, "space", lambda: None
         )
+        self._most: Callable[[], int] = getattr(wrappedProtocol, "read_most", lambda: PIECE)
 
     def makeConnection(self, transport: ITransport) -> None:
         self._direct = Direct.beside(transport, self)
@@ -115,7 +117,8 @@ class BulkTLS(BufferingTLSTransport):
     in_body = True
 
     def space(self) -> memoryview:
-        return memoryview(_CIPHERTEXT)
+        # One record at least: only a whole one can be decrypted.
+        return memoryview(_CIPHERTEXT)[: max(self._most(), RECORD)]
 
     def filled(self, size: int) -> None:
         self.dataReceived(memoryview(_CIPHERTEXT)[:size])

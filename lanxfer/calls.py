@@ -17,15 +17,16 @@ from twisted.python.failure import Failure
 
 from lanxfer.bodies import BodySender, BodyWriter
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, Cancelled, LanxferError, ShortBody
+from lanxfer.errors import BadHeader, BadRequest, Cancelled, LanxferError, Lost, ShortBody
 from lanxfer.outbox import Outbox, Turn
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer
 from lanxfer.storage import Part
 from lanxfer.storage.sources import Source
+from lanxfer.streams import Inflow, Outflow
 from lanxfer.wire import limits
-from lanxfer.wire.packets import Args, Cancel, Do, End, Event, Go, Window
+from lanxfer.wire.packets import Args, Cancel, Do, End, Event, Go, Take, Window
 from lanxfer.wire.packets import Part as PartPacket
 
 T = TypeVar("T")
@@ -36,6 +37,18 @@ def as_deferred(waiting: Awaitable[T]) -> Deferred[T]:
     if isinstance(waiting, Deferred):
         return waiting
     return Deferred.fromCoroutine(cast("Coroutine[Deferred[Any], Any, T]", waiting))
+
+
+def public(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+    """A coroutine as a Deferred whose cancellation shows as ``Cancelled``."""
+
+    async def run() -> T:
+        try:
+            return await work
+        except CancelledError:
+            raise Cancelled() from None
+
+    return Deferred.fromCoroutine(run())
 
 
 def own_cancel(inner: Deferred[T]) -> Deferred[T]:
@@ -91,8 +104,14 @@ class IncomingCall:
         on_moved: Callable[[int], None],
         channel: Callable[[], Channel | None] = lambda: None,
         on_become: Callable[[Principal], None] = lambda principal: None,
+        link: Callable[[], Any] = lambda: None,
+        stream_window: int = limits.STREAM_WINDOW,
     ) -> None:
         self.id = do.id
+        self._link = link
+        self.stream_window = stream_window
+        self._inflow: Inflow | None = None
+        self._outflow: Outflow | None = None
         self.name = do.name
         self.args: Args = do.args
         self.principal = principal
@@ -105,8 +124,14 @@ class IncomingCall:
         self._clock = clock
         self._on_moved = on_moved
         self.become = on_become
+        self.window: Callable[[], int] = lambda: limits.WINDOW
+        """Bytes the sender of a file may have on the way; less while this side is kept slow."""
+        self._window = 0
+        self.given_up = False
+        """The asker does not want it any more."""
         self._weighed = self.weight
-        self._crc = 0
+        self.crc = 0
+        self.got = 0
         self._owed = 0
         self._paused = False
         self._due: float | None = None
@@ -132,7 +157,7 @@ class IncomingCall:
     @property
     def due_since(self) -> float | None:
         """Since when bytes of it ought to be coming; None while it waits for this side's disk."""
-        behind = self.writer is not None and self.writer.waiting >= limits.WINDOW // 2
+        behind = self.writer is not None and self.writer.waiting >= self._window // 2
         return self._due if self.hungry and not behind else None
 
     # The command's side.
@@ -171,7 +196,8 @@ class IncomingCall:
         self._offset = Deferred()
         self._have = frozenset(offset for offset, _ in have)
         chosen = self.shield(self._offset)
-        self._outbox.say(Go(self.id, limits.WINDOW, tuple(have), args))
+        self._window = self.window()
+        self._outbox.say(Go(self.id, self._window, tuple(have), args))
         self._due = self._clock.seconds()
         self._on_moved(0)
         return await chosen
@@ -189,8 +215,38 @@ class IncomingCall:
         return True
 
     @property
-    def crc32(self) -> str:
-        return f"{self._crc:08x}"
+    def flags(self) -> int:
+        flags = self.args.get("flags", 0)
+        if type(flags) is not int:
+            raise BadRequest('"flags" is a number.')
+        return flags
+
+    @property
+    def link(self) -> Any:
+        return self._link()
+
+    def stream_in(self) -> Inflow:
+        if self.args.get("stream") is not True:
+            raise BadRequest("That command wants a stream of bytes.")
+        if self._inflow is None:
+            self._inflow = Inflow(self._read)
+            if self._error is not None:
+                self._inflow.fail(self._error)
+            elif self._starved:
+                self._inflow.fail(ShortBody())
+            else:
+                self._outbox.say(Go(self.id, self.stream_window))
+        return self._inflow
+
+    def stream_out(self) -> Outflow:
+        take = self.args.get("take")
+        if type(take) is not int:
+            raise BadRequest("That command answers with a stream of bytes.")
+        if self._outflow is None:
+            self._outflow = Outflow(self._outbox, lambda at, size: Event(self.id, {}, size), take)
+            if self._error is not None:
+                self._outflow.fail(self._error)
+        return self._outflow
 
     async def stopped(self) -> None:
         await self.shield(Deferred())
@@ -203,11 +259,15 @@ class IncomingCall:
 
     def received(self, data: bytes) -> None:
         """Bytes of a part."""
+        if self._inflow is not None:
+            self._inflow.received(data)
+            return
         assert self.writer is not None
         self.writer.received(data)
         self._weigh()
         if self.principal.standing is Standing.TICKET:
-            self._crc = crc32(data, self._crc)
+            self.crc = crc32(data, self.crc)
+            self.got += len(data)
 
     def space(self) -> memoryview | None:
         """Memory for the next bytes of a part, to be told of with ``filled``."""
@@ -224,6 +284,9 @@ class IncomingCall:
     def end(self, end: End) -> None:
         """The sender said that was all."""
         self._ended = True
+        if self._inflow is not None:
+            self._inflow.end()
+            return
         self._choose(end.size if end.size in self._have else 0)
         if self.writer is not None:
             self.writer.ended(end.digest)
@@ -233,6 +296,7 @@ class IncomingCall:
         if self._error is not None:
             return
         self._error = error
+        self.over(error)
         waiting, self._waiting = self._waiting, None
         if self.writer is not None:
             self.writer.fail(error)
@@ -241,9 +305,31 @@ class IncomingCall:
             outer.errback(error)
             inner.cancel()
 
+    def take(self, more: int) -> None:
+        """The asker takes that much more of the stream."""
+        if self._outflow is not None:
+            self._outflow.grant(more)
+        else:
+            self.args = {**self.args, "take": self.args["take"] + more}
+
+    def over(self, error: LanxferError | None = None) -> None:
+        """It was answered, or will not be: nothing streams any more."""
+        if self._inflow is not None:
+            self._inflow.fail(error or Lost("That request was answered."))
+        if self._outflow is not None:
+            self._outflow.fail(error or Lost("That request was answered."))
+
+    def _read(self, size: int) -> None:
+        self._owed += size
+        if self._owed >= self.stream_window // 4 and not self._ended and self._error is None:
+            owed, self._owed = self._owed, 0
+            self._outbox.say(Window(self.id, owed))
+
     def starve(self) -> None:
         """Nothing more will come: a body that is not complete never will be."""
         self._starved = True
+        if self._inflow is not None and not self._ended:
+            self.stop(ShortBody())
         if self.writer is not None and not self._ended:
             self.stop(ShortBody())
 
@@ -259,14 +345,21 @@ class IncomingCall:
 
     def _written(self, size: int) -> None:
         self._owed += size
-        if size and self.writer is not None and self.writer.waiting + size >= limits.WINDOW // 2:
+        if size and self.writer is not None and self.writer.waiting + size >= self._window // 2:
             self._due = self._clock.seconds()  # only now there is room for more
         if size and self._transfer is not None and self._part is not None:
             self._transfer.progressed(self._part.position)
-        if self._owed >= limits.WINDOW // 4 and self.hungry and self._error is None:
+        self._fit_window()
+        if self._owed >= self._window // 4 and self.hungry and self._error is None:
             self._outbox.say(Window(self.id, self._owed))
             self._owed = 0
         self._weigh()
+
+    def _fit_window(self) -> None:
+        """Owe more where there may be more on the way by now, or keep what is too much."""
+        change = max(self.window() - self._window, -self._owed)
+        self._window += change
+        self._owed += change
 
     def _weigh(self) -> None:
         change, self._weighed = self.weight - self._weighed, self.weight
@@ -276,10 +369,27 @@ class IncomingCall:
 
 @frozen
 class Answer:
-    """A good answer: its fields, and its body where it had one."""
+    """An answer: its fields, and its body where it had one.
+
+    ``error`` is the refusal where somebody wanted to have that as an answer, too.
+    """
 
     args: Args
     body: bytes = b""
+    error: LanxferError | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    @property
+    def flags(self) -> int:
+        """The number that an application's command answered with; 0 where it named none."""
+        flags = self.args.get("flags", 0)
+        return flags if type(flags) is int else 0
+
+
+_ENOUGH = Cancelled("The other side answered before it had read all.")
 
 
 class Exchange:
@@ -298,6 +408,32 @@ class Exchange:
         self._gave_up: LanxferError | None = None
         self._granted = 0
         self._paused = False
+        self.inflow: Inflow | None = None
+        self.outflow: Outflow | None = None
+        self._taken = self._window = 0
+
+    def streams(self, writes: bool, window: int) -> None:
+        """Let bytes go with it: out where it ``writes``, in where a ``window`` was granted."""
+        assert self._outbox is not None
+        if window:
+            self._window = window
+            self.inflow = Inflow(self._took)
+        if writes:
+            self.outflow = Outflow(
+                self._outbox, lambda at, size: PartPacket(self.id, at, size), credit=0
+            )
+
+    def _took(self, size: int) -> None:
+        self._taken += size
+        if self._taken >= self._window // 4 and self._outcome is None and self._outbox is not None:
+            taken, self._taken = self._taken, 0
+            self._outbox.say(Take(self.id, taken))
+
+    def finish(self) -> None:
+        """All that was written is all there is."""
+        if self.outflow is not None and self._outbox is not None:
+            outbox = self._outbox
+            self.outflow.when_sent(lambda size: outbox.say(End(self.id, size, None)))
 
     def answered(self) -> Deferred[Answer]:
         """Fires with the Answer; fails with the LanxferError the other side named, or Lost.
@@ -305,9 +441,14 @@ class Exchange:
         Each caller has its own.  Cancelling it cancels the request there.
         """
         waiting: Deferred[Answer] = Deferred(lambda d: self.cancel(Cancelled()))
-        self._waiting.append(waiting)
-        self._tell()
+        self.tell(waiting)
         return waiting
+
+    def tell(self, waiting: Deferred[Answer]) -> None:
+        """Have somebody's own Deferred fire as ``answered`` would."""
+        self._waiting.append(waiting)
+        if self._outcome is not None:
+            self._tell()
 
     def going(self) -> Deferred[Go]:
         """Fires with the Go of a file's receiver; fails as ``answered`` does.
@@ -367,6 +508,8 @@ class Exchange:
         self._gave_up = error
         if self._sender is not None:
             self._sender.stop(error)
+        if self.outflow is not None:
+            self.outflow.fail(error)
         if self._outbox is not None:
             self._outbox.say(Cancel(self.id, error.reason, error.code))
 
@@ -374,10 +517,14 @@ class Exchange:
 
     def go(self, go: Go) -> None:
         self._go = go
+        if self.outflow is not None:
+            self.outflow.grant(go.window)
         self._tell()
 
     def window(self, window: Window) -> None:
-        if self._turn is not None:
+        if self.outflow is not None:
+            self.outflow.grant(window.bytes)
+        elif self._turn is not None:
             self._turn.grant(window.bytes)
         else:
             self._granted += window.bytes
@@ -393,6 +540,13 @@ class Exchange:
         if isinstance(outcome, Cancelled) and self._gave_up is not None:
             outcome = self._gave_up  # the cause says more than its echo
         self._outcome = outcome
+        if self.inflow is not None:
+            if isinstance(outcome, LanxferError):
+                self.inflow.fail(outcome)
+            else:
+                self.inflow.end()
+        if self.outflow is not None:
+            self.outflow.fail(outcome if isinstance(outcome, LanxferError) else _ENOUGH)
         if self._sender is not None:
             error = outcome if isinstance(outcome, LanxferError) else BadHeader()
             self._sender.stop(error)

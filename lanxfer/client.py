@@ -26,9 +26,17 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lanxfer import ae, sending
-from lanxfer.calls import Answer
+from lanxfer.calls import Answer, public
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
-from lanxfer.connecting import Dialer, Login, Target, dial_local, find_target
+from lanxfer.connecting import (
+    CONNECT_TIMEOUT,
+    Dialer,
+    Login,
+    Target,
+    Through,
+    dial_local,
+    find_target,
+)
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Busy,
@@ -46,13 +54,16 @@ from lanxfer.errors import (
     TooLarge,
     Unreachable,
 )
+from lanxfer.folders import Folders, follow
 from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
+from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer, new_ids
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
+from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
 from lanxfer.transfers import Conflict, Direction, Kind, Receipt, Snapshot, State
@@ -73,18 +84,6 @@ _AGAIN_ONCE = (SourceChanged, DigestMismatch)
 _log = Logger()
 
 
-def public(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """A coroutine as a Deferred whose cancellation shows as ``Cancelled``."""
-
-    async def run() -> T:
-        try:
-            return await work
-        except CancelledError:
-            raise Cancelled() from None
-
-    return Deferred.fromCoroutine(run())
-
-
 def new_registry() -> Registry:
     """A registry on the machine's own clock."""
 
@@ -94,7 +93,7 @@ def new_registry() -> Registry:
     return Registry(time.time, new_ids(), complain)
 
 
-class Client:
+class Client(Folders):
     """One other device, or the service of this one; made by ``connect`` and ``local``.
 
     ``registry`` holds what this client sends, and tells its subscribers;
@@ -135,6 +134,11 @@ class Client:
         if connection is not None and connection.principal is not None:
             return connection.principal.name
         return self._target.name if self._target is not None else "local"
+
+    @property
+    def hello(self) -> Args:
+        """What the other side said of itself: ``device``, ``speaks``, ``limits``, ``features``."""
+        return {} if self._connection is None else self._connection.hello
 
     # What can be asked of it.
 
@@ -203,6 +207,14 @@ class Client:
 
         return public(run())
 
+    def limit(self, **changes: int | None) -> Speeds:
+        """Be no faster from now on than ``rate_in`` or ``rate_out``, in bytes a second.
+
+        None takes a limit away; gives what holds then.
+        """
+        rates = None if self._dialer is None else self._dialer.rates
+        return Speeds() if rates is None else rates.change(**changes)
+
     def close(self, timeout: float = 10.0) -> Deferred[None]:
         """Let what is under way finish, for at most ``timeout`` seconds, and close.
 
@@ -228,6 +240,13 @@ class Client:
             self._connection.abort(Lost())
         if not closed:
             self._on_close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Let what is under way finish; after an error, do not."""
+        await self.close(*(() if kind is None else (0.0,)))
 
     # How.
 
@@ -285,7 +304,7 @@ class Client:
         entry = await self._disk.run(sending.single, path, name)
         loaded = await self._disk.run(sending.load, entry)
         transfer = self._open(loaded.entry, "")
-        unsubscribe = _follow(self.registry, transfer, on_progress)
+        unsubscribe = follow(self.registry, transfer, on_progress)
         try:
             return await self._deliver(loaded, transfer, conflict)
         finally:
@@ -323,8 +342,7 @@ class Client:
             connection = await self._connected()
         except LanxferError:
             return False  # each file finds out by itself, and has its patience
-        most = connection.peer_limits.get("pack", 0)
-        return isinstance(most, int) and most >= limits.PACK_MAX
+        return sending.takes_packs(connection)
 
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
@@ -333,6 +351,8 @@ class Client:
         started = self.registry.clock()
         try:
             connection = await self._connected()
+            if not sending.takes_packs(connection):  # another one than at first, or slower by now
+                return [None] * len(pack)
             found = await sending.send_pack(connection, pack, conflict, group)
         except Cancelled as cancelled:
             found = [Outcome(error=cancelled)] * len(pack)
@@ -491,19 +511,6 @@ def _outcome(error: LanxferError) -> State:
     return State.INTERRUPTED if error.retry else State.FAILED
 
 
-def _follow(
-    registry: Registry, transfer: Transfer, told: Callable[[int, int], None] | None
-) -> Callable[[], None]:
-    if told is None:
-        return lambda: None
-
-    def listen(snapshot: Snapshot) -> None:
-        if snapshot.id == transfer.id:
-            told(snapshot.done, snapshot.size)
-
-    return registry.subscribe(listen)
-
-
 def connect(
     reactor: Any,
     peer: str,
@@ -517,6 +524,11 @@ def connect(
     token_file: str | None = None,
     target: Target | None = None,
     login: tuple[str, str] | None = None,
+    rate_in: int | None = None,
+    rate_out: int | None = None,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    progress_timeout: float | None = None,
+    through: Through | None = None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -529,6 +541,10 @@ def connect(
     ``target`` is where ``pair`` found one, instead of what ``peer`` says.
     ``login`` is the name of a user there with the password: what is sent is sent
     as that user, or the call fails with AuthFailed, RateLimited or Forbidden.
+    ``rate_in`` and ``rate_out`` are in bytes a second; see ``Client.limit``.
+    ``connect_timeout`` is in seconds, for each address; a transfer that has not moved
+    for ``progress_timeout`` of them fails with TimedOut, and nothing else suffers.
+    ``through`` makes the endpoint for a host and a port, such as that of a proxy.
     """
 
     async def run() -> Client:
@@ -548,12 +564,17 @@ def connect(
             identity,
             device or socket.gethostname(),
             login=None if login is None else Login(*login),
+            rates=Rates(reactor, Speeds(rate_in, rate_out)),
+            connect_timeout=connect_timeout,
+            through=through,
         )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
 
         def close() -> None:
             revoking.stop()
             disk.stop()
+            if stalls is not None:
+                stalls.stop()
 
         client = Client(
             reactor,
@@ -565,10 +586,15 @@ def connect(
             patience=patience,
             on_close=close,
         )
+        stalls = None
+        if progress_timeout is not None:
+            stalls = Stalls(reactor, client.registry, progress_timeout)
         try:
             if not there.legacy:
                 await client.connected()
         except BaseException:
+            if stalls is not None:
+                stalls.stop()
             disk.stop()
             raise
         revoking.start()

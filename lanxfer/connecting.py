@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
@@ -39,6 +39,7 @@ from lanxfer.labels import changed_key, met_at
 from lanxfer.peers import Peer, Peers, parse_address
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
+from lanxfer.rates import Rates
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
 from lanxfer.tls import client_options, describe_tls_failure, peer_key, wrap_client
@@ -47,6 +48,9 @@ from lanxfer.wire.native import VERSION
 from lanxfer.wire.packets import Args
 
 CONNECT_TIMEOUT = 10.0
+
+Through: TypeAlias = Callable[[str, int], IStreamClientEndpoint]
+"""An endpoint for a host and a port: a proxy's, for example."""
 
 
 @frozen
@@ -121,7 +125,9 @@ class Dialer:
 
     ``node`` and ``table`` answer what the other side asks; without them it can
     ask for nothing.  ``login`` is said on each connection that carries TLS;
-    ``live`` are the connections that are open.
+    ``live`` are the connections that are open, and no faster than ``rates``.
+    ``through`` makes the endpoint for a host and a port where that is to be another
+    than plain TCP, within ``connect_timeout`` seconds.
     """
 
     reactor: Any
@@ -133,6 +139,9 @@ class Dialer:
     table: Table | None = None
     login: Login | None = None
     live: set[LanxferProtocol] = field(factory=set, eq=False, repr=False)
+    rates: Rates | None = None
+    connect_timeout: float = CONNECT_TIMEOUT
+    through: Through | None = None
 
     async def dial(self, target: Target) -> LanxferProtocol:
         """A connection whose other side has said hello; the addresses are tried in turn.
@@ -174,11 +183,16 @@ class Dialer:
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
     ) -> LanxferProtocol:
         host, port = parse_address(address)
-        endpoint = HostnameEndpoint(self.reactor, host, port, CONNECT_TIMEOUT)
+        endpoint = self._endpoint(host, port)
         factory: Any = _Once(lambda: self._protocol(target, address, expect))
         if not target.plain:
             factory = wrap_client(client_options(self.identity), factory, self.reactor)
-        return await _connect(endpoint, factory, _where(target, address))
+        return await connect_over(endpoint, factory, _where(target, address))
+
+    def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+        if self.through is not None:
+            return self.through(host, port)
+        return HostnameEndpoint(self.reactor, host, port, self.connect_timeout)
 
     def _protocol(
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
@@ -198,7 +212,7 @@ class Dialer:
         error: LanxferError = NotFound(f"No address is known for {target.name}.")
         for address in target.addresses:
             host, port = parse_address(address)
-            endpoint = HostnameEndpoint(self.reactor, host, port, CONNECT_TIMEOUT)
+            endpoint = self._endpoint(host, port)
             who = Principal(Standing.STRANGER, f"legacy:{host}", target.name, secure=False)
 
             def make(host: str = host, port: int = port, who: Principal = who) -> LanxferProtocol:
@@ -208,7 +222,7 @@ class Dialer:
                 return self.make(session, lambda wire: _introduce(session, wire, who), False)
 
             try:
-                return await _connect(endpoint, _Once(make), _where(target, address))
+                return await connect_over(endpoint, _Once(make), _where(target, address))
             except Unreachable as unreachable:
                 error = unreachable
         raise error
@@ -217,7 +231,7 @@ class Dialer:
         self, session: Session, identify: Callable[[Any], Principal], secure: bool
     ) -> LanxferProtocol:
         """The client's end of a connection."""
-        return LanxferProtocol(
+        made = LanxferProtocol(
             session,
             cast(Node, self.node),
             self.disk,
@@ -229,6 +243,9 @@ class Dialer:
             on_gone=self.live.discard,
             why_lost=_why_lost if secure else _why_lost_plain,
         )
+        if self.rates is not None:
+            made.keep_to(self.rates)
+        return made
 
     def _expect(self, target: Target, address: str, key: str) -> Principal:
         peer = self.peers.by_key(key)
@@ -276,6 +293,7 @@ async def greet(connection: LanxferProtocol, device: str) -> dict[str, Any]:
         connection.abort(BadHeader())
         raise BadHeader("The other side speaks another version than it was asked for.")
     _heed(connection, answer.args)
+    connection.hello = dict(answer.args)
     return dict(answer.args)
 
 
@@ -294,7 +312,7 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
         return LanxferProtocol(session, cast(Node, None), disk, {}, reactor, lambda _: LOCAL)
 
     try:
-        connection = await _connect(endpoint, _Once(make), "the service")
+        connection = await connect_over(endpoint, _Once(make), "the service")
     except Unreachable:
         raise Unreachable(NO_SERVICE) from None
     try:
@@ -305,7 +323,10 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
     return connection
 
 
-async def _connect(endpoint: IStreamClientEndpoint, factory: Any, where: str) -> LanxferProtocol:
+async def connect_over(
+    endpoint: IStreamClientEndpoint, factory: Any, where: str
+) -> LanxferProtocol:
+    """What an endpoint leads to, once it is there; Unreachable where that is nothing."""
     try:
         made: Any = await own_cancel(endpoint.connect(factory))
     except (ConnectError, DNSLookupError, TimeoutError, UserError, OSError) as error:

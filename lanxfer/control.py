@@ -18,7 +18,6 @@ from lanxfer.errors import (
     Cancelled,
     HeaderTooLong,
     Lost,
-    TimedOut,
     Unreachable,
     from_wire,
 )
@@ -31,11 +30,20 @@ NO_SERVICE = (
     "No lanxfer service of yours runs here with this state folder;"
     ' start one with "lanxfer serve" or "twistd lanxfer".'
 )
-_GONE = "The lanxfer service on this machine ended before it had answered."
-_SILENT = "The lanxfer service on this machine does not answer any more."
+
+
+class NoService(Unreachable):
+    """No lanxfer service of yours answers here."""
+
+
+class ServiceLost(Lost):
+    """The lanxfer service on this machine ended before it had answered."""
+
 
 HELLO_WAIT = 5.0
 """Seconds in which a service that lives says hello, however busy it is."""
+
+_SILENT = "The lanxfer service on this machine does not answer any more."
 
 _READ = 256 * limits.KIB
 
@@ -58,7 +66,7 @@ class Answer(NamedTuple):
 class Control:
     """A connection to the service; one request at a time, and whoever made it closes it.
 
-    Making it raises Unreachable where no service answers.  ``wait`` is called
+    Making it raises NoService where no service answers.  ``wait`` is called
     whenever there is nothing to read; what it raises ends the request.
     """
 
@@ -72,7 +80,7 @@ class Control:
         self._gave_up = False
         family = getattr(socket, "AF_UNIX", None)
         if family is None:
-            raise Unreachable(NO_SERVICE)
+            raise NoService(NO_SERVICE)
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(HELLO_WAIT)
@@ -83,9 +91,9 @@ class Control:
                 raise BadHeader("The service speaks another version than it was asked for.")
             self._greeted = True
             self._socket.settimeout(limits.REPLIES_TIMEOUT)
-        except (OSError, Lost, TimedOut):
+        except (OSError, ServiceLost):
             self._socket.close()
-            raise Unreachable(NO_SERVICE) from None
+            raise NoService(NO_SERVICE) from None
         except BaseException:
             self._socket.close()
             raise
@@ -97,13 +105,13 @@ class Control:
         data: bytes = b"",
         on_event: Callable[[Args], object] | None = None,
     ) -> Answer:
-        """Ask, and wait for the answer; raises the LanxferError it is, Lost or TimedOut."""
+        """Ask, and wait for the answer; raises the LanxferError it is, or ServiceLost."""
         try:
             return self._answer(self._ask(name, args or {}, data), on_event, limits.PING_AFTER)
         except TimeoutError:
-            raise TimedOut(_SILENT) from None
+            raise ServiceLost(_SILENT) from None
         except OSError:
-            raise Lost(_GONE) from None
+            raise ServiceLost() from None
 
     def cancel(self) -> bool:
         """Give up what is being asked, from within ``wait`` or ``on_event``.
@@ -144,7 +152,7 @@ class Control:
                     case Do():
                         self._refuse(packet)
                     case Bye(all=True):
-                        raise Lost(_GONE)
+                        raise ServiceLost()
                     case _:
                         pass
         finally:
@@ -169,12 +177,12 @@ class Control:
                 if time.monotonic() - began < patience:
                     continue
                 if pinged or not self._greeted:
-                    raise TimedOut(_SILENT)
+                    raise ServiceLost(_SILENT)
                 pinged, began, patience = True, time.monotonic(), limits.PING_TIMEOUT
                 self._ask("ping", {}, b"")
             data = self._socket.recv(_READ)
             if not data:
-                raise Lost(_GONE)
+                raise ServiceLost()
             self._data += data
 
     def _read(self) -> tuple[Packet | Drop | None, bytes]:

@@ -188,6 +188,12 @@ class Deciding:
                 await self._owner(call, terms, offer, transfer)
         return Accepted(offer, path)
 
+    def check_amount(self, call: Call, offer: Offer, transfer: Transfer) -> None:
+        """Raise what keeps a file from being put into a shared folder; nobody is asked."""
+        principal = call.principal
+        group, id = transfer.snapshot.group, transfer.id
+        self._check(principal, self.terms(principal), offer, group, id)
+
     def _check_message(self, terms: Terms) -> None:
         if terms.messages is Answer.DENY:
             raise Forbidden("That device takes no messages from this one.")

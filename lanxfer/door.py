@@ -159,6 +159,9 @@ class Door(Protocol):
     def filled(self, size: int) -> None:
         cast(LanxferProtocol, self._inner).filled(size)
 
+    def read_most(self) -> int:
+        return self._inner.read_most() if isinstance(self._inner, LanxferProtocol) else READ_SIZE
+
     @property
     def in_body(self) -> bool:
         return isinstance(self._inner, LanxferProtocol) and self._inner.in_body

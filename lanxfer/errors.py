@@ -70,6 +70,12 @@ class UnknownCommand(LanxferError):
     exit = Exit.REFUSED
 
 
+class BadRequest(LanxferError):
+    """The arguments do not fit the command."""
+
+    code = "bad-request"
+
+
 class UnsupportedVersion(LanxferError):
     """The two sides have no version of the protocol in common."""
 

@@ -23,7 +23,7 @@ from lanxfer.descriptors import UNLIMITED, connections_most
 from lanxfer.disk import Disk
 from lanxfer.door import READ_SIZE, Door, host_of
 from lanxfer.errors import Overloaded
-from lanxfer.policy import Principal
+from lanxfer.policy import Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.refusals import Refusals
 from lanxfer.sessions import Session
@@ -70,6 +70,8 @@ class LanxferFactory(Factory):
         self.clock = clock
         self.connections: set[LanxferProtocol] = set()
         self.refusals = Refusals(clock)
+        self.on_login: Callable[[Principal], object] = lambda principal: None
+        self.on_logout: Callable[[Principal], object] = lambda principal: None
         self._turns = Turns(clock)
         self._most = connections_most(open_files)
         self._inside: set[Door] = set()
@@ -102,6 +104,10 @@ class LanxferFactory(Factory):
             on_gone=self._gone,
         )
         made.take_turns(self._turns)
+        made.may_idle = False
+        rates = getattr(self.node, "rates", None)
+        if rates is not None:
+            made.keep_to(rates)
         return made
 
     def _ready(self, connection: LanxferProtocol) -> None:
@@ -116,6 +122,8 @@ class LanxferFactory(Factory):
         if connection in self.connections and connection.principal is not None:
             self.connections.discard(connection)
             self._uncount(connection.principal.name)
+            if connection.principal.standing is Standing.USER:
+                self.on_logout(connection.principal)
 
     def _uncount(self, name: str) -> None:
         self._of_each[name] -= 1
@@ -128,6 +136,7 @@ class LanxferFactory(Factory):
         if connection in self.connections and connection.principal is not None:
             self._uncount(connection.principal.name)
             self._of_each[principal.name] += 1
+            self.on_login(principal)
 
     def check_room(self, principal: Principal) -> None:
         """Raise Overloaded where one principal has as many connections as it may."""

@@ -7,7 +7,6 @@ nobody would read of one by one are only counted.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -180,7 +179,8 @@ class Handed:
     def _tell(self) -> bool:
         """Tell what there is to tell; whether all of it is told."""
         while self._untold:
-            what, rows, size = self._untold[0][0], [], 0
+            what, size = self._untold[0][0], 0
+            rows: list[Any] = []
             for kind, row, cost in self._untold:
                 size += cost
                 if kind != what or (rows and size > limits.HEADER_KNOWN // 2):

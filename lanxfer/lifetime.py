@@ -21,11 +21,12 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lanxfer.bulk import way_past
+from lanxfer.bulk import BulkTLS, way_past
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.pace import Pace
-from lanxfer.policy import UNKNOWN, Principal
+from lanxfer.policy import UNKNOWN, Principal, Standing
+from lanxfer.rates import UNMETERED, Metered, Rates
 from lanxfer.receiver import PacketReceiver
 from lanxfer.sessions import Session
 from lanxfer.turns import Turns
@@ -59,6 +60,7 @@ class Lifetime(PacketReceiver):
         self.lost_because: LanxferError | None = None
         self.refused: LanxferError | None = None  # what this side ended it with
         self.gone = False
+        self.may_idle = True  # a caller's own end; one that was let in has ``limits.IDLE_TIMEOUT``
         self._clock = clock
         self._identify = identify
         self._secure = secure
@@ -67,6 +69,10 @@ class Lifetime(PacketReceiver):
         self._pace = Pace(clock, self)
         self._turns: Turns | None = None
         self._waits_turn = False
+        self._rates: Rates | None = None
+        self._joined: tuple[Principal, tuple[Metered, Metered]] | None = None
+        self._meter: Metered = UNMETERED
+        self._waits_rate = False
         self._weight = 0
         self._held = False
         self._leaving = False
@@ -74,6 +80,8 @@ class Lifetime(PacketReceiver):
         self._blocked: float | None = None
         self._cutting: IDelayedCall | None = None
         self._stuck: IDelayedCall | None = None
+        self._idle: IDelayedCall | None = None
+        self._rested = 0.0
         self._begun: Deferred[None] | None = None
         self._goners: list[Callable[[], object]] = []
 
@@ -143,6 +151,8 @@ class Lifetime(PacketReceiver):
             way_past(self.transport, self),
         )
         self._outbox.on_blocked = self._on_blocked
+        self._join(self.principal)
+        self._wait_for_idle(limits.IDLE_TIMEOUT)
         self.begun()
         self._tell_begun()
 
@@ -150,6 +160,25 @@ class Lifetime(PacketReceiver):
         self.principal = principal
         if principal.standing not in UNKNOWN and hasattr(self.session, "known"):
             self.session.known = True
+        self._join(principal)
+
+    def keep_to(self, rates: Rates) -> None:
+        """Be no faster than these let whoever is on the other end be."""
+        self._rates = rates
+
+    def _join(self, principal: Principal) -> None:
+        """Be metered as one of that principal's connections."""
+        if self._rates is None or self._outbox is None or self.gone:
+            return
+        self._leave_rates()
+        meters = self._rates.join(principal)
+        self._joined = principal, meters
+        self._meter, self._outbox.meter = meters
+
+    def _leave_rates(self) -> None:
+        joined, self._joined = self._joined, None
+        if joined is not None and self._rates is not None:
+            self._rates.leave(*joined)
 
     def when_begun(self, timeout: float) -> Deferred[None]:
         """Fires when the other side is known, or the connection over; ``timeout`` in seconds."""
@@ -177,6 +206,7 @@ class Lifetime(PacketReceiver):
         self._pace.received(len(data))
         lines = self.lines
         super().dataReceived(data)
+        self._spend(len(data))
         if not self.line_begun:
             self._line_since = None
         elif self._line_since is None or lines != self.lines:
@@ -202,9 +232,68 @@ class Lifetime(PacketReceiver):
         if self.paused and self._may_read() and self._weight <= limits.UNWRITTEN_MAX:
             self.resumeProducing()
 
+    def space(self) -> memoryview | None:
+        space = super().space()
+        if space is None:
+            return None
+        most = self._meter.allowance
+        return space[:most] if most > 0 else None
+
+    def read_most(self) -> int:
+        """Bytes that may be read now; some come even where that is 0, and are counted."""
+        return self._meter.allowance
+
     def filled(self, size: int) -> None:
         self._pace.received(size)
         super().filled(size)
+        self._spend(size)
+
+    def _spend(self, size: int) -> None:
+        """So many bytes were read: read no more until there may be more."""
+        self._meter.spend(size)
+        if not size or self._waits_rate or self.deaf or self._meter.allowance > 0:
+            return
+        self._waits_rate = True
+        if not self.paused:
+            self.pauseProducing()
+        self._meter.ask(self._on_rate)
+
+    def _on_rate(self) -> None:
+        self._waits_rate = False
+        self.weigh()
+
+    @property
+    def window(self) -> int:
+        """What may be on the way of one file that is received: a second's worth, if this is slow.
+
+        Else the sender's system and this one's would take all of it at once.
+        """
+        slowest = self._meter.slowest
+        if slowest is None:
+            return limits.WINDOW
+        return min(max(slowest, limits.WINDOW_LEAST), limits.WINDOW)
+
+    @property
+    def slowest_out(self) -> int | None:
+        """The least of this side's limits on what it sends here, in bytes a second, if any."""
+        return None if self._outbox is None else self._outbox.meter.slowest
+
+    def paced(self) -> Deferred[None] | None:
+        """Wait until more may be sent at our rate, or the connection is over; None: at once.
+
+        For what does not go in parts, and so does not wait by itself.
+        """
+        outbox = self._outbox
+        if outbox is None or outbox.meter.allowance > 0:
+            return None
+        meter = outbox.meter
+
+        def go() -> None:
+            waiting.callback(None)
+
+        waiting: Deferred[None] = Deferred(lambda d: meter.forget(go))
+        meter.ask(go)
+        return waiting
 
     def weigh(self, change: int = 0) -> None:
         """So many bytes more, or fewer, wait for the disk: stop reading at too many (J16)."""
@@ -232,7 +321,8 @@ class Lifetime(PacketReceiver):
             self.weigh()
 
     def _may_read(self) -> bool:
-        return not (self.deaf or self._held or self._waits_turn) and self._stuck is None
+        waits = self._held or self._waits_turn or self._waits_rate
+        return not (self.deaf or waits) and self._stuck is None
 
     def _resume(self) -> None:
         if self.paused and self._may_read():
@@ -247,6 +337,7 @@ class Lifetime(PacketReceiver):
                 self.pauseProducing()
         elif not much and self._stuck is not None:
             self._stop_timers()
+            self._wait_for_idle(limits.IDLE_TIMEOUT)
             self.watch()
             self.weigh()
 
@@ -270,10 +361,29 @@ class Lifetime(PacketReceiver):
         self._blocked = self._clock.seconds()
         self.watch()
 
+    def _wait_for_idle(self, seconds: float) -> None:
+        assert self.principal is not None
+        if seconds and not (self.may_idle or self.principal.standing is Standing.LOCAL):
+            self._idle = self._clock.callLater(seconds, self._look_idle)
+
+    def _look_idle(self) -> None:
+        """End it if nothing was under way and nothing said for so long; nothing else counts."""
+        self._idle = None
+        if self.deaf or not limits.IDLE_TIMEOUT:
+            return
+        since = max(self._pace.heard, self._rested)
+        left = since + limits.IDLE_TIMEOUT - self._clock.seconds()
+        if self.busy:
+            left = limits.IDLE_TIMEOUT
+        if left > 0:
+            self._wait_for_idle(left)
+        else:
+            self.fail(TimedOut(f"Nothing was said for {limits.IDLE_TIMEOUT:g} s."))
+
     def _stop_timers(self) -> None:
         self._pace.stop()
-        timers = (self._cutting, self._stuck)
-        self._cutting = self._stuck = None
+        timers = (self._cutting, self._stuck, self._idle)
+        self._cutting = self._stuck = self._idle = None
         for each in timers:
             if each is not None and each.active():
                 each.cancel()
@@ -310,9 +420,22 @@ class Lifetime(PacketReceiver):
         self.deaf = True
         if self._outbox is not None:
             self._outbox.close()
-        self.transport.loseConnection()
+        if getattr(self.session, "lingers", False) and not isinstance(self.transport, BulkTLS):
+            self._linger()
+        else:
+            self.transport.loseConnection()
         self._stop_timers()
         self._cutting = self._clock.callLater(limits.ABORT_AFTER, self.transport.abortConnection)
+
+    def _linger(self) -> None:
+        """Close our half, and drop what still comes.
+
+        A close with bytes unread would reset the connection, and whoever sends without
+        waiting would never read what became of it.
+        """
+        self.transport.loseWriteConnection()
+        if self.paused:
+            self.resumeProducing()
 
     def leave(self, timeout: float) -> Deferred[None]:
         """Ask nothing more, let what is under way finish, close; fires when closed.
@@ -339,6 +462,7 @@ class Lifetime(PacketReceiver):
         """Close if there is nothing left to do and no reason to stay."""
         if self.deaf or self.busy:
             return
+        self._rested = self._clock.seconds()
         quiet = bool(getattr(self.session, "quiet", False))
         if not (self._leaving or self.session.finished or quiet):
             return
@@ -355,7 +479,7 @@ class Lifetime(PacketReceiver):
         self.maybe_leave()
 
     def readConnectionLost(self) -> None:
-        if self._outbox is None:
+        if self._outbox is None or self.deaf:
             self.transport.loseConnection()
         elif not self.deaf:
             self.peer_left()
@@ -378,6 +502,7 @@ class Lifetime(PacketReceiver):
             self.lost_because = self._why_lost(reason) if type(said) is Lost else said
         if self._outbox is not None:
             self._outbox.close()
+        self._leave_rates()
         self.abandon(self.lost_because)
         self._tell_begun()
         goners, self._goners = self._goners, []

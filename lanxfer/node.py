@@ -8,14 +8,17 @@ from __future__ import annotations
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from lanxfer.admission import networks
 from lanxfer.allowance import Allowances, usage_rows
 from lanxfer.calls import settled
 from lanxfer.commands.polled import Polled
@@ -23,19 +26,30 @@ from lanxfer.commands.table import Accepted, Call
 from lanxfer.cred import Logins
 from lanxfer.deciding import Deciding, Incoming, OnOffer, Says, Taking, asked
 from lanxfer.disk import Disk, SmallFiles
-from lanxfer.errors import Expired, Forbidden, LanxferError, NotPaired
+from lanxfer.errors import (
+    Expired,
+    Forbidden,
+    LanxferError,
+    NotFound,
+    NotPaired,
+    UnknownCommand,
+)
 from lanxfer.journal import Journal
 from lanxfer.offers import Offers, Prompt
 from lanxfer.pairing import NO_WINDOW, Pairing
 from lanxfer.places import Places
 from lanxfer.policy import Principal, Standing
+from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer
-from lanxfer.rights import Book
+from lanxfer.rights import Book, Right
+from lanxfer.sharing import Sharing
+from lanxfer.slots import Slot
 from lanxfer.space import Space
 from lanxfer.storage import Small, Store
-from lanxfer.storage.names import safe_path
-from lanxfer.storage.sources import check_within
-from lanxfer.transfers import Direction, Kind, Offer, Snapshot, State, Stored, Usage
+from lanxfer.storage.names import SafePath, safe_path
+from lanxfer.storage.shares import Share
+from lanxfer.storage.sources import confined
+from lanxfer.transfers import Conflict, Direction, Kind, Offer, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
 
@@ -45,6 +59,8 @@ T = TypeVar("T")
 
 RECORD_AFTER = 1.0
 """Seconds for which history gathers before it is written."""
+
+_RIGHTS = {"r": Right.READ, "w": Right.WRITE}
 
 
 @frozen
@@ -56,26 +72,6 @@ class Message:
     label: str
     text: str
     secure: bool
-
-
-@frozen
-class Slot:
-    """One upload that two unguessable ids open, once (docs/protocol.rst, "The ticket dialect").
-
-    ``done`` fires with the Stored file; it fails with Expired, or with what went
-    wrong with the one upload.
-    """
-
-    session: str
-    file: str
-    path: str
-    size: int | None
-    done: Deferred[Stored] = field(factory=Deferred, eq=False)
-
-    @property
-    def line(self) -> bytes:
-        """What an uploading client sends first, for a slot whose size is known."""
-        return f"{self.session} {self.file} {self.size}\n".encode("ascii")
 
 
 _NO_SLOT = Slot("", "0" * 36, "", None)
@@ -97,9 +93,9 @@ class ServiceNode:
     polled: Polled
     sender: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
     about: Callable[[], Mapping[str, Any]]
-    handed: Callable[[Call], Awaitable[Mapping[str, Any]]]
     on_offer: OnOffer | None = None
     on_message: OnMessage | None = None
+    handed: Callable[[Call], Awaitable[Mapping[str, Any]]] | None = None
     rights: Says = field(factory=Book)
     logins: Logins | None = None
     on_prompt: Callable[[Prompt], object] = lambda prompt: None
@@ -108,9 +104,15 @@ class ServiceNode:
     allowances: Allowances = field(init=False)
     offers: Offers = field(init=False)
     space: Space = field(init=False)
+    rates: Rates = field(init=False)
+    speeds: Speeds = field(factory=Speeds)
     deciding: Deciding = field(init=False)
+    shares: Mapping[str, Share] = field(factory=dict)
+    sharing: Sharing = field(init=False)
     slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
     pairs: Pairing | None = None
+    workers: Disk | None = None
+    """Threads for an application's commands that block."""
     _small: SmallFiles = field(init=False)
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
@@ -125,6 +127,7 @@ class ServiceNode:
         self._small = SmallFiles(self.disk, self.store)
         self.allowances = Allowances(seconds, dict(self.used))
         self.offers = Offers(self.clock, self.on_prompt)
+        self.rates = Rates(self.clock, self.speeds, self._speeds_of)
         self.space = Space(self.disk, self.store, seconds)
         self.deciding = Deciding(
             self.clock,
@@ -136,12 +139,21 @@ class ServiceNode:
             self.offers,
             self.on_offer,
         )
+        self.sharing = Sharing(self.deciding, self.shares)
         self.registry.subscribe(self._note)
 
     # For commands.
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return self.disk.run(function, *args)
+
+    def in_pool(self, function: Callable[..., T], **given: Any) -> Deferred[T]:
+        pool = self.disk if self.workers is None else self.workers
+        return pool.run(partial(function, **given))
+
+    def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
+        terms = self.deciding.terms(principal)
+        return all(terms.may(_RIGHTS[each], path) for each in perm)
 
     def store_small(self, small: Small) -> Deferred[Stored]:
         return self._small.put(small)
@@ -159,10 +171,15 @@ class ServiceNode:
         self.allowances.leave(principal.name, name)
 
     def inline(self, principal: Principal) -> int:
-        return self.deciding.inline(principal)
+        return self._in_a_second(principal, self.deciding.inline(principal))
 
     def pack(self, principal: Principal) -> int:
-        return self.deciding.pack(principal)
+        return self._in_a_second(principal, self.deciding.pack(principal))
+
+    def _in_a_second(self, principal: Principal, most: int) -> int:
+        """Of what travels with a request: behind a minute of it, a ping would wait as long."""
+        slowest = self.rates.slowest_in(principal)
+        return most if slowest is None else min(most, slowest)
 
     def admit(
         self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
@@ -206,11 +223,16 @@ class ServiceNode:
 
     async def send(self, call: Call) -> Mapping[str, Any]:
         args = call.args
-        if call.principal.standing is Standing.LEGACY_LOCAL and "path" in args:
-            await self.disk.run(check_within, args["path"], self.taking.shares)
+        shares = self.taking.shares
+        if call.principal.standing is Standing.LEGACY_LOCAL and "path" in args and shares:
+            # Not to be kept for later: what it may send is decided now.
+            path = await self.disk.run(confined, args["path"], shares)
+            args = {**args, "path": path, "wait": True}
         return await self.sender(args)
 
     def send_paths(self, call: Call) -> Awaitable[Mapping[str, Any]]:
+        if self.handed is None:
+            raise UnknownCommand()
         return self.handed(call)
 
     async def history(self, limit: int, before: str, peer: str | None) -> list[Snapshot]:
@@ -219,6 +241,18 @@ class ServiceNode:
 
     def status(self) -> Mapping[str, Any]:
         return self.about()
+
+    # Speed.
+
+    def limit(self, changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
+        return asdict(self.rates.change(**changes))
+
+    def _speeds_of(self, principal: Principal) -> Speeds:
+        try:
+            said = self.deciding.terms(principal)
+        except Forbidden:  # nothing is taken then anyway, and what is under way goes on
+            return Speeds()
+        return Speeds(said.rate_in, said.rate_out, said.rate_in_each, said.rate_out_each)
 
     # Pairing.
 
@@ -229,35 +263,82 @@ class ServiceNode:
         return self.pairs
 
     def open_pairing(
-        self, once: bool, name: str | None, tell: Callable[[Args], None]
+        self, once: bool, name: str | None, tell: Callable[[Args], object]
     ) -> Awaitable[Mapping[str, Any]]:
         return self.pairing.watch(self.pairing.open(once, name), tell)
 
     # Tickets.
 
-    def offer_slot(self, path: str, size: int | None, expires: float) -> Slot:
-        """A new slot for one file at ``path`` below the inbox; good for ``expires`` seconds."""
+    def offer_slot(
+        self,
+        path: str | None,
+        size: int | None,
+        expires: float,
+        *,
+        most: int | None = None,
+        not_before: float = 0.0,
+        peer: str | None = None,
+        keep: bool = False,
+        owner: str = "",
+        conflict: Conflict | None = None,
+    ) -> Slot:
+        """A new slot; see ``TransferService.offer_slot``."""
+        session, file = str(uuid.uuid4()), str(uuid.uuid4())
+        path = uuid.UUID(file).hex if path is None else path
         safe_path(path, dotfiles=True)
-        slot = Slot(str(uuid.uuid4()), str(uuid.uuid4()), path, size)
-        late = self.clock.callLater(expires, self._expire_slot, slot.session)
-        self.slots[slot.session] = (slot, late)
+        now = self.clock.seconds()
+        slot = Slot(
+            session,
+            file,
+            path,
+            size,
+            most=most,
+            keep=keep,
+            since=now + not_before,
+            networks=networks([] if peer is None else [peer]),
+            owner=owner,
+            conflict=conflict,
+            until=now + expires,
+            withdraw=self._withdraw,
+        )
+        self._open_slot(slot)
         return slot
+
+    def _open_slot(self, slot: Slot) -> None:
+        left = max(0.0, slot.until - self.clock.seconds())
+        late = self.clock.callLater(left, self._expire_slot, slot.session)
+        self.slots[slot.session] = (slot, late)
 
     def _expire_slot(self, session: str) -> None:
         found = self.slots.pop(session, None)
-        if found is not None and not found[0].done.called:
-            found[0].done.errback(Expired("Nobody used the ticket in time."))
+        if found is not None:
+            found[0].failed(Expired("Nobody used the ticket in time."))
 
-    def redeem(self, session: str, file: str, size: int) -> Slot:
+    def _withdraw(self, slot: Slot) -> None:
+        found = self.slots.pop(slot.session, None)
+        if found is not None:
+            found[1].cancel()
+        elif slot.transfer:
+            with suppress(NotFound):
+                self.registry.cancel(slot.transfer)
+
+    def redeem(self, session: str, file: str, size: int, source: str = "") -> Slot:
         """Use up a ticket; Forbidden, in the same words, whatever is wrong with it."""
         # An id that does not exist is compared as well, and takes as long (catalogue A10).
         slot, late = self.slots.get(session, (_NO_SLOT, None))
         right = hmac.compare_digest(slot.file, file)
-        if late is None or not right or slot.size not in (None, size):
+        if late is None or not right or not slot.opens_for(size, source, self.clock.seconds()):
             raise Forbidden("That ticket is not good (any more).")
         del self.slots[session]
         late.cancel()
         return slot
+
+    def broke_off(self, slot: Slot, error: LanxferError) -> None:
+        """The upload did not come to its end: it may be gone on with, where that was asked for."""
+        if slot.keep and error.retry and not slot.done.called:
+            self._open_slot(slot)
+        else:
+            slot.failed(error)
 
     # The journal.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from twisted.internet.interfaces import (
     IConsumer,
@@ -23,9 +23,20 @@ from zope.interface import implementer
 
 from lanxfer.bulk import BulkTLS
 from lanxfer.direct import Direct
+from lanxfer.rates import UNMETERED, Metered
 from lanxfer.sessions import Session
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Packet, Part
+
+
+class InTurn(Protocol):
+    """What takes turns: a file (``Turn``) or a stream (``lanxfer.streams``)."""
+
+    def go(self) -> None:
+        """It is its turn: say one piece."""
+
+    def lost(self) -> None:
+        """There is nothing to write to any more."""
 
 
 @implementer(IPushProducer)
@@ -52,12 +63,15 @@ class Outbox:
         self._session = session
         self._on_backlog = on_backlog
         self._on_said = on_said
-        self._turns: deque[Turn] = deque()
+        self._turns: deque[InTurn] = deque()
         self._pumping = False
         self._backlog = 0
         self._open = True
         self.writable = True
+        self.trace: Callable[[str, bytes], None] | None = None
         self.on_blocked: Callable[[], None] = lambda: None
+        self.meter: Metered = UNMETERED
+        self._waits_rate = False
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     def say(self, packet: Packet, data: bytes | memoryview = b"") -> None:
@@ -68,6 +82,8 @@ class Outbox:
         if not self._open:
             return
         line = self._session.send(packet)
+        if self.trace is not None and line:
+            self.trace(">", line.partition(b"\n")[0])
         if self._direct is not None and isinstance(data, memoryview):
             self._direct.send(line, data)
         else:
@@ -75,6 +91,7 @@ class Outbox:
                 self._transport.write(line)
             if data:
                 self._transport.write(bytes(data))
+        self.meter.spend(len(line) + len(data))
         if self._session.half_close:
             self.close()
             self._transport.loseWriteConnection()  # type: ignore[attr-defined]
@@ -103,7 +120,7 @@ class Outbox:
             for turn in turns:
                 turn.lost()
 
-    def queue(self, turn: Turn) -> None:
+    def queue(self, turn: InTurn) -> None:
         """``turn`` may be asked for a chunk when it is its turn."""
         if self._open:
             self._turns.append(turn)
@@ -116,10 +133,18 @@ class Outbox:
             return
         self._pumping = True
         try:
-            while self._turns and self.writable and self._open:
-                self._turns.popleft().go()
+            while self._turns and self.writable and self._open and not self._waits_rate:
+                if self.meter.allowance > 0:
+                    self._turns.popleft().go()
+                else:
+                    self._waits_rate = True
+                    self.meter.ask(self._on_rate)
         finally:
             self._pumping = False
+
+    def _on_rate(self) -> None:
+        self._waits_rate = False
+        self._pump()
 
     # IPushProducer: what the transport says.
 
@@ -207,7 +232,7 @@ class Turn:
             producer.stopProducing()
 
     def _send(self) -> None:
-        size = min(self._credit, len(self._chunk))
+        size = min(self._credit, len(self._chunk), self._outbox.meter.allowance)
         data, self._chunk = self._chunk[:size], self._chunk[size:]
         part = Part(self._id, self._offset, size)
         self._offset += size

@@ -24,7 +24,9 @@ from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, LanxferError, Unfinished
 from lanxfer.handing import Handed, parse_job
 from lanxfer.journal import Journal
+from lanxfer.registry import new_ids
 from lanxfer.storage.names import shown
+from lanxfer.storage.sources import Confined
 from lanxfer.transfers import Conflict, Receipt
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -40,7 +42,7 @@ class Outgoing:
     _journal: Journal
     _client: Callable[[Mapping[str, Any]], Client]
     _log: Logger
-    _new_id: Callable[[], str]
+    _new_id: Callable[[], str] = field(factory=new_ids)
     _waiting: dict[str, Deferred[None]] = field(factory=dict)
     _started: set[str] = field(factory=set)
     _ending: bool = False
@@ -94,7 +96,8 @@ class Outgoing:
             if "text" in job:
                 return _said(await client.send_message(job["text"]), job)
             conflict = Conflict.SERIES if job.get("series") else None
-            if not await self._disk.run(os.path.isdir, job["path"]):
+            one = isinstance(job["path"], Confined)  # no folder, whose names are looked up anew
+            if one or not await self._disk.run(os.path.isdir, job["path"]):
                 return _said(await client.send_file(job["path"], conflict=conflict), job)
             sent = await client.send_paths([job["path"]])
             if sent.failed:

@@ -142,7 +142,7 @@ class Pairing:
         self._window = window
         return window
 
-    async def watch(self, window: Window, tell: Callable[[Args], None]) -> Mapping[str, Any]:
+    async def watch(self, window: Window, tell: Callable[[Args], object]) -> Mapping[str, Any]:
         """The outcome of a window; cancelling closes it.
 
         ``tell`` hears the words, and now and then how many seconds are left: that is

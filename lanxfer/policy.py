@@ -64,15 +64,22 @@ LOCAL = Principal(Standing.LOCAL, "local", "this device")
 _OFFER = frozenset({"hello", "ping", "recv_file", "recv_files", "recv_message"})
 _OWN = frozenset({"pending_requests", "cancel_request", "pause", "resume", "watch", "history"})
 _OWNER = frozenset(
-    {"send_file", "send_message", "send_paths", "status", "accept", "reject", "usage"}
+    {"send_file", "send_message", "send_paths", "status", "accept", "reject", "usage", "limit"}
 )
 _PAIR = frozenset({"pair", "pair_prove", "pair_keep"})
 _LOGIN = frozenset({"login"})
+_FILES = frozenset(
+    {
+        *("list_files", "stat_file", "read_file", "prove_file"),
+        *("make_folder", "move_file", "remove_file", "append_file"),
+    }
+)
+"""What is in the folders that this device shares; the file of rights says how far."""
 
 REACH: dict[Standing, frozenset[str]] = {
     Standing.LOCAL: _OFFER | _OWN | _OWNER | {"pair_open"},
     # One that is known here may have forgotten this device.
-    Standing.PEER: _OFFER | _OWN | _LOGIN | _PAIR,
+    Standing.PEER: _OFFER | _OWN | _LOGIN | _PAIR | _FILES,
     Standing.GUEST: _OFFER | _OWN | _LOGIN | _PAIR,
     Standing.INVITED: _OFFER | _OWN | _PAIR,
     Standing.USER: _OFFER | _OWN,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.calls import Answer, Exchange, IncomingCall
-from lanxfer.commands.dispatch import run
+from lanxfer.channels import Channels
+from lanxfer.commands.dispatch import begin
 from lanxfer.commands.table import Node, Reply, Table
 from lanxfer.disk import Disk
 from lanxfer.errors import (
@@ -35,6 +36,7 @@ from lanxfer.lifetime import Lifetime
 from lanxfer.policy import Principal, refusal
 from lanxfer.sessions import Session
 from lanxfer.tls import channel_of
+from lanxfer.wire import limits
 from lanxfer.wire.packets import (
     Args,
     Bye,
@@ -48,8 +50,23 @@ from lanxfer.wire.packets import (
     Ok,
     Packet,
     Part,
+    Take,
     Window,
 )
+
+
+class Queue(Protocol):
+    """Requests of this side for which there is no room yet; see ``lanxfer.links``."""
+
+    @property
+    def waiting(self) -> int:
+        """How many."""
+
+    def ask(self) -> None:
+        """There may be room for some."""
+
+    def fail(self, error: LanxferError) -> None:
+        """There never will."""
 
 
 class LanxferProtocol(Lifetime):
@@ -79,6 +96,7 @@ class LanxferProtocol(Lifetime):
     ) -> None:
         super().__init__(session, clock, identify, secure, why_lost)
         self.peer_limits: Args = {}
+        self.hello: Args = {}  # what the other side answered to ours
         self.on_first_line: Callable[[], None] | None = None
         self.on_known: Callable[[Principal], None] | None = None
         self._node = node
@@ -95,6 +113,12 @@ class LanxferProtocol(Lifetime):
         self._parts_follow = False
         self._body_since = 0.0
         self._coming: int | None = None  # the request whose body is being read
+        self._channels = Channels()
+        self._stream_room = limits.UNWRITTEN_MAX
+        self._windows: dict[tuple[bool, int], int] = {}
+        self._peer_done: list[Callable[[], object]] = []
+        self.queue: Queue | None = None
+        self._trace: Callable[[str, bytes], None] | None = None
 
     # Asking.
 
@@ -104,18 +128,30 @@ class LanxferProtocol(Lifetime):
         args: Args,
         data: bytes | memoryview = b"",
         on_event: Callable[[Args], None] | None = None,
+        *,
+        writes: bool = False,
+        reads: bool = False,
     ) -> Exchange:
         """Send a request; see ``Exchange`` for what comes of it.
 
         A view of ``data`` must not change before it was sent.  Asked on a connection
-        that is over, it fails at once.
+        that is over, it fails at once.  ``writes`` and ``reads`` say whether a stream
+        goes with it, and whether one comes with its answer.
         """
+        window = self._window() if reads else 0
+        if writes:
+            args = {**args, "stream": True}
+        if reads:
+            args = {**args, "take": window}
         do = self.session.ask(name, args, len(data))
         outbox = self._outbox
         exchange = Exchange(do.id, outbox, on_event)
         if outbox is None or self.deaf:
             exchange.end(self.lost_because or Lost())
             return exchange
+        if reads or writes:
+            exchange.streams(writes, window)
+            self._lend(False, do.id, window)
         self._exchanges[do.id] = exchange
         self.watch()
         try:
@@ -141,6 +177,8 @@ class LanxferProtocol(Lifetime):
         if self.on_first_line is not None:
             told, self.on_first_line = self.on_first_line, None
             told()
+        if self._trace is not None:
+            self._trace("<", line)
         try:
             packet = self.session.receive(line)
         except LanxferError as error:
@@ -210,21 +248,35 @@ class LanxferProtocol(Lifetime):
                 error = from_wire(packet.code, packet.reason)
                 # A word for it that nobody knows gives it up as well.
                 foreign = isinstance(error, Foreign)
-                self._calls[packet.id].stop(Cancelled(packet.reason) if foreign else error)
+                if foreign:
+                    error = Cancelled(packet.reason)
+                stopped = self._calls[packet.id]
+                stopped.given_up = True
+                stopped.stop(error)
+                if self._channels.waits(stopped.args.get("channel", 0), packet.id):
+                    self._say_last(Failed(packet.id, error.code, error.reason, error.retry))
             case Drop():
                 self._dropped(packet)
+            case Event() if packet.body:
+                self._streamed(packet)
             case Go() | Window() | Event():
                 self._heard_of(packet)
+            case Take():
+                asked = self._calls.get(packet.id)
+                if asked is not None:
+                    asked.take(packet.bytes)
             case Ok():
                 exchange = self._exchanges.get(packet.id)
                 if exchange is not None:
                     self._answered(exchange, packet)
+                    self._ask_queued()
                 if not self._exchanges:
                     self._pace.ease()
                 self.maybe_leave()
             case Failed():
                 self._refused(packet)
             case Bye():
+                self._tell_peer_done()
                 if packet.all:
                     self.peer_left()
                 self.maybe_leave()
@@ -256,15 +308,46 @@ class LanxferProtocol(Lifetime):
             self._moved,
             partial(channel_of, self.transport),
             self._become,
+            self._link,
+            self._window() if do.args.get("stream") is True else 0,
         )
+        call.window = lambda: self.window
+        if do.args.get("stream") is True:
+            self._lend(True, do.id, call.stream_window)
         self._calls[do.id] = call
-        self.weigh(call.weight)
+        if data:
+            self.weigh(len(data))
         if not self._proves:
             self.hold()
-        running: Deferred[Reply] = Deferred.fromCoroutine(run(call, self._node, self._table))
+        if "channel" in do.args:
+            try:
+                mine = self._channels.enter(do.args["channel"], do.id, partial(self._run, call))
+            except LanxferError as error:
+                self._say_last(Failed(do.id, error.code, error.reason, error.retry))
+                return
+            if not mine:
+                return
+        self._run(call)
+
+    def _run(self, call: IncomingCall) -> None:
+        try:
+            call.check()
+            found = begin(call, self._node, self._table)
+        except Exception:
+            self._refuse(Failure(), call.id, call.name)
+            return
+        if isinstance(found, Reply):
+            self._reply(found, call.id)
+            return
+        running: Deferred[Reply] = Deferred.fromCoroutine(found)
         running.addCallbacks(
-            self._reply, self._refuse, callbackArgs=(do.id,), errbackArgs=(do.id, do.name)
+            self._reply, self._refuse, callbackArgs=(call.id,), errbackArgs=(call.id, call.name)
         )
+
+    def _link(self) -> Any:
+        from lanxfer.links import Link  # it stands on this module
+
+        return Link(self)
 
     def _become(self, principal: Principal) -> None:
         """From the next request on, somebody else is on the other end: they logged in."""
@@ -279,28 +362,40 @@ class LanxferProtocol(Lifetime):
 
     def _reply(self, reply: Reply, id: int) -> None:
         rows = None if reply.rows is None else tuple(reply.rows)
-        self._say_last(Ok(id, reply.args, rows=rows))
+        self._say_last(Ok(id, reply.args, len(reply.body), rows=rows), reply.body)
 
     def _refuse(self, why: Failure, id: int, name: str) -> None:
         error = why.value
         if not isinstance(error, LanxferError):
             self.log.failure("{name} failed", failure=why, name=name)
             error = Internal()
+        call = self._calls.get(id)
+        # Why the other side gave something up is no reason for this one to close.
+        closes = error.closes and not (call is not None and call.given_up)
         self._say_last(Failed(id, error.code, error.reason, error.retry, error.details))
-        if error.closes:
+        if closes:
             self.hang_up()
 
-    def _say_last(self, answer: Ok | Failed) -> None:
+    def _say_last(self, answer: Ok | Failed, body: bytes = b"") -> None:
         """An answer ends its exchange."""
         call = self._calls.pop(answer.id, None)
         if call is None or self._outbox is None:
             return
-        self.weigh(-call.weight)
+        weight = call.weight
+        if weight:
+            self.weigh(-weight)
+        call.over()
+        if self._windows:
+            self._give_back(True, answer.id)
         try:
-            self._outbox.say(answer)
+            self._outbox.say(answer, body)
         except ValueError:
             self.log.failure("an answer could not be written")
             self._outbox.say(Failed(answer.id, Internal.code, Internal().reason))
+        if "channel" in call.args:
+            following = self._channels.leave(call.args["channel"], answer.id)
+            if following is not None:
+                following()
         self.maybe_leave()
 
     def _dropped(self, drop: Drop) -> None:
@@ -311,7 +406,7 @@ class LanxferProtocol(Lifetime):
             elif self._outbox is not None:
                 error = drop.error
                 self._outbox.say(Failed(drop.id, error.code, error.reason, error.retry))
-                if error.closes or self.session.finished:
+                if error.closes or self.session.finished or drop.body > limits.REFUSED_MAX:
                     self.refused = error
                     self.hang_up()
                     return
@@ -332,9 +427,20 @@ class LanxferProtocol(Lifetime):
             case Event():
                 exchange.event(packet)
 
+    def _streamed(self, event: Event) -> None:
+        """Bytes of a stream that comes with the answer to a request of ours."""
+        exchange = self._exchanges.get(event.id)
+        flow = None if exchange is None else exchange.inflow
+        self._sink = _ignore if flow is None else flow.received
+        self.expect(event.body)
+        self._body_since = self._clock.seconds()
+        self.watch()
+
     def _answered(self, exchange: Exchange, ok: Ok) -> None:
         def end(data: bytes) -> None:
             self._exchanges.pop(ok.id, None)
+            if self._windows:
+                self._give_back(False, ok.id)
             exchange.end(Answer(ok.args, data))
 
         # Until its body is here it waits with the others for what becomes of the connection.
@@ -352,10 +458,75 @@ class LanxferProtocol(Lifetime):
             return
         exchange = self._exchanges.pop(failed.id, None)
         if exchange is not None:
+            self._give_back(False, failed.id)
             exchange.end(error)
+            self._ask_queued()
         if not self._exchanges:
             self._pace.ease()
         self.maybe_leave()
+
+    # Streams share what may wait here unread; a small window is left for each.
+
+    def _window(self) -> int:
+        most = min(limits.STREAM_WINDOW, self._stream_room, self.window)
+        return max(limits.STREAM_PART, most)
+
+    def _lend(self, theirs: bool, id: int, window: int) -> None:
+        self._windows[theirs, id] = window
+        self._stream_room -= window
+
+    def _give_back(self, theirs: bool, id: int) -> None:
+        self._stream_room += self._windows.pop((theirs, id), 0)
+
+    # Requests of ours that wait for their turn (``lanxfer.links``).
+
+    def _ask_queued(self) -> None:
+        if self.queue is not None:
+            self.queue.ask()
+
+    @property
+    def open(self) -> int:
+        """Requests of ours that wait for their answer."""
+        return len(self._exchanges)
+
+    @property
+    def bytes_read(self) -> int:
+        return self._pace.read
+
+    def seconds(self) -> float:
+        """This connection's clock."""
+        return self._clock.seconds()
+
+    @property
+    def ended_with(self) -> LanxferError | None:
+        """Why it is over; None where the other side said bye before."""
+        return None if self.session.finished and self.refused is None else self.lost_because
+
+    def trace(self, observer: Callable[[str, bytes], None] | None) -> None:
+        """Have every header line seen, with "<" those that came, with ">" those that go."""
+        self._trace = observer
+        if self._outbox is not None:
+            self._outbox.trace = observer
+
+    def say_bye(self) -> None:
+        """Ask nothing more, and say so; what the other side asks is still answered."""
+        if self._outbox is not None and not self.deaf and getattr(self.session, "we_ask", False):
+            self._outbox.say(Bye(all=False))
+            self.maybe_leave()
+
+    def when_peer_done(self) -> Deferred[None]:
+        """Fires when the other side asks nothing more: it said so, or the connection is over."""
+        fired: Deferred[None] = Deferred()
+        if self.gone or not getattr(self.session, "peer_asks", True):
+            fired.callback(None)
+        else:
+            self._peer_done.append(lambda: fired.callback(None))
+        return fired
+
+    def _tell_peer_done(self) -> None:
+        told, self._peer_done = self._peer_done, []
+        for tell in told:
+            tell()
 
     # What the connection asks of the conversation.
 
@@ -363,7 +534,8 @@ class LanxferProtocol(Lifetime):
     def busy(self) -> bool:
         # After the last word of a session nobody wants the rest of a body any more.
         wanted = self.expected and not self.session.finished
-        return bool(self._calls or self._exchanges or wanted)
+        queued = self.queue is not None and bool(self.queue.waiting)
+        return bool(self._calls or self._exchanges or wanted or queued)
 
     @property
     def body_due_since(self) -> float | None:
@@ -393,6 +565,9 @@ class LanxferProtocol(Lifetime):
         exchanges, self._exchanges = self._exchanges, {}
         for exchange in exchanges.values():
             exchange.end(error)
+        if self.queue is not None:
+            self.queue.fail(error)
+        self._tell_peer_done()
         if self.gone:
             self._on_gone(self)
 
@@ -412,6 +587,10 @@ class LanxferProtocol(Lifetime):
         packet = self.session.implied()
         if isinstance(packet, Ok | Failed):
             self._take(packet)
+
+
+def _ignore(data: bytes) -> None:
+    """Nobody reads that stream any more."""
 
 
 def _details(args: Args) -> dict[str, int | str]:

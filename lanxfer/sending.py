@@ -82,6 +82,8 @@ def _request(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str,
         args["conflict"] = conflict.value
     if group:
         args["group"] = group
+    if entry.shared:
+        args["shared"] = True
     return args
 
 
@@ -105,6 +107,11 @@ async def send(
     """
     args = _request(loaded, conflict, transfer.snapshot.group)
     entry = loaded.entry
+    waiting = connection.paced()
+    if waiting is not None:
+        await waiting
+        if transfer.given_up is not None:
+            raise transfer.given_up
     if entry.kind is Kind.FILE and entry.size and not _travels(connection, loaded):
         args.pop("blake3", None)
         return await _stream(connection, disk, entry.local, args, transfer)
@@ -120,6 +127,13 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
     """Whether a file goes with its request; the other side may want that for smaller ones only."""
     most = connection.peer_limits.get("inline", limits.INLINE_MAX)
     return loaded.data is not None and isinstance(most, int) and len(loaded.data) <= most
+
+
+def takes_packs(connection: LanxferProtocol) -> bool:
+    """Whether small files may go together: the other side takes that, and we are fast enough."""
+    most, slowest = connection.peer_limits.get("pack", 0), connection.slowest_out
+    fast = slowest is None or slowest >= limits.PACK_MAX
+    return fast and isinstance(most, int) and most >= limits.PACK_MAX
 
 
 async def send_pack(
@@ -147,6 +161,9 @@ async def send_pack(
         args["conflict"] = conflict.value
     if group:
         args["group"] = group
+    waiting = connection.paced()
+    if waiting is not None:
+        await waiting
     answer = await connection.ask("recv_files", args, memoryview(body)).answered()
     return parse_outcomes(parse_rows(answer.body), len(pack))
 

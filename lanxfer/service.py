@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -30,11 +31,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
-from lanxfer.client import PATIENCE, Client, public
+from lanxfer.calls import public
+from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
+from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
-from lanxfer.commands.table import Command
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
@@ -49,17 +51,21 @@ from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import Peers
+from lanxfer.policy import Principal
+from lanxfer.rates import Speeds
 from lanxfer.registry import Registry, new_ids
 from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
+from lanxfer.sharing import close_shares, open_shares
 from lanxfer.state import StateFolder
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
+from lanxfer.storage.shares import folders_of, parse_share
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
-from lanxfer.transfers import Snapshot
+from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
@@ -103,7 +109,11 @@ class TransferService(Service):
     is called with a ``Message``, which is answered when what it returns has
     fired.  Where ``on_offer`` returns None, or is None, the file of rights
     decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
-    and decided by ``answer``.  ``commands`` adds an application's own (their names have a dot).
+    and decided by ``answer``.  ``commands`` is an object with methods that are marked
+    as commands, or a table of them; more may be added to ``commands`` of the service
+    while it runs.
+    ``on_login`` is told of every user that logs in, ``on_logout`` when that connection is
+    over, however it ended.
     """
 
     log = Logger()
@@ -116,22 +126,23 @@ class TransferService(Service):
         on_offer: OnOffer | None = None,
         on_message: OnMessage | None = None,
         on_prompt: Callable[[Prompt], object] = lambda prompt: None,
-        commands: Mapping[str, Command] | None = None,
+        commands: Any = None,
+        on_login: Callable[[Principal], object] = lambda principal: None,
+        on_logout: Callable[[Principal], object] = lambda principal: None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings or Settings()
         self._on_offer = on_offer
         self._on_message = on_message
         self._on_prompt = on_prompt
-        self._commands = dict(commands or {})
+        self.commands = table_of(commands)
+        self._on_login = on_login
+        self._on_logout = on_logout
         self._now: _Running | None = None
         self._waiting: list[Deferred[list[str]]] = []
         self._listening: list[str] | None = None
         self._failed: Failure | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
-        wrong = [name for name in self._commands if "." not in name]
-        if wrong:
-            raise BadConfig(f"The name of a command of your own has a dot: {wrong[0]!r}.")
 
     # Starting.
 
@@ -176,7 +187,21 @@ class TransferService(Service):
                 weak=settings.weak_storage,
             )
             undo.append(store.close)
+            reserve = {
+                "reserve_bytes": settings.reserve_bytes,
+                "reserve_share": settings.reserve_share,
+            }
+            shares = open_shares(
+                settings.shares,
+                settings.inbox,
+                settings.state,
+                store,
+                reserve,
+                settings.dotfiles,
+            )
+            undo.append(lambda: close_shares(shares, store))
             disk, reading = Disk(self.reactor), Disk(self.reactor)
+            workers = Disk(self.reactor, settings.workers)
             pairing = Pairing(
                 identity.key, settings.device, peers, self.reactor, reading.run, token
             )
@@ -192,15 +217,14 @@ class TransferService(Service):
             raise
         disk.start()
         reading.start()
+        workers.start()
         registry = Registry(time.time, new_ids(), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
         polled = Polled(time.time)
         if settings.legacy is Legacy.FULL:
             registry.subscribe(partial(polled.follow, registry))
-        outgoing = Outgoing(
-            self.reactor, reading, journal, self._client, self.log, registry.new_id
-        )
+        outgoing = Outgoing(self.reactor, reading, journal, self._client, self.log, registry.new_id)
         node = ServiceNode(
             device=settings.device,
             registry=registry,
@@ -213,7 +237,7 @@ class TransferService(Service):
                 dotfiles=settings.dotfiles,
                 conflict=settings.conflict,
                 legacy_folder=settings.legacy_folder,
-                shares=settings.shares,
+                shares=tuple(folders_of(settings.shares)),
             ),
             polled=polled,
             sender=outgoing.send,
@@ -225,8 +249,11 @@ class TransferService(Service):
             on_prompt=self._prompted,
             rights=rights,
             used=used,
+            speeds=settings.speeds,
+            shares=shares,
+            workers=workers,
         )
-        table = {**builtin(), **self._commands}
+        table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
         factory = LanxferFactory(
             node,
             disk,
@@ -238,8 +265,12 @@ class TransferService(Service):
             raise_limit(),
             settings.checkers,
         )
+        factory.on_login = partial(self._heard, self._on_login)
+        factory.on_logout = partial(self._heard, self._on_logout)
         node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
-        dialer = Dialer(self.reactor, reading, peers, identity, settings.device, node, table)
+        dialer = Dialer(
+            self.reactor, reading, peers, identity, settings.device, node, table, rates=node.rates
+        )
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
             folder,
@@ -266,7 +297,9 @@ class TransferService(Service):
         settings = self.settings
         if not settings.sandbox:
             return "it was not asked for"
-        folders = [settings.inbox, settings.state, *settings.also_writable]
+        named = filter(None, map(parse_share, settings.shares))
+        shared = [each.folder for each in named if each.writable]
+        folders = [settings.inbox, settings.state, *shared, *settings.also_writable]
         return confine(writable(folders, settings.also_removable))
 
     def _admission(self, peers: Peers, pairing: Pairing) -> Admission:
@@ -395,6 +428,9 @@ class TransferService(Service):
         await running.node.recorded()
         await running.disk.stopped()
         await running.reading.stopped()
+        if running.node.workers is not None:
+            await running.node.workers.stopped()
+        close_shares(running.node.shares, running.store)
         running.store.close()
         running.journal.close()
         limits.change(running.limits_before)
@@ -419,14 +455,39 @@ class TransferService(Service):
             self._now.registry.subscribe(listener)
 
     def offer_slot(
-        self, path: str, size: int | None = None, expires: float = limits.TICKET_LIFETIME
+        self,
+        path: str | None = None,
+        size: int | None = None,
+        expires: float = limits.TICKET_LIFETIME,
+        *,
+        most: int | None = None,
+        not_before: float = 0.0,
+        peer: str | None = None,
+        keep: bool = False,
+        owner: str = "",
+        conflict: Conflict | None = None,
     ) -> Slot:
         """Two unguessable ids that open one upload to ``path`` below the inbox, once.
 
-        ``size`` in bytes where it is known, ``expires`` in seconds.  BadName for
-        a path that cannot be.
+        Without a path the file gets a name of its own.  ``size`` in bytes where it is
+        known, or ``most`` of them; good for ``expires`` seconds, and not in the first
+        ``not_before``; only from ``peer``, an address or a network.  With ``keep`` an
+        upload that broke off may be gone on with by the same ids; else nothing is left
+        of it.  ``owner`` is a principal's name: the upload is then one of its transfers,
+        to be seen and cancelled by it.  BadName for a path that cannot be, BadConfig for
+        a ``peer`` that is none.
         """
-        return self._running().node.offer_slot(path, size, expires)
+        return self._running().node.offer_slot(
+            path,
+            size,
+            expires,
+            most=most,
+            not_before=not_before,
+            peer=peer,
+            keep=keep,
+            owner=owner,
+            conflict=conflict,
+        )
 
     def open_pairing(self, once: bool = False, name: str | None = None) -> Window:
         """Let one unknown device in that is told ``Window.code``, within two minutes.
@@ -453,6 +514,13 @@ class TransferService(Service):
         """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
         running = self._running()
         return public(running.outgoing.run(args))
+
+    def limit(self, **changes: int | None) -> Speeds:
+        """Change speed limits from now on, by the names that ``Settings`` has for them.
+
+        In bytes a second, None for none; gives all of them as they are then.
+        """
+        return self._running().node.rates.change(**changes)
 
     def status(self) -> dict[str, Any]:
         """About the running service, as plain values."""
@@ -510,6 +578,12 @@ class TransferService(Service):
             id=prompt.id,
         )
         self._on_prompt(prompt)
+
+    def _heard(self, tell: Callable[[Principal], object], who: Principal) -> None:
+        try:
+            tell(who)
+        except Exception as error:
+            self._complain(error)
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)

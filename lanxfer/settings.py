@@ -12,6 +12,7 @@ from lanxfer.admission import Legacy
 from lanxfer.door import READ_SIZE
 from lanxfer.errors import BadConfig
 from lanxfer.peers import DEFAULT_PORT
+from lanxfer.rates import Speeds
 from lanxfer.state import default_state
 from lanxfer.transfers import Conflict
 from lanxfer.wire import limits
@@ -45,8 +46,11 @@ class Settings:
     to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
     may be removed), which cannot be undone.  ``token_file`` holds the secret of a
     fleet: devices that hold the same pair with each other by themselves.
+    ``shares`` are folders for known devices, ``NAME=DIR`` or ``NAME=DIR:rw`` (docs/files.rst);
+    a bare ``DIR`` only says what ae controllers may have sent with ``--legacy full``.
     ``checkers`` are twisted.cred checkers of names and passwords: with some, users
-    can log in (docs/permissions.rst).
+    can log in (docs/permissions.rst).  The four rates are in bytes a second, of all
+    connections together and of each (docs/speed.rst).
     """
 
     inbox: str = field(factory=default_inbox, converter=os.fspath)
@@ -71,12 +75,22 @@ class Settings:
     limits: tuple[str, ...] = field(default=())
     buf_len: int = field(default=READ_SIZE)
     drain: float = 5.0
+    workers: int = 4
     control: bool = True
     sandbox: bool = False
     also_writable: tuple[str, ...] = ()
     also_removable: tuple[str, ...] = ()
     token_file: str | None = None
     checkers: tuple[Any, ...] = ()
+    rate_in: int | None = None
+    rate_out: int | None = None
+    rate_in_each: int | None = None
+    rate_out_each: int | None = None
+
+    @property
+    def speeds(self) -> Speeds:
+        """The four rates."""
+        return Speeds(self.rate_in, self.rate_out, self.rate_in_each, self.rate_out_each)
 
     @limits.validator
     def _check_limits(self, attribute: Any, value: tuple[str, ...]) -> None:

@@ -15,8 +15,9 @@ from twisted.cred.checkers import FilePasswordDB
 from twisted.cred.credentials import IUsernamePassword
 from twisted.python import usage
 
-from lanxfer.errors import LanxferError
+from lanxfer.errors import BadConfig, LanxferError
 from lanxfer.peers import DEFAULT_PORT
+from lanxfer.rights.words import parse_speed
 from lanxfer.sandbox import for_daemon, refuse_root
 from lanxfer.service import Settings, TransferService
 from lanxfer.state import forbid_cores
@@ -29,9 +30,21 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _speed(text: str) -> int | None:
+    if text == "any":
+        return None
+    try:
+        return parse_speed(text)
+    except BadConfig as error:
+        raise ValueError(error.reason) from None
+
+
 def port_number(text: str) -> int | None:
     """The value of --port; ValueError for what is neither a number nor "none"."""
     return None if text == "none" else _number(text)
+
+
+_RATES = ("in", "out", "in-each", "out-each")
 
 
 class Options(usage.Options, strcred.AuthOptionMixin):
@@ -55,6 +68,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["legacy", None, "off", "ae devices: off, receive or full. They prove nothing."],
         ["conflict", None, None, "When a name is taken: rename, skip, overwrite or refuse."],
         ["token-file", None, None, "File with a secret; devices that hold the same pair by it."],
+        ["rate-in", None, None, "Bytes a second received, of all together, such as 5M.", _speed],
+        ["rate-out", None, None, "Bytes a second sent, of all together.", _speed],
+        ["rate-in-each", None, None, "The same of each connection.", _speed],
+        ["rate-out-each", None, None, "The same of each connection.", _speed],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
     optFlags = [  # noqa: RUF012
@@ -87,7 +104,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"].append(network)
 
     def opt_share(self, folder: str) -> None:
-        """With --legacy full: ae controllers here may send files below this folder only."""
+        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; docs/files.rst."""
         self["share"].append(folder)
 
     def opt_limit(self, change: str) -> None:
@@ -147,6 +164,7 @@ def settings_from(options: Any) -> Settings:
         "limits": tuple(options["limit"]),
         "sandbox": not options["no-sandbox"],
         "checkers": tuple(options.get("credCheckers", ())),
+        **{f"rate_{each.replace('-', '_')}": options[f"rate-{each}"] for each in _RATES},
     }
     assert found.keys() <= {each.name for each in fields(Settings)}
     given = {key: value for key, value in found.items() if value is not None}

@@ -16,7 +16,7 @@ break after any byte.
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
@@ -36,9 +36,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lanxfer.calls import as_deferred
+from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
-from lanxfer.commands.table import Command
+from lanxfer.commands.table import Table
 from lanxfer.disk import Disk
 from lanxfer.errors import Cancelled, LanxferError, SourceChanged
 from lanxfer.journal import Journal
@@ -463,7 +464,7 @@ class Pair:
         taking: Taking | None = None,
         capacity: int | None = None,
         rights: Book = PATIENT,
-        commands: Mapping[str, Command] | None = None,
+        commands: Any = None,
     ) -> None:
         self.clock = Clock()
         self.disk = MemoryDisk(held)
@@ -477,7 +478,11 @@ class Pair:
             capacity=capacity,
             rights=rights,
         )
-        self.table = {**builtin(), **(commands or {})}
+        # A plain table may replace what is lanxfer's own.
+        plain = type(commands) is dict
+        self.table: Table = (
+            {**builtin(), **commands} if plain else ChainMap(dict(builtin()), table_of(commands))
+        )
         self.principal = principal
         self.cut = cut
         self.wires: list[Wire] = []

@@ -92,6 +92,7 @@ class Entry:
     ``path`` is the name for the wire, ``local`` where it is here.  With
     ``error`` it cannot be sent; ``skipped`` says why it is not, and neither is
     an entry's fault that the others are sent.  ``target`` is where a link points.
+    ``shared`` says that the path begins with the name of a shared folder there.
     """
 
     kind: Kind
@@ -103,6 +104,7 @@ class Entry:
     executable: bool = False
     error: LanxferError | None = None
     skipped: str = ""
+    shared: bool = False
 
 
 @frozen

@@ -54,6 +54,8 @@ class AttackTests:
             ("logflood --refusals 3000 --sockets 40", ["refused: 3000 ", "tracebacks: 0 "]),
             # covers: F8 F9 C05
             ("idle --connections 70", ["paired connections kept: 71 ", "strangers left: 0 "]),
+            # covers: S2-55
+            ("rate --short --seconds 0.5", []),  # whose figures are all of speed
             # covers: H02
             ("flood --connections 2 --requests 300 --short", ["tracebacks: 0 "]),
         ],

@@ -68,7 +68,7 @@ class PowercutTests:
     )
     def test_noticed(self, bug: str, kind: str) -> None:
         """A sync that is left out is noticed."""
-        found = breached("powercut", "--images", "30", "--seed", "2", "--plant", bug)
+        found = breached("powercut", "--images", "90", "--seed", "2", "--plant", bug)
         assert f"  {kind}: " in found
 
 

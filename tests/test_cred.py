@@ -397,7 +397,7 @@ class WireTests:
     @in_reactor
     async def test_without_login(self, devices: Devices, checker: Any) -> None:
         """An unknown device that does not log in can say hello, and learns how to come in."""
-        # covers: A01
+        # covers: A01, S2-05
         await self.start(devices, checker)
         for ask in ("pending_requests", "nonsense", "history"):
             client = await devices.client("laptop", "nas")

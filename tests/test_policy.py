@@ -11,14 +11,18 @@ from lanxfer.transfers import Direction, Kind, Snapshot, State
 
 OFFER = {"hello", "ping", "recv_file", "recv_files", "recv_message"}
 OWN = {"pending_requests", "cancel_request", "pause", "resume", "watch", "history"}
-OWNER = {"send_file", "send_message", "status", "accept", "reject", "usage"}
+OWNER = {"send_file", "send_message", "status", "accept", "reject", "usage", "limit"}
 PAIR = {"pair", "pair_prove", "pair_keep"}
+FILES = {
+    *("list_files", "stat_file", "read_file", "prove_file"),
+    *("make_folder", "move_file", "remove_file", "append_file"),
+}
 AE = {"recv_file", "recv_message", "pending_requests", "cancel_request"}
 APPLICATION = "myapp.thumbnail"
 
 MAY: dict[Standing, set[str]] = {
     Standing.LOCAL: OFFER | OWN | OWNER | {APPLICATION, "pair_open"},
-    Standing.PEER: OFFER | OWN | PAIR | {APPLICATION, "login"},
+    Standing.PEER: OFFER | OWN | PAIR | FILES | {APPLICATION, "login"},
     Standing.GUEST: OFFER | OWN | PAIR | {"login"},
     Standing.INVITED: OFFER | OWN | PAIR,
     Standing.USER: OFFER | OWN | {APPLICATION},

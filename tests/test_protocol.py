@@ -306,7 +306,7 @@ class ConversationTests:
         [(packet, _)] = dialogue.raw.packets
         wanted = {"inline": 262144, "part": 16777216, "open": 256, "pack": 1048576}
         assert packet == Ok(
-            1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": []}
+            1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": ["streams"]}
         )
 
     def test_large_file(self) -> None:
@@ -360,7 +360,7 @@ class ResumeTests:
 
     def test_goes_on(self) -> None:
         """After a break the same request says what is there, and goes on from it."""
-        # covers: B04, S03
+        # covers: B04, S03, S2-10
         dialogue = hello(self.begin(5000))
         assert dialogue.pair.there.store.files == {}
         dialogue.say(say(large(2, "film", len(FILM))))
@@ -528,7 +528,7 @@ class HeaderTests:
     @pytest.mark.parametrize("name", ["delete", "myapp.thumbnail", "a.b.c.d", "hello2"])
     def test_unknown_command(self, name: str) -> None:
         """What there is not is refused by itself, with its body."""
-        # covers: H07, H10, J23
+        # covers: H07, H10, J23, S2-13
         dialogue = hello()
         body = say(Do(9, "ping"))
         dialogue.say(say(Do(2, name, {}, len(body)), body, Do(3, "ping")))
@@ -795,13 +795,28 @@ class BoundTests:
         ],
     )
     def test_bodies(self, name: str, size: int, code: str) -> None:
-        """What travels with a request has its limit, and what is beyond is read and dropped."""
-        # covers: S09
+        """What travels with a request has its limit; behind what is beyond nothing is read."""
+        # covers: S09, H10
         dialogue = hello()
         data = b"\n" * size
         args = {"path": "a", "size": size, "blake3": digest(data)} if name == "recv_file" else {}
         dialogue.say(say(Do(2, name, args, size), data, Do(3, "ping")))
-        assert answers(dialogue) == {2: code, 3: "ok"}
+        refused = code != "ok"
+        assert answers(dialogue) == ({2: code} if refused else {2: code, 3: "ok"})
+        assert closed(dialogue) is refused
+
+    @pytest.mark.parametrize("size", [limits.REFUSED_MAX, limits.REFUSED_MAX + 1])
+    def test_refused_body(self, size: int) -> None:
+        """The body of a refused request is read to its end, unless that is a long way."""
+        # covers: H10
+        dialogue = hello()
+        body = say(Do(9, "ping")).ljust(size, b"\n")
+        dialogue.say(say(Do(2, "no.such", {}, size), body, Do(3, "ping")))
+        much = size > limits.REFUSED_MAX
+        assert answers(dialogue) == (
+            {2: "unknown-command"} if much else {2: "unknown-command", 3: "ok"}
+        )
+        assert closed(dialogue) is much
 
     @pytest.mark.parametrize("size", [2**62, limits.NUMBER_MAX])
     def test_huge_file(self, size: int) -> None:
@@ -814,7 +829,7 @@ class BoundTests:
 
     def test_disk_full_in_the_middle(self) -> None:
         """A disk that fills up ends that file; its late parts are dropped, the rest goes on."""
-        # covers: R01, J09
+        # covers: R01, J09, S2-45
         dialogue = hello(Pair(capacity=1000))
         dialogue.say(say(large(2, "film", 900), Part(2, 0, 100), b"x" * 100))
         dialogue.pair.there.store.files["of somebody else"] = b"y" * 500

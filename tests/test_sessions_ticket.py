@@ -74,6 +74,32 @@ class ServerTests:
             asked().send(Go(1, 5, ((3, ""),)))
         assert asked().send(Go(1, 5)) == b""
 
+    @pytest.mark.parametrize("held", [0, 3])
+    def test_resume(self, held: int) -> None:
+        """Who asks for it hears what is held, and sends the rest; both roles agree."""
+        # covers: S1-08
+        client, server = TicketSession(server=False), TicketSession()
+        ask = client.ask("recv_slot", {**ARGS, "resume": True})
+        line = client.send(ask)
+        assert line == LINE + b" resume\n"
+        assert client.implied() is None
+        assert server.receive(line.rstrip()) == Do(1, "recv_slot", {**ARGS, "resume": True})
+        have = server.send(Go(1, 8, ((held, ""),)))
+        assert have == f"have {held}\n".encode()
+        assert server.implied() == Part(1, held, 5 - held)
+        assert client.receive(have.rstrip()) == Go(1, 5, ((held, ""),))
+        assert client.send(Part(1, held, 5 - held)) == b""
+        assert client.send(End(1, 5, None)) == b""
+        assert client.receive(GOOD) == Ok(1, {"size": 5, "crc32": CRC, "blake3": DIGEST})
+
+    @pytest.mark.parametrize("line", [b"have 6", b"have -1", b"have", GOOD])
+    def test_resume_nonsense(self, line: bytes) -> None:
+        """More than there is, and an answer before anything was sent, are no answers."""
+        client = TicketSession(server=False)
+        client.send(client.ask("recv_slot", {**ARGS, "resume": True}))
+        with pytest.raises(BadHeader):
+            client.receive(line)
+
     @pytest.mark.parametrize("code", ["short-body", "digest-mismatch", "disk-full"])
     @pytest.mark.parametrize("going", [False, True])
     def test_refused(self, code: str, going: bool) -> None:

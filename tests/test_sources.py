@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanxfer.errors import BadName, Forbidden, SourceChanged, SourceUnreadable, TooLarge
-from lanxfer.storage.sources import Entry, check_within, open_source, read_small, walk
+from lanxfer.storage.sources import Entry, confined, open_source, read_small, walk
 from lanxfer.transfers import Kind
 
 DATA = bytes(range(256)) * 1000
@@ -168,27 +168,37 @@ class SharesTests:
         if name == "~":
             path = "~/x"
         with pytest.raises(Forbidden):
-            check_within(path, [str(share)])
+            confined(path, [str(share)])
 
     # covers: L05
     @pytest.mark.parametrize("name", ["x", "sub/x", "sub/../x", "in", "up/share/x", "../door/x"])
     def test_inside(self, name: str, share: Path) -> None:
         """What is below one is not, whichever of several it is, and with a slash at the end too."""
-        check_within(f"{share}/{name}", [str(share)])
-        check_within(f"{share}/{name}", ["/nowhere", f"{share}/"])
+        confined(f"{share}/{name}", [str(share)])
+        confined(f"{share}/{name}", ["/nowhere", f"{share}/"])
 
-    def test_everything(self, share: Path) -> None:
-        """Where no folder is named, every file of this user's may be sent."""
-        check_within("/etc/passwd", [])
+    def test_one_step(self, share: Path, tmp_path: Path) -> None:
+        """A folder that becomes a link after it was looked at leads nowhere."""
+        # covers: L05 P23
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "x").write_bytes(b"secret")
+        path = confined(f"{share}/sub/x", [str(share)])
+        assert read_small(path).size == open_source(path).size
+        (share / "sub").rename(share / "was")
+        (share / "sub").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(SourceUnreadable):
+            open_source(path)
+        with pytest.raises(SourceUnreadable):
+            read_small(path)
 
     # covers: L05, H14
     @pytest.mark.parametrize("name", ["a\x00b", "a\ud800"])
     def test_no_name(self, name: str, share: Path) -> None:
         """A path that no file can have is refused with a sentence."""
-        for folders in ([], [str(share)]):
-            with pytest.raises((SourceUnreadable, Forbidden)):
-                check_within(f"{share}/{name}", folders)
-                open_source(f"{share}/{name}").close()
+        with pytest.raises((SourceUnreadable, Forbidden)):
+            open_source(confined(f"{share}/{name}", [str(share)])).close()
+        with pytest.raises(SourceUnreadable):
+            open_source(f"{share}/{name}").close()
 
 
 class ReadTests:

@@ -11,6 +11,7 @@ from lanxfer.cli.output import columns, count, harmless, human_size
 from lanxfer.errors import Exit
 from lanxfer.keys import format_key, short_key
 from lanxfer.peers import Peers
+from lanxfer.rights.words import format_size
 from lanxfer.showing import shown
 from lanxfer.state import StateFolder, default_state
 from lanxfer.wire.native import parse_rows
@@ -195,6 +196,27 @@ def usage(here: Brief, forget: str | None) -> int:
     else:
         here.out.say("Nothing has been received yet.")
     return int(Exit.OK)
+
+
+def limit(here: Brief, changes: dict[str, int]) -> int:
+    """Change how fast the service is, and show it."""
+    with here.service() as service:
+        found = service.ask("limit", changes).args
+    here.out.row({name: found.get(name) for name in _LIMITS})
+    rows = [
+        (label, f"{format_size(found[name])}/s" if found.get(name) else "any")
+        for name, label in _LIMITS.items()
+    ]
+    _print(here, rows)
+    return int(Exit.OK)
+
+
+_LIMITS = {
+    "in": "received",
+    "out": "sent",
+    "in_each": "received on each connection",
+    "out_each": "sent on each connection",
+}
 
 
 def _principal(known: Peers, who: str) -> str:

@@ -18,9 +18,9 @@ from attrs import define
 
 from lanxfer.cli.ending import AGAIN, PATIENT, Ending
 from lanxfer.cli.options import Choices
-from lanxfer.cli.output import Output, show_traceback
+from lanxfer.cli.output import Output
 from lanxfer.control import Control
-from lanxfer.errors import Cancelled
+from lanxfer.errors import Cancelled, LanxferError
 from lanxfer.state import StateFolder, default_state
 
 Work: TypeAlias = "Callable[[Brief], int]"
@@ -113,14 +113,12 @@ class Brief(Ending):
         stop = self.every(PATIENT, tell)
 
 
-def run(work: Work, choices: Choices) -> int:
+def run(work: Work, here: Brief) -> int:
     """Run ``work`` to its end; the exit code.  Its error becomes a sentence and its own code."""
-    here = Brief(choices)
     here.listen()
     try:
         code = work(here)
-    except Exception as error:
-        show_traceback(error)
+    except LanxferError as error:
         code = here.out.report(error)
     finally:
         here.deafen()

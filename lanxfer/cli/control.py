@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.options import Choices, Speed, common
 
 if TYPE_CHECKING:
     from lanxfer.cli.brief import Brief
@@ -16,9 +16,9 @@ HISTORY_LINES = 50
 
 
 def _run(choices: Choices, work: Callable[[Brief], int]) -> int:
-    from lanxfer.cli.brief import run
+    from lanxfer.cli.brief import Brief, run
 
-    return run(work, choices)
+    return run(work, Brief(choices))
 
 
 @click.command()
@@ -136,4 +136,28 @@ def usage(choices: Choices, forget: str | None) -> int:
     return _run(choices, lambda here: asking.usage(here, forget))
 
 
-COMMANDS = (pending, accept, reject, history, cancel, pause, resume, status, usage, watch)
+@click.command()
+@click.option("--in", "into", type=Speed(), help="Bytes a second received, such as 5M, or any.")
+@click.option("--out", type=Speed(), help="Bytes a second sent.")
+@click.option("--in-each", type=Speed(), help="Of each connection, received.")
+@click.option("--out-each", type=Speed(), help="Of each connection, sent.")
+@common
+@click.pass_context
+def limit(context: click.Context, /, **rates: int | None) -> int:
+    """Show or change how fast the service here is, until it stops.
+
+    For a single peer: lanxfer peer set NAME rate-in=5M.
+    """
+    from lanxfer.cli import asking
+
+    # "any" and what was not said are both None.
+    said = click.core.ParameterSource.COMMANDLINE
+    changes = {
+        name.replace("into", "in"): rate or 0
+        for name, rate in rates.items()
+        if context.get_parameter_source(name) is said
+    }
+    return _run(context.obj, lambda here: asking.limit(here, changes))
+
+
+COMMANDS = (pending, accept, reject, history, cancel, pause, resume, status, usage, watch, limit)

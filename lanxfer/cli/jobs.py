@@ -23,6 +23,7 @@ class Over:
     code: str | None = None
     token_file: str | None = None
     login: tuple[str, str] | None = field(default=None, repr=False)
+    limit_rate: int | None = None
 
 
 @frozen

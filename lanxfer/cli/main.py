@@ -61,7 +61,8 @@ class Lanxfer(click.Group):
 _MODULES = {
     **dict.fromkeys(("send", "message"), "send"),
     **dict.fromkeys(("pending", "accept", "reject", "history", "cancel", "pause"), "control"),
-    **dict.fromkeys(("resume", "status", "usage", "watch"), "control"),
+    **dict.fromkeys(("resume", "status", "usage", "watch", "limit"), "control"),
+    **dict.fromkeys(("ls", "get", "put", "rm", "mv", "mkdir"), "files"),
     **dict.fromkeys(("peers", "peer", "key"), "peers"),
     "pair": "pair",
     "serve": "serve",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from attrs import define
@@ -11,6 +11,25 @@ from attrs import define
 F = TypeVar("F", bound=Callable[..., Any])
 
 STATE_HELP = "Folder with key, known peers, history and control socket (or LANXFER_STATE)."
+
+
+class Speed(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
+    """Bytes a second, such as 5M or "500 KiB/s"; "any" for no limit."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+        if not isinstance(value, str):
+            return cast("int | None", value)
+        from lanxfer.errors import BadConfig
+        from lanxfer.rights.words import parse_speed
+
+        if value == "any":
+            return None
+        try:
+            return parse_speed(value)
+        except BadConfig as error:
+            self.fail(f"{value!r} {error.reason}.".replace("is bytes", "is not bytes"), param, ctx)
 
 
 @define

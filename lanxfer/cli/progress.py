@@ -42,7 +42,7 @@ def takes_bars(stream: TextIO | None, out: Output) -> bool:
 
 
 def show_progress(
-    every: Every, tally: Tally, out: Output, begin: Callable[[], object]
+    every: Every, tally: Tally, out: Output, begin: Callable[[], object] = lambda: None
 ) -> Callable[[], None]:
     """Show how far it is until what this returns is called, twice at the most.
 

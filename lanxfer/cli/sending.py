@@ -129,6 +129,7 @@ async def _connect(here: Run, over: Over, target: Target | None) -> Client:
                 token_file=over.token_file,
                 target=target,
                 login=over.login,
+                rate_out=over.limit_rate,
             )
         except LanxferError as error:
             if not error.retry or here.reactor.seconds() >= until:

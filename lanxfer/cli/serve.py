@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.options import Choices, Speed, common
 
 PORT = 36969
 BUF_LEN = 262144
@@ -60,6 +60,13 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--token-file",),
         {"metavar": "FILE", "help": "A secret; devices that hold the same pair by it."},
     ),
+    (
+        ("--rate-in",),
+        {"type": Speed(), "help": "Bytes a second received, of all together, such as 5M."},
+    ),
+    (("--rate-out",), {"type": Speed(), "help": "Bytes a second sent, of all together."}),
+    (("--rate-in-each",), {"type": Speed(), "help": "The same of each connection."}),
+    (("--rate-out-each",), {"type": Speed(), "help": "The same of each connection."}),
     (("--listen",), {"multiple": True, "metavar": "ENDPOINT", "help": "Another endpoint."}),
     (
         ("--legacy-from",),
@@ -71,7 +78,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--share",),
-        {"multiple": True, "metavar": "DIR", "help": "What ae controllers here may send."},
+        {"multiple": True, "metavar": "NAME=DIR[:ro|rw]", "help": "A folder for known devices."},
     ),
     (
         ("--limit",),

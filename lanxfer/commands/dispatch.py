@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
-from lanxfer.commands import control, handing, packs, pairing, receiving
+from collections.abc import Coroutine
+from typing import Any
+
+from lanxfer.commands import control, files, handing, packs, pairing, receiving, speed
+from lanxfer.commands.declared import Declared
 from lanxfer.commands.polled import progress_of
 from lanxfer.commands.table import Call, Command, Node, Reply, Table, commands
 from lanxfer.errors import Internal, LanxferError
 from lanxfer.policy import Standing
 from lanxfer.transfers import Direction, Snapshot
 
-__all__ = ["builtin", "run"]
+__all__ = ["begin", "builtin", "run"]
 
 _AE = (Standing.LEGACY, Standing.LEGACY_LOCAL)
 
 
 def builtin() -> Table:
     """Every command of lanxfer's own."""
-    assert control and handing and packs and pairing and receiving  # their import filled the table
+    # Their import filled the table.
+    assert control and files and handing and packs and pairing and receiving and speed
     return commands()
+
+
+def begin(call: Call, node: Node, table: Table) -> Reply | Coroutine[Any, Any, Reply]:
+    """Run the command; where that does not have to wait for anything, its answer at once."""
+    command = table[call.name]
+    if not (isinstance(command, Declared) and command.instant):
+        return run(call, node, table)
+    node.enter(call.principal, call.name)
+    try:
+        found = command.now(call, node)
+    except BaseException:
+        node.leave(call.principal, call.name)
+        raise
+    if isinstance(found, Reply):
+        node.leave(call.principal, call.name)
+        return found
+    return _left(found, call, node)
+
+
+async def _left(waiting: Coroutine[Any, Any, Reply], call: Call, node: Node) -> Reply:
+    try:
+        return await waiting
+    finally:
+        node.leave(call.principal, call.name)
 
 
 async def run(call: Call, node: Node, table: Table) -> Reply:

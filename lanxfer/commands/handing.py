@@ -1,4 +1,4 @@
-"""Sending in place of a command of this device's owner (protocol, "Sending in place of a command")."""
+"""Sending in place of a command of the owner's (protocol, "Sending in place of a command")."""
 
 from __future__ import annotations
 

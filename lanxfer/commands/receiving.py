@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lanxfer.commands.table import Call, Node, Reply, command
+from attrs import evolve
+
+from lanxfer.commands.table import Call, Node, Opened, Reply, command
 from lanxfer.errors import (
     BadHeader,
     BadOffset,
@@ -18,7 +20,6 @@ from lanxfer.errors import (
     SourceChanged,
     TooLarge,
 )
-from lanxfer.policy import Standing
 from lanxfer.registry import Transfer
 from lanxfer.storage import Facts, Part, Small, Store
 from lanxfer.storage.names import SafePath, part_key, safe_path, shown
@@ -89,25 +90,26 @@ async def recv_file(call: Call, node: Node) -> Reply:
 async def recv_slot(call: Call, node: Node) -> Reply:
     """Take the one file that a ticket was made for (protocol, "The ticket dialect")."""
     args = call.args
-    slot = node.redeem(args["session"], args["file"], args["size"])
+    slot = node.redeem(args["session"], args["file"], args["size"], call.principal.source)
+    offer = Offer(slot.path, args["size"], conflict=slot.conflict)
     try:
-        reply = await _take(call, node, Offer(slot.path, args["size"]))
+        reply = await _take(call, node, offer, slot)
     except BaseException as error:
-        slot.done.errback(error if isinstance(error, LanxferError) else Internal())
+        node.broke_off(slot, error if isinstance(error, LanxferError) else Internal())
         raise
     stored = reply.args
-    slot.done.callback(Stored(stored["stored"], stored["size"], stored["blake3"]))
-    return Reply({**stored, "crc32": call.crc32})
+    slot.stored(Stored(stored["stored"], stored["size"], stored["blake3"]))
+    return Reply({**stored, "crc32": f"{call.crc:08x}"})
 
 
-async def _take(call: Call, node: Node, offer: Offer) -> Reply:
+async def _take(call: Call, node: Node, offer: Offer, slot: Opened | None = None) -> Reply:
     if call.data is not None and (offer.kind is not Kind.FILE or len(call.data) != offer.size):
         raise BadHeader("The body is not as long as the file was said to be.")
     args = call.args
     transfer = node.registry.open(
         Direction.IN,
         offer.kind,
-        call.principal.name,
+        (slot.owner if slot is not None else "") or call.principal.name,
         shown(offer.path),
         offer.size,
         request=args.get("request", ""),
@@ -115,11 +117,19 @@ async def _take(call: Call, node: Node, offer: Offer) -> Reply:
         secure=call.principal.secure,
     )
     call.began(transfer)
+    if slot is not None:
+        slot.transfer = transfer.id
     try:
-        accepted = await call.shield(node.consent(call, offer, transfer))
-        assert accepted.path is not None
-        transfer.enter(State.ACCEPTED)
-        stored = await _store(call, node, accepted.offer, accepted.path, transfer)
+        if args.get("shared") is True:
+            share, path = node.sharing.take(call, offer, transfer)
+            transfer.enter(State.ACCEPTED)
+            stored = await _store(call, node, offer, path, transfer, slot, share.store)
+            stored = evolve(stored, path=f"{share.name}/{stored.path}")
+        else:
+            accepted = await call.shield(node.consent(call, offer, transfer))
+            assert accepted.path is not None
+            transfer.enter(State.ACCEPTED)
+            stored = await _store(call, node, accepted.offer, accepted.path, transfer, slot)
     except LanxferError as error:
         transfer.retire(outcome(error), error=error)
         raise
@@ -131,22 +141,42 @@ async def _take(call: Call, node: Node, offer: Offer) -> Reply:
 
 
 async def _store(
-    call: Call, node: Node, offer: Offer, path: SafePath, transfer: Transfer
+    call: Call,
+    node: Node,
+    offer: Offer,
+    path: SafePath,
+    transfer: Transfer,
+    slot: Opened | None,
+    shared: Store | None = None,
 ) -> Stored:
-    conflict = offer.conflict or Conflict.RENAME
-    key = part_key(call.principal.name, offer.path, offer.size, offer.mtime_ns)
+    store = node.store if shared is None else shared
+    default = Conflict.RENAME if shared is None else Conflict.REFUSE
+    conflict = offer.conflict or default
+    whose = call.principal.name if slot is None else f"ticket:{slot.session}"
+    key = part_key(whose, offer.path, offer.size, offer.mtime_ns)
     if offer.kind is Kind.FOLDER:
-        return await node.in_thread(node.store.make_folder, path)
+        return await node.in_thread(store.make_folder, path)
     if offer.kind is Kind.LINK:
-        return await node.in_thread(node.store.make_link, path, offer.target or "", conflict)
+        return await node.in_thread(store.make_link, path, offer.target or "", conflict)
     data = call.data if offer.size else b""
     if data is not None and call.proves:
         if offer.digest is None:
             raise BadHeader("A file that travels with its request needs its digest there.")
+        small = Small(key, offer, path, conflict, data)
+        if shared is not None:
+            transfer.enter(State.COMMITTING)
+            return await _put_one(node, shared, small)
         await _reserve_small(call, node, offer, path, transfer)
         transfer.enter(State.COMMITTING)
-        return await node.store_small(Small(key, offer, path, conflict, data))
-    return await _stream(call, node, offer, path, conflict, key, transfer)
+        return await node.store_small(small)
+    return await _stream(call, node, offer, path, conflict, key, transfer, slot, shared)
+
+
+async def _put_one(node: Node, store: Store, small: Small) -> Stored:
+    found = (await node.in_thread(store.put_many, [small]))[0]
+    if isinstance(found, LanxferError):
+        raise found
+    return found
 
 
 async def _reserve(call: Call, node: Node, size: int, transfer: Transfer) -> None:
@@ -175,10 +205,13 @@ async def _stream(
     conflict: Conflict,
     key: str,
     transfer: Transfer,
+    slot: Opened | None,
+    shared: Store | None,
 ) -> Stored:
+    store = node.store if shared is None else shared
     details: dict[str, object] = {"transfer": transfer.id}
     series = conflict is Conflict.SERIES and not call.proves
-    if not (series or call.proves):
+    if not (series or call.proves or slot is not None):
         await _refuse_by_length(node, offer, path)
     call.check()  # a place that was given to a call already stopped would never come back
     await call.shield(node.receiving(call.principal))
@@ -187,8 +220,8 @@ async def _stream(
             part, path = await _next_of_series(call, node, offer, path)
             details["series_file_name"] = str(path)
         else:
-            part = await node.in_thread(node.store.open_part, key, offer, path, conflict)
-        return await _fill(call, node, offer, part, details, transfer)
+            part = await node.in_thread(store.open_part, key, offer, path, conflict)
+        return await _fill(call, node, offer, part, details, transfer, slot, shared is None)
     finally:
         node.received(call.principal)
 
@@ -200,17 +233,22 @@ async def _fill(
     part: Part,
     details: dict[str, object],
     transfer: Transfer,
+    slot: Opened | None,
+    reserved: bool,
 ) -> Stored:
     try:
         call.check()
         if call.proves:
             have = await node.in_thread(part.have)
-            await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
+            if reserved:  # space is kept on the disk of the inbox; a share's store looks itself
+                await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
             offset = await call.begin(have, details)
         else:
             # The ae rule: the length that is there is the offset, and nothing
             # proves it.  A part that is full already is begun anew.
             held = part.held if part.held < offer.size else 0
+            if slot is not None:
+                held = _go_on(call, slot, held)
             await _reserve(call, node, offer.size - held, transfer)
             offset = await call.begin([(held, "")], details)
         await node.in_thread(part.begin, offset, call.proves)
@@ -221,11 +259,27 @@ async def _fill(
         transfer.enter(State.COMMITTING)
         return await node.in_thread(part.publish, digest)
     except BaseException as error:
-        # A ticket is good once, so what it began can never be resumed.
-        over = isinstance(error, _DISCARD) or call.principal.standing is Standing.TICKET
+        over = isinstance(error, _DISCARD)
+        if slot is not None:
+            # Unless it was asked for otherwise a ticket is good once, and what it began is nothing.
+            over = over or not (slot.keep and _note_held(call, slot, part.position))
         close = part.discard if over else part.keep
         await node.in_thread(close)
         raise
+
+
+def _go_on(call: Call, slot: Opened, held: int) -> int:
+    """Where an upload begins: at 0, unless its bearer asks for what is held to be kept."""
+    if not call.args.get("resume") or held != slot.held:
+        return 0
+    call.crc, call.got = slot.crc, held
+    return held
+
+
+def _note_held(call: Call, slot: Opened, position: int) -> bool:
+    """Note what came; False where not all of it was written, so that nothing is known of it."""
+    slot.held, slot.crc = position, call.crc
+    return position == call.got
 
 
 async def _refuse_by_length(node: Node, offer: Offer, path: SafePath) -> None:

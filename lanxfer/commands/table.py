@@ -18,9 +18,11 @@ from lanxfer.errors import LanxferError
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal
 from lanxfer.registry import Registry, Transfer
+from lanxfer.rights import Right
 from lanxfer.storage import Part, Small, Store
 from lanxfer.storage.names import SafePath
-from lanxfer.transfers import Offer, Snapshot, Stored
+from lanxfer.storage.shares import Share
+from lanxfer.transfers import Conflict, Offer, Snapshot, Stored
 from lanxfer.wire.packets import Args
 
 T = TypeVar("T")
@@ -28,10 +30,11 @@ T = TypeVar("T")
 
 @frozen
 class Reply:
-    """A good answer; ``rows`` where the answer is a list."""
+    """A good answer; ``rows`` where the answer is a list, ``body`` where it is bytes."""
 
     args: Args = field(factory=dict)
     rows: Sequence[Args] | None = None
+    body: bytes = b""
 
 
 @frozen
@@ -43,13 +46,18 @@ class Accepted:
 
 
 class Opened(Protocol):
-    """The upload that a ticket opened; ``done`` is a Deferred for whoever made the ticket."""
+    """The upload that a ticket opened; see ``lanxfer.slots.Slot``."""
 
-    @property
-    def path(self) -> str: ...
+    session: str
+    path: str
+    owner: str
+    keep: bool
+    conflict: Conflict | None
+    transfer: str
+    held: int
+    crc: int
 
-    @property
-    def done(self) -> Any: ...
+    def stored(self, stored: Stored) -> None: ...
 
 
 class Pairing(Protocol):
@@ -107,15 +115,49 @@ class Call(Protocol):
     def tell(self, args: Args) -> bool:
         """Send an event; False, and it is dropped, where the other side does not keep up."""
 
+    crc: int
+    """CRC-32 of the body that was poured, for dialects that answer with it, after what it was."""
+
+    got: int
+    """Bytes of that body."""
+
     @property
-    def crc32(self) -> str:
-        """Eight hex digits over the body that was poured, for dialects that answer with it."""
+    def flags(self) -> int:
+        """The number that came with an application's request; 0 where none did."""
+
+    @property
+    def link(self) -> Any:
+        """The connection it came on, to ask the other side back (``lanxfer.links.Link``)."""
+
+    def stream_in(self) -> Any:
+        """The stream that comes with it (``Reader``); BadRequest where none does."""
+
+    def stream_out(self) -> Any:
+        """The stream that goes back (``Writer``); BadRequest where none is wanted."""
 
     async def stopped(self) -> None:
         """Wait until the asker gives up; raises what it gave up with."""
 
     def stop(self, error: LanxferError) -> None:
         """End this call with ``error`` at the next point where that loses nothing."""
+
+
+class Sharing(Protocol):
+    """The folders that this device shares; see ``lanxfer.sharing.Sharing``."""
+
+    def visible(self, principal: Principal) -> Sequence[Share]:
+        """Those whose contents that principal may list."""
+
+    def find(
+        self, principal: Principal, path: str, *rights: Right, below: bool = False
+    ) -> tuple[Share, SafePath | None]:
+        """The share that ``path`` begins with, and the path in it; NotFound or Forbidden.
+
+        With ``below`` the rights have to hold for all that is below it, too.
+        """
+
+    def take(self, call: Call, offer: Offer, transfer: Transfer) -> tuple[Share, SafePath]:
+        """Where a file that is put there goes; raises what it is refused with."""
 
 
 class Node(Protocol):
@@ -127,16 +169,26 @@ class Node(Protocol):
     polled: Polled
 
     @property
+    def sharing(self) -> Sharing:
+        """What of this device's disk others may reach."""
+
+    @property
     def pairing(self) -> Pairing:
         """Where unknown devices may try; raises NotPaired where none ever may."""
 
     def open_pairing(
-        self, once: bool, name: str | None, tell: Callable[[Args], None]
+        self, once: bool, name: str | None, tell: Callable[[Args], object]
     ) -> Awaitable[Args]:
         """Open a window, ``tell`` its words, wait for its end."""
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Run something that blocks in a disk thread; OSErrors come back typed."""
+
+    def in_pool(self, function: Callable[..., T], **given: Any) -> Awaitable[T]:
+        """Run something of an application's that blocks, in a pool of a few threads for that."""
+
+    def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
+        """Whether a principal has all of the rights ``perm`` (``r``, ``w``, ``rw``) at a path."""
 
     def store_small(self, small: Small) -> Awaitable[Stored]:
         """Store one small file together with others."""
@@ -200,8 +252,14 @@ class Node(Protocol):
     def history(self, limit: int, before: str, peer: str | None) -> Awaitable[list[Snapshot]]:
         """Finished transfers, newest first."""
 
-    def redeem(self, session: str, file: str, size: int) -> Opened:
+    def redeem(self, session: str, file: str, size: int, source: str = "") -> Opened:
         """Use up a ticket; Forbidden, whatever is wrong with it."""
+
+    def broke_off(self, slot: Any, error: LanxferError) -> None:
+        """The upload that a ticket opened came to no good end."""
+
+    def limit(self, changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
+        """Change speed limits by name, in bytes a second; all of them as they are then."""
 
     def status(self) -> Mapping[str, Any]:
         """About this service, for its owner."""

@@ -81,7 +81,9 @@ class Terms:
     ``quota`` bytes and ``files`` files in all, ever received; ``folder`` is
     where in the inbox what they send goes; ``transfers`` and ``requests``
     (everything else that is asked) at a time; ``commands`` and ``new_offers``
-    are rates.  ``rules`` are paths in lower case below ``folder``.
+    are rates.  ``rate_in`` and ``rate_out`` are bytes a second of all their
+    connections, ``rate_in_each`` and ``rate_out_each`` of each.  ``rules`` are
+    paths in lower case below ``folder``.
     """
 
     offers: Answer = Answer.ACCEPT
@@ -96,6 +98,10 @@ class Terms:
     requests: int | None = limits.REQUESTS_PER_PRINCIPAL
     commands: Rate | None = Rate(limits.COMMANDS_RATE, limits.COMMANDS_BURST)
     new_offers: Rate | None = None
+    rate_in: int | None = None
+    rate_out: int | None = None
+    rate_in_each: int | None = None
+    rate_out_each: int | None = None
     rules: Mapping[tuple[str, ...], frozenset[Right]] = field(factory=dict)
 
     def may(self, right: Right, path: SafePath) -> bool:
@@ -113,6 +119,12 @@ class Terms:
             if found is not None:
                 return right in found
         return False
+
+    def may_all(self, right: Right, path: SafePath) -> bool:
+        """Whether it may be done at ``path`` and no rule below takes it back."""
+        parts = folded(path)
+        below = (found for at, found in self.rules.items() if at[: len(parts)] == parts)
+        return self.may(right, path) and all(right in found for found in below)
 
 
 NO_TERMS = Terms(entries=None, transfers=None, requests=None, commands=None)

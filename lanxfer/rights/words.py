@@ -12,6 +12,7 @@ from attrs import fields
 from lanxfer.errors import BadConfig, BadName
 from lanxfer.rights import ALL, Answer, Hours, Rate, Right, Terms, folded
 from lanxfer.storage.names import safe_path
+from lanxfer.wire import limits
 
 _SIZE = re.compile(
     r"([0-9]{1,19})(?:\.([0-9]{1,3}))? ?(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE | re.ASCII
@@ -54,6 +55,18 @@ def format_size(size: int) -> str:
         if size and size % (1 << shift) == 0:
             return f"{size >> shift} {unit}"
     return f"{size} B"
+
+
+def parse_speed(text: str) -> int:
+    """Bytes a second of "5M", "500 KiB/s" or "1.5 MiB/s"; else BadConfig."""
+    try:
+        found = parse_size(text.strip().removesuffix("/s").rstrip())
+    except BadConfig:
+        found = -1
+    if found < limits.SPEED_LEAST:
+        least = format_size(limits.SPEED_LEAST)
+        raise BadConfig(f'is bytes a second such as "5M", at least {least}, or "any"')
+    return found
 
 
 def _count(text: str) -> int:
@@ -108,6 +121,10 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "requests": _count,
     "commands": _rate,
     "new-offers": _rate,
+    "rate-in": parse_speed,
+    "rate-out": parse_speed,
+    "rate-in-each": parse_speed,
+    "rate-out-each": parse_speed,
 }
 """The words of the file; ``any`` takes a limit away."""
 
@@ -137,6 +154,8 @@ def format_value(key: str, value: Any) -> str:
         return value.value
     if isinstance(value, Rate):
         return _format_rate(value)
+    if key.startswith("rate-"):
+        return f"{format_size(value)}/s"
     return format_size(value) if key in ("largest", "quota") else str(value)
 
 

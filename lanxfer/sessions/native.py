@@ -37,6 +37,7 @@ from lanxfer.wire.packets import (
     Ok,
     Packet,
     Part,
+    Take,
     Window,
 )
 
@@ -51,10 +52,15 @@ class Phase(Enum):
 
 @define
 class _Exchange:
-    """One open exchange, ours or theirs; for files also where the bytes are."""
+    """One open exchange, ours or theirs; for files also where the bytes are.
+
+    A stream is a file whose size is ``unbounded``; ``take`` is the credit for bodies of events.
+    """
 
     size: int = 0
     streams: bool = False
+    unbounded: bool = False
+    take: int | None = None
     phase: Phase = Phase.ASKED
     starts: frozenset[int] = frozenset({0})
     position: int | None = None
@@ -79,7 +85,7 @@ class _Exchange:
     @property
     def complete(self) -> bool:
         """Whether a good answer can be true."""
-        return not self.streams or self.phase is Phase.ENDED
+        return not self.streams or self.unbounded or self.phase is Phase.ENDED
 
     @property
     def late(self) -> int:
@@ -109,7 +115,16 @@ def _exchange(do: Do) -> _Exchange:
         and size > 0
         and (do.args.get("kind") or Kind.FILE.value) == Kind.FILE.value
     )
-    return _Exchange(size=size if streams else 0, streams=streams)
+    if do.name == "recv_file":
+        return _Exchange(size=size if streams else 0, streams=streams)
+    take = do.args.get("take")
+    if do.args.get("stream") is not True and take is None:
+        return _Exchange()
+    if take is not None and type(take) is not int:
+        raise BadHeader('"take" in the header is a number.')
+    if do.args.get("stream") is True:
+        return _Exchange(limits.NUMBER_MAX, streams=True, unbounded=True, take=take)
+    return _Exchange(take=take)
 
 
 @define
@@ -149,6 +164,11 @@ class NativeSession:
     def room(self) -> int:
         """How many more requests may be opened now."""
         return limits.OPEN_EXCHANGES - len(self._ours) if self.we_ask else 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The numbers of the last requests, ours and theirs."""
+        return self._last_ours, self._last_theirs
 
     # Reading.
 
@@ -192,7 +212,15 @@ class NativeSession:
                 ours.credit = min(ours.credit + packet.bytes, limits.NUMBER_MAX)
                 return packet
             case Event():
-                return packet if packet.id in self._ours else self._stray()
+                return self._told(packet)
+            case Take():
+                theirs = self._open_theirs(packet.id)
+                if theirs is None:
+                    return self._late()
+                if theirs.take is None:
+                    raise BadHeader("A stream was granted to a request that takes none.")
+                theirs.take = min(theirs.take + packet.bytes, limits.NUMBER_MAX)
+                return packet
             case Ok() | Failed():
                 return self._answered(packet)
             case Bye():
@@ -251,8 +279,10 @@ class NativeSession:
             return self._late()
         if not theirs.streams or theirs.phase is not Phase.GOING:
             raise BadHeader("An end came for something that is not under way.")
-        if end.size != theirs.size:
+        if end.size != ((theirs.position or 0) if theirs.unbounded else theirs.size):
             raise BadHeader("A file ended with another size than it was announced with.")
+        if end.digest is None and not theirs.unbounded:
+            raise BadHeader('The header needs a digest "blake3".')
         theirs.phase = Phase.ENDED
         return end
 
@@ -265,6 +295,17 @@ class NativeSession:
             raise BadHeader('The entries of "have" are not falling, or beyond the file.')
         ours.go(go)
         return go
+
+    def _told(self, event: Event) -> Packet | Drop | None:
+        ours = self._ours.get(event.id)
+        if ours is None:
+            self._stray()
+            return Drop(event.id, None, event.body) if event.body else None
+        if event.body:
+            if event.body > (ours.take or 0):
+                raise BadHeader("More of a stream came than was granted.")
+            ours.take = (ours.take or 0) - event.body
+        return event
 
     def _answered(self, answer: Ok | Failed) -> Packet | Drop | None:
         if answer.id == 0:
@@ -330,7 +371,16 @@ class NativeSession:
             case End():
                 self._open(self._ours, packet.id, Phase.GOING).phase = Phase.ENDED
             case Event():
-                self._open(self._theirs, packet.id)
+                theirs = self._open(self._theirs, packet.id)
+                if packet.body:
+                    if packet.body > (theirs.take or 0):
+                        raise ValueError("more of a stream than was granted")
+                    theirs.take = (theirs.take or 0) - packet.body
+            case Take() if packet.id not in self._ours:
+                return b""  # answered just now
+            case Take():
+                mine = self._ours[packet.id]
+                mine.take = (mine.take or 0) + packet.bytes
             case Cancel() if packet.id not in self._ours:
                 return b""  # answered just now
             case Cancel():
@@ -370,7 +420,8 @@ class NativeSession:
             raise ValueError("a file is not acknowledged before all of it came")
         self._theirs.pop(answer.id, None)
         self._refused.discard(answer.id)
-        self._late_packets += 2
+        # One end, one cancel; of a stream as many grants as fit into a window, too.
+        self._late_packets += 2 if theirs is None or theirs.take is None else 10
         self._late_bytes += theirs.late if theirs is not None else 0
 
     def _open(

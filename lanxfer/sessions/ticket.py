@@ -1,7 +1,8 @@
 """The conversation of the ticket dialect, in both roles (docs/protocol.rst).
 
 The client says its ticket and sends the whole file at once, without waiting; the
-server answers with one line.  There is no resume: an upload begins at 0.
+server answers with one line.  Only who asked for it hears before that, in a line of
+its own, what is there already, and sends the rest; all others begin at 0.
 
 Server role: the ticket becomes ``Do(1, "recv_slot", ...)``.  ``Go`` is never written,
 ``implied`` then gives the ``Part`` that is the file and its ``End``; the file's bytes
@@ -55,8 +56,10 @@ from lanxfer.wire.ticket import (
     Refused,
     Ticket,
     format_answer,
+    format_have,
     format_ticket,
     parse_answer,
+    parse_have,
     parse_ticket,
 )
 
@@ -78,11 +81,13 @@ class TicketSession:
     line_limit: int = limits.HEADER_TICKET
     finished: bool = False
     half_close: bool = False
+    lingers: bool = True
     _step: Step = Step.IDLE
     _silent: deque[Packet] = Factory(deque)
     _kept: Ok | Failed | None = None
     _closed: bool = False
     _size: int = 0
+    _resume: bool = False
     _position: int = 0
 
     def ask(self, name: str, args: Args, body: int = 0) -> Do:
@@ -145,24 +150,32 @@ class TicketSession:
         ticket = parse_ticket(line)
         self._step = Step.ASKED
         self._size = ticket.size
-        return Do(
-            1, "recv_slot", {"session": ticket.session, "file": ticket.file, "size": ticket.size}
-        )
+        self._resume = ticket.resume
+        args: Args = {"session": ticket.session, "file": ticket.file, "size": ticket.size}
+        if ticket.resume:
+            args = {**args, "resume": True}
+        return Do(1, "recv_slot", args)
 
     def _answer(self, packet: Packet) -> bytes | None:
         match packet:
-            case Go() if self._step is Step.ASKED and not any(at for at, _ in packet.have):
-                if self._size:
-                    self._silent.append(Part(1, 0, self._size))
+            case Go() if self._step is Step.ASKED and self._begins_at(packet) is not None:
+                offset = self._begins_at(packet) or 0
+                if self._size > offset:
+                    self._silent.append(Part(1, offset, self._size - offset))
                 self._silent.append(End(1, self._size, None))
                 self._step = Step.GOING
-                return b""
+                return format_have(offset) if self._resume else b""
             case Ok() if self._step is Step.ENDED:
                 crc32, blake3 = (str(packet.args.get(key, "")) for key in ("crc32", "blake3"))
                 return self._last(Received(self._size, crc32, blake3))
             case Failed() if self._step is not Step.IDLE:
                 return self._refuse(packet.code, packet.reason)
         return None
+
+    def _begins_at(self, go: Go) -> int | None:
+        """Where the upload begins; None where nobody asked to hear that it is not at 0."""
+        offset = max((at for at, _ in go.have), default=0)
+        return offset if offset == 0 or (self._resume and offset <= self._size) else None
 
     def _refuse(self, code: str, reason: str) -> bytes:
         return self._last(Refused(code, NOT_GOOD if code == Forbidden.code else reason))
@@ -179,11 +192,14 @@ class TicketSession:
         match packet:
             case Do() if self._step is Step.IDLE:
                 args = packet.args
-                line = format_ticket(Ticket(args["session"], args["file"], args["size"]))
-                self._size = args["size"]
-                self._step = Step.GOING
+                self._resume = args.get("resume") is True
+                size = args["size"]
+                line = format_ticket(Ticket(args["session"], args["file"], size, self._resume))
+                self._size = size
+                self._step = Step.ASKED if self._resume else Step.GOING
                 self.line_limit = ANSWER_MAX
-                self._silent.append(Go(1, self._size, ((0, ""),)))
+                if not self._resume:
+                    self._silent.append(Go(1, self._size, ((0, ""),)))
                 return line
             case Part() if self._step is Step.GOING and packet.offset == self._position:
                 if packet.offset + packet.body > self._size:
@@ -204,6 +220,12 @@ class TicketSession:
     def _answered(self, line: bytes) -> Packet | None:
         if self._step is Step.IDLE:
             raise BadHeader("The other side answered before it was asked.")
+        if self._step is Step.ASKED and (held := parse_have(line)) is not None:
+            if held > self._size:
+                raise BadHeader("The other side has more than there is.")
+            self._position = held
+            self._step = Step.GOING
+            return Go(1, self._size, ((held, ""),))
         answer = parse_answer(line)
         if isinstance(answer, Refused):
             self._closed = self.finished = True

@@ -121,10 +121,15 @@ class SafePath:
     @property
     def hidden(self) -> bool:
         """Whether a component is a dot file or one that desktops obey."""
-        return any(part[0] == "." or part.casefold() in _OBEYED for part in self.parts)
+        return any(map(is_hidden, self.parts))
 
     def __str__(self) -> str:
         return "/".join(self.parts)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether it is the name of a dot file, or one that desktops obey."""
+    return name[0] == "." or name.casefold() in _OBEYED
 
 
 def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:

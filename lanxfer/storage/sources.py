@@ -22,12 +22,12 @@ from blake3 import blake3
 from lanxfer.errors import Forbidden, SourceChanged, SourceUnreadable, TooLarge
 from lanxfer.storage.names import quoted
 from lanxfer.storage.prefixes import running_digests
-from lanxfer.storage.system import FILE_FLAGS, unreadable
+from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, unreadable
 from lanxfer.storage.walks import walk
 from lanxfer.transfers import Entry
 from lanxfer.wire import limits
 
-__all__ = ["Entry", "Source", "Whole", "check_within", "open_source", "read_small", "walk"]
+__all__ = ["Confined", "Entry", "Source", "Whole", "confined", "open_source", "read_small", "walk"]
 
 _FLAGS = os.O_RDONLY | FILE_FLAGS | getattr(os, "O_BINARY", 0)
 
@@ -263,7 +263,7 @@ def _open(path: str) -> int:
         # Where the system has no flag for it, the question comes before the opening.
         if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        return os.open(path, _FLAGS)
+        return _open_confined(path) if isinstance(path, Confined) else os.open(path, _FLAGS)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
 
@@ -277,15 +277,42 @@ def _regular(path: str, fd: int) -> os.stat_result:
     return found
 
 
-def check_within(path: str, folders: Sequence[str]) -> None:
-    """Raise Forbidden unless ``path`` lies below one of ``folders``, where any is named."""
+class Confined(str):
+    """A path that was found to lie where it may; opened without following a link anywhere in it.
+
+    So whoever exchanges a folder for a link between the look and the opening gains
+    nothing: the two are one step (catalogue L05, P23).
+    """
+
+    __slots__ = ()
+
+
+def confined(path: str, folders: Sequence[str]) -> Confined:
+    """Where ``path`` leads; Forbidden unless that lies below one of ``folders``."""
     try:
         real = os.path.realpath(path)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     tops = [os.path.realpath(each).rstrip(os.sep) for each in folders]
-    if tops and not any(real == top or real.startswith(top + os.sep) for top in tops):
+    if not any(real == top or real.startswith(top + os.sep) for top in tops):
         raise Forbidden("That file is not below a shared folder.")
+    return Confined(real)
+
+
+def _open_confined(path: Confined) -> int:
+    """Open it component by component from the root; a link on the way is an OSError."""
+    if os.open not in os.supports_dir_fd:
+        return os.open(path, _FLAGS)
+    *folders, name = [each for each in path.split(os.sep) if each] or [os.curdir]
+    fd = os.open(os.sep, FOLDER_FLAGS)
+    try:
+        for folder in folders:
+            below = os.open(folder, FOLDER_FLAGS, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        return os.open(name, _FLAGS, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def read_small(path: str, limit: int = limits.INLINE_MAX) -> Whole:

@@ -40,6 +40,15 @@ def look(path: str) -> Seen:
     return Seen(whole, found.st_dev, found.st_ino)
 
 
+def as_typed(local: str, paths: Sequence[str]) -> str:
+    """Where something below ``paths`` lies, beginning with the one that was typed."""
+    for path in paths:
+        whole = os.path.join(os.getcwd(), path)
+        if local == whole or local.startswith(whole.rstrip(os.sep) + os.sep):
+            return path + local[len(whole) :]
+    return local
+
+
 def sees(things: Sequence[Seen], from_where: str) -> bool:
     """Whether this process sees all of these as the one did whose ``view`` that is.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-VERBS = frozenset({"do", "ok", "error", "go", "window", "part", "end", "cancel", "event", "bye"})
+VERBS = frozenset(
+    {"do", "ok", "error", "go", "window", "part", "end", "cancel", "event", "take", "bye"}
+)
 
 
 class Dialect(Enum):

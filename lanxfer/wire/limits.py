@@ -27,6 +27,13 @@ DEPTH = 8
 
 # Packets.
 OPEN_EXCHANGES = 256
+CHANNEL_OPEN = 64
+CHANNELS_OPEN = 192
+"""Requests open on one channel but 0, and on all of those: there is always room on 0."""
+CHANNEL_MAX = 255
+QUEUED_MAX = 100_000
+QUEUED_BYTES = 64 * MIB
+"""Requests of this side that wait for their turn on one connection, and their bytes."""
 PART_MAX = 16 * MIB
 INLINE_MAX = 256 * KIB
 """The largest file that travels with its request."""
@@ -39,6 +46,9 @@ PACK_FILE_MAX = 128 * KIB
 MANIFEST_MAX = 1 * MIB
 """... and bytes of the lines that name them."""
 ANSWER_BODY_MAX = 4 * MIB
+REFUSED_MAX = 64 * KIB
+"""The body of a request that was refused is read to its end and dropped; behind a larger one
+the connection ends."""
 MESSAGE_MAX = 64 * KIB
 HAVE_MAX = 64
 STRAY_PACKETS = 64
@@ -47,6 +57,12 @@ STRAY_PACKETS = 64
 # Bytes in flight.
 WINDOW = 8 * MIB
 """Credit a receiver grants one transfer."""
+WINDOW_LEAST = 64 * KIB
+"""The same where the receiver is kept slow; it grants more so often that nobody calls it dead."""
+STREAM_WINDOW = 1 * MIB
+"""The same for one stream of an application."""
+STREAM_PART = 64 * KIB
+"""Bytes of a stream that are written in one go: nothing else waits for more than that."""
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 REPLIES_MAX = 64 * KIB
@@ -64,6 +80,10 @@ BODY_IDLE_TIMEOUT = 60.0
 RATE_OVER = 60.0
 RATE_LEAST = 1 * KIB
 """Bytes a second, averaged over RATE_OVER, that a body brings and a receiver takes."""
+SPEED_LEAST = 4 * KIB
+"""Bytes a second to which an owner may slow a connection down; RATE_LEAST is not far."""
+IDLE_TIMEOUT = 0.0
+"""Seconds after which a known caller that says and waits for nothing is let go; 0: never."""
 PING_AFTER = 30.0
 """Seconds of silence after which one who owes an answer is asked whether it lives."""
 PING_TIMEOUT = 30.0
@@ -128,7 +148,7 @@ HISTORY_MAX = 10_000
 SETTABLE = frozenset(
     {
         *("HEADER_TIMEOUT", "HANDSHAKE_TIMEOUT", "BODY_IDLE_TIMEOUT", "REPLIES_TIMEOUT"),
-        *("RATE_OVER", "RATE_LEAST", "PING_AFTER", "PING_TIMEOUT"),
+        *("RATE_OVER", "RATE_LEAST", "PING_AFTER", "PING_TIMEOUT", "IDLE_TIMEOUT"),
         *("OFFER_LIFETIME", "GUEST_OFFER_LIFETIME", "PAIR_WINDOW"),
         *("STRANGERS_MAX", "STRANGERS_PER_SOURCE", "CONNECTIONS_PER_PEER"),
         *("RECEIVES_MAX", "RECEIVES_PER_PEER"),

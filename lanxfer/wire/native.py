@@ -26,6 +26,7 @@ from lanxfer.wire.packets import (
     Ok,
     Packet,
     Part,
+    Take,
     Window,
 )
 
@@ -211,10 +212,7 @@ def _parse_part(fields: Fields) -> Packet:
 def _parse_end(fields: Fields) -> Packet:
     id = _id(fields, "end")
     size = fields.take_number("size")
-    digest = fields.maybe_digest("blake3")
-    if digest is None:
-        raise BadHeader('The header needs a digest "blake3".')
-    return End(id, size, digest)
+    return End(id, size, fields.maybe_digest("blake3"))
 
 
 def _parse_cancel(fields: Fields) -> Packet:
@@ -226,7 +224,13 @@ def _parse_cancel(fields: Fields) -> Packet:
 
 
 def _parse_event(fields: Fields) -> Packet:
-    return Event(_id(fields, "event"), fields.rest())
+    id = _id(fields, "event")
+    body = _body(fields, limits.PART_MAX)
+    return Event(id, fields.rest(), body)
+
+
+def _parse_take(fields: Fields) -> Packet:
+    return Take(_id(fields, "take"), fields.take_number("bytes", least=1))
 
 
 def _parse_bye(fields: Fields) -> Packet:
@@ -249,10 +253,11 @@ _PARSERS: dict[str, Callable[[Fields], Packet]] = {
     "end": _parse_end,
     "cancel": _parse_cancel,
     "event": _parse_event,
+    "take": _parse_take,
     "bye": _parse_bye,
 }
-_WITH_BODY = {"do", "ok", "part"}
-_FIELDS = {("go", "window")}  # verbs that are a field's name as well
+_WITH_BODY = {"do", "ok", "part", "event"}
+_FIELDS = {("go", "window"), ("do", "take")}  # verbs that are a field's name as well
 
 
 def parse_packet(line: bytes) -> Packet:
@@ -340,7 +345,9 @@ def format_packet(packet: Packet) -> bytes:
         case Part():
             head = {"part": packet.id, "offset": packet.offset}
         case End():
-            head = {"end": packet.id, "size": packet.size, "blake3": packet.digest}
+            head = {"end": packet.id, "size": packet.size}
+            if packet.digest is not None:
+                head["blake3"] = packet.digest
         case Cancel():
             head = {
                 "cancel": packet.id,
@@ -350,11 +357,13 @@ def format_packet(packet: Packet) -> bytes:
         case Event():
             args = packet.args
             head = {"event": packet.id}
+        case Take():
+            head = {"take": packet.id, "bytes": packet.bytes}
         case Bye():
             head = {"bye": "all" if packet.all else "requests"}
     if args:
-        taken = _PARSERS.keys() | head.keys() | {"body"}
-        if not taken.isdisjoint(args):
+        taken = (_PARSERS.keys() | head.keys() | {"body"}) & args.keys()
+        if taken and not (taken == {"take"} and "do" in head):
             raise ValueError("a field of the packet's own is among its arguments")
         head.update(args)
     if packet.body:

@@ -95,7 +95,7 @@ class Part:
 
 @frozen
 class End:
-    """All parts were sent; ``digest`` is None in dialects that have none."""
+    """All parts were sent; ``digest`` is None for streams, and in dialects that have none."""
 
     id: int
     size: int
@@ -115,10 +115,19 @@ class Cancel:
 
 @frozen
 class Event:
-    """Something to tell before the answer."""
+    """Something to tell before the answer; with a body, bytes of a stream."""
 
     id: int
     args: Args = field(factory=dict, converter=_freeze)
+    body: int = 0
+
+
+@frozen
+class Take:
+    """More credit for the bodies of events, in bytes, said by the asker."""
+
+    id: int
+    bytes: int
     body: int = 0
 
 
@@ -143,4 +152,4 @@ class Drop:
     body: int
 
 
-Packet: TypeAlias = Do | Ok | Failed | Go | Window | Part | End | Cancel | Event | Bye
+Packet: TypeAlias = Do | Ok | Failed | Go | Window | Part | End | Cancel | Event | Take | Bye

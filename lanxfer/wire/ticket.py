@@ -22,7 +22,8 @@ NOT_GOOD = "That ticket is not good here."
 
 _UUID = rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NUMBER = rb"0|[1-9][0-9]{0,18}"
-_TICKET = re.compile(rb"(%b) (%b) (%b)" % (_UUID, _UUID, _NUMBER))
+_TICKET = re.compile(rb"(%b) (%b) (%b)( resume)?" % (_UUID, _UUID, _NUMBER))
+_HAVE = re.compile(rb"have (%b)" % _NUMBER)
 _OK = re.compile(rb"ok (%b) ([0-9a-f]{8}) ([0-9a-f]{64})" % _NUMBER)
 _ERROR = re.compile(rb"error ([a-z][a-z-]{0,31})(?: ([\x20-\x7e]*))?")
 
@@ -32,11 +33,15 @@ _SHAPE = 2 * (8 * "x" + 3 * "-xxxx" + "-" + 12 * "x" + " ")
 
 @frozen
 class Ticket:
-    """The right to upload one file of ``size`` bytes, once."""
+    """The right to upload one file of ``size`` bytes, once.
+
+    With ``resume`` the other side says first what it holds, and only the rest is sent.
+    """
 
     session: str
     file: str
     size: int
+    resume: bool = False
 
 
 @frozen
@@ -73,15 +78,28 @@ def parse_ticket(line: bytes) -> Ticket:
     found = _TICKET.fullmatch(line)
     if found is None or int(found[3]) > limits.NUMBER_MAX:
         raise BadHeader(NOT_GOOD)
-    return Ticket(found[1].decode("ascii"), found[2].decode("ascii"), int(found[3]))
+    session, file = found[1].decode("ascii"), found[2].decode("ascii")
+    return Ticket(session, file, int(found[3]), found[4] is not None)
 
 
 def format_ticket(ticket: Ticket) -> bytes:
     """The line of a ticket, LF included; ValueError for ids that are no canonical UUIDs."""
-    line = f"{ticket.session} {ticket.file} {ticket.size}".encode()
+    resume = " resume" if ticket.resume else ""
+    line = f"{ticket.session} {ticket.file} {ticket.size}{resume}".encode()
     if not _TICKET.fullmatch(line):
         raise ValueError("a ticket has two canonical UUIDs and a size")
     return line + b"\n"
+
+
+def parse_have(line: bytes) -> int | None:
+    """The bytes that the other side holds already; None where the line says something else."""
+    found = _HAVE.fullmatch(line)
+    return None if found is None or int(found[1]) > limits.NUMBER_MAX else int(found[1])
+
+
+def format_have(size: int) -> bytes:
+    """The line that says how many bytes are here already, LF included."""
+    return f"have {size}\n".encode("ascii")
 
 
 def parse_answer(line: bytes) -> Received | Refused:

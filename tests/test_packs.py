@@ -1,0 +1,232 @@
+"""recv_files: many small files in one request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from lanxfer.commands.packs import recv_files
+from lanxfer.errors import Lost
+from lanxfer.policy import Principal, Standing
+from lanxfer.testing import Cut, Dialogue, Pair, bytewise, pieces, whole
+from lanxfer.transfers import Conflict, Offer, State
+from lanxfer.wire import limits
+from lanxfer.wire.native import format_packet, parse_rows
+from lanxfer.wire.packets import Do, Failed, Ok
+from lanxfer.wire.packs import format_manifest
+from tests.devices import Devices, in_reactor, run
+from tests.test_protocol import hello
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Iterator[Devices]:
+    made = Devices(tmp_path)
+    yield made
+    run(made.close())
+
+
+CUTS: dict[str, Cut] = {"whole": whole, "bytewise": bytewise, "pieces": pieces(7, 1, 30)}
+
+
+def offer(path: str, data: bytes, **more: Any) -> Offer:
+    return Offer(path, len(data), digest=blake3(data).hexdigest(), mtime_ns=5, **more)
+
+
+def pack(id: int, some: list[tuple[Offer, bytes]], **more: Any) -> bytes:
+    """The request and its body."""
+    manifest = format_manifest([each for each, _ in some])
+    body = manifest + b"".join(data for _, data in some)
+    args = {"files": len(some), "manifest": len(manifest), **more}
+    return format_packet(Do(id, "recv_files", args, len(body))) + body
+
+
+def files(**contents: bytes) -> list[tuple[Offer, bytes]]:
+    return [(offer(name, data), data) for name, data in contents.items()]
+
+
+def outcome(dialogue: Dialogue, id: int) -> tuple[Any, list[dict[str, Any]]]:
+    """The answer to that request, and its rows."""
+    packet, body = next(
+        (packet, body)
+        for packet, body in dialogue.raw.packets
+        if isinstance(packet, (Ok, Failed)) and packet.id == id
+    )
+    return packet, parse_rows(body)
+
+
+class PackTests:
+    # covers: H01
+    @pytest.mark.parametrize("cut", CUTS)
+    @pytest.mark.parametrize("behind", [b"", format_packet(Do(3, "ping"))])
+    def test_whole(self, cut: str, behind: bytes) -> None:
+        """All are stored, in whatever pieces they come; what follows is read."""
+        pair = Pair()
+        dialogue = hello(pair)
+        dialogue.say(*CUTS[cut](pack(2, files(a=b"one", b=b"", c=b"three")) + behind))
+        packet, rows = outcome(dialogue, 2)
+        assert packet.args["files"] == 3 and rows == []
+        assert pair.there.store.files == {"a": b"one", "b": b"", "c": b"three"}
+        states = [(each.path, each.state) for each in pair.there.told]
+        assert states == [("a", State.DONE), ("b", State.DONE), ("c", State.DONE)]
+        assert not behind or outcome(dialogue, 3)
+
+    # covers: P01
+    def test_each_by_itself(self) -> None:
+        """What is wrong with one is its own affair."""
+        pair = Pair()
+        dialogue = hello(pair)
+        some = files(good=b"x", spoilt=b"y")
+        some.append((offer("../out", b"z"), b"z"))
+        some.append((offer("taken", b"w"), b"w"))
+        some[1] = (some[1][0], b"Y")
+        pair.there.store.files["taken"] = b"other"
+        dialogue.say(pack(2, some))
+        _, rows = outcome(dialogue, 2)
+        assert [(row["at"], row.get("error") or row["stored"]) for row in rows] == [
+            (1, "digest-mismatch"),
+            (2, "bad-name"),
+            (3, "taken (2)"),
+        ]
+        assert set(pair.there.store.files) == {"good", "taken", "taken (2)"}
+        ends = {each.path: each.state for each in pair.there.told}
+        assert ends["spoilt"] is State.INTERRUPTED and ends["good"] is State.DONE
+
+    def test_again(self) -> None:
+        """The same once more is there already, and is said to be."""
+        pair = Pair()
+        dialogue = hello(pair)
+        dialogue.say(pack(2, files(a=b"x")), pack(3, files(a=b"x")))
+        assert outcome(dialogue, 3)[1] == [{"at": 0, "already": True}]
+
+    def test_conflict(self) -> None:
+        """A policy for all of them."""
+        pair = Pair()
+        pair.there.store.files["a"] = b"other"
+        dialogue = hello(pair)
+        dialogue.say(pack(2, files(a=b"x", b=b"y"), conflict=Conflict.REFUSE.value))
+        assert [row["error"] for row in outcome(dialogue, 2)[1]] == ["exists"]
+
+    # covers: H03
+    @pytest.mark.parametrize(
+        "args",
+        [
+            {"files": 0},
+            {"files": 2},
+            {"files": limits.PACK_FILES + 1},
+            {"manifest": 1},
+            {"manifest": 10**6},
+            {"conflict": "perhaps"},
+        ],
+    )
+    def test_nonsense(self, args: dict[str, Any]) -> None:
+        """A request that does not add up is refused as a whole, and nothing is stored."""
+        pair = Pair()
+        dialogue = hello(pair)
+        dialogue.say(pack(2, files(a=b"x"), **args))
+        packet, _ = outcome(dialogue, 2)
+        assert packet.code == "bad-header"
+        assert not pair.there.store.files and not pair.there.told
+
+    def test_surplus(self) -> None:
+        """Bytes that belong to no file are not passed over."""
+        pair = Pair()
+        dialogue = hello(pair)
+        dialogue.say(pack(2, [(offer("a", b"x"), b"xx")]))
+        assert outcome(dialogue, 2)[0].code == "bad-header"
+        assert not pair.there.store.files
+
+    # covers: L06
+    def test_where_somebody_is_asked(self) -> None:
+        """Nothing travels along where each file is asked about."""
+        pair = Pair(on_offer=lambda incoming: True)
+        dialogue = hello(pair)
+        dialogue.say(pack(2, files(a=b"x")))
+        assert outcome(dialogue, 2)[0].code == "too-large"
+        assert not pair.there.store.files
+
+    # covers: A01
+    def test_stranger(self) -> None:
+        """Who may not offer may not offer many."""
+        pair = Pair(principal=Principal(Standing.STRANGER, "x", "x"))
+        dialogue = Dialogue(pair)
+        dialogue.say(format_packet(Do(1, "recv_files", {"files": 1, "manifest": 1})))
+        assert not pair.there.store.files
+
+    def test_is_a_command(self) -> None:
+        """It is reached as every command is."""
+        assert Pair().table["recv_files"] is recv_files
+
+
+class SendingTests:
+    def tree(self, devices: Devices, number: int = 40) -> str:
+        for at in range(number):
+            devices.source(f"tree/{at % 3}/{at}", os.urandom(at * 50))
+        return str(devices.folder / "tree")
+
+    def same(self, devices: Devices, folder: str) -> bool:
+        there = devices.inbox("nas") / "tree"
+        return all(
+            (there / each.relative_to(folder)).read_bytes() == each.read_bytes()
+            for each in Path(folder).rglob("*")
+            if each.is_file()
+        )
+
+    async def laptop(self, devices: Devices, **how: Any) -> tuple[Any, Any]:
+        service = await devices.start("nas", **how)
+        await devices.pair("laptop", service, "nas")
+        return service, await devices.client("laptop", "nas")
+
+    @in_reactor
+    async def test_tree(self, devices: Devices) -> None:
+        """A tree arrives, each file with its own word and its own entry in the history."""
+        _, laptop = await self.laptop(devices)
+        folder = self.tree(devices)
+        told: list[str] = []
+        sent = await laptop.send_paths([folder], on_entry=lambda entry, _: told.append(entry.path))
+        assert (sent.files, sent.failed, len(set(told))) == (40, [], 44)
+        assert self.same(devices, folder)
+        local = await devices.control("nas")
+        rows = await local.rows("history", {"limit": 100})
+        assert len([row for row in rows if row["kind"] == "file"]) == 40
+        again = await laptop.send_paths([folder])
+        assert again.already == 40
+
+    @in_reactor
+    async def test_one_by_one(self, devices: Devices) -> None:
+        """Where the owner is asked about each file, they go one by one."""
+        asked: list[str] = []
+        _, laptop = await self.laptop(
+            devices, hooks={"on_offer": lambda incoming: asked.append(incoming.path)}
+        )
+        folder = self.tree(devices, 10)
+        sent = await laptop.send_paths([folder])
+        assert sent.files == 10 and len(asked) == 14
+        assert self.same(devices, folder)
+
+    # covers: B01 C05
+    @in_reactor
+    async def test_cut(self, devices: Devices) -> None:
+        """A connection that breaks over a pack costs nothing: what is left goes by itself."""
+        _, laptop = await self.laptop(devices)
+        folder = self.tree(devices)
+        connection = await laptop.connected()
+        ask, cut = connection.ask, []
+
+        def ask_and_break(name: str, *args: Any, **named: Any) -> Any:
+            exchange = ask(name, *args, **named)
+            if name == "recv_files" and not cut:
+                cut.append(name)
+                connection.abort(Lost())
+            return exchange
+
+        connection.ask = ask_and_break
+        sent = await laptop.send_paths([folder])
+        assert cut and (sent.files, sent.failed) == (40, [])
+        assert self.same(devices, folder)
+        names = {each.name for each in (devices.inbox("nas") / "tree").rglob("*")}
+        assert not any("(2)" in name for name in names)
