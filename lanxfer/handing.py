@@ -20,7 +20,7 @@ from lanxfer.client import Client
 from lanxfer.commands.table import Call
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, TooSlow
-from lanxfer.storage.views import Seen, sees
+from lanxfer.views import Seen, sees
 from lanxfer.tally import NOTHING, Sums, Tally, sums_of
 from lanxfer.transfers import Conflict, Entry, Kind, Receipt, Snapshot, State
 from lanxfer.wire import limits

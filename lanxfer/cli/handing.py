@@ -6,7 +6,6 @@ the service cannot do in the same way is left to that.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,7 +32,7 @@ from lanxfer.errors import (
     from_wire,
 )
 from lanxfer.showing import quoted, shown
-from lanxfer.storage.views import as_typed, look, view
+from lanxfer.views import as_typed, look, view
 from lanxfer.tally import Sums, Tally
 from lanxfer.transfers import Entry, Kind, Receipt
 from lanxfer.wire.native import format_rows
@@ -173,10 +172,12 @@ class _Handing:
 
     def _look(self) -> None:
         """It takes long enough to say of how much."""
+        from threading import Thread
+
         from lanxfer.cli.sources import Count
 
         self._count = Count(self._job.files, self._job.links, self._tally)
-        threading.Thread(target=self._count.run, daemon=True).start()
+        Thread(target=self._count.run, daemon=True).start()
 
     def _below(self, top: str) -> int | None:
         return self._count.below.get(top) if self._tally.counted else None

@@ -8,6 +8,7 @@ or a disk, is not waited for.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -81,6 +82,7 @@ def run(work: Work, choices: Choices, *, ending: str = "Cancelling", logs: bool 
     """
     from twisted.internet import reactor
 
+    gc.enable()  # what has a reactor may run for long (lanxfer.cli.start)
     here = Run(reactor, choices)
     _begin_logging(here.out if logs else None)
     ended: list[int] = []
