@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
 from lanxfer.calls import settled
@@ -20,9 +20,9 @@ from lanxfer.client import Client
 from lanxfer.commands.table import Call
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, TooSlow
-from lanxfer.views import Seen, sees
 from lanxfer.tally import NOTHING, Sums, Tally, sums_of
 from lanxfer.transfers import Conflict, Entry, Kind, Receipt, Snapshot, State
+from lanxfer.views import Seen, sees
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields, is_whole, parse_rows
 from lanxfer.wire.packets import Args
@@ -100,18 +100,18 @@ class Handed:
         if not await self._disk.run(sees, job.things, job.view):
             return {"sees": False}
         client = self._client(job.peer, self._request)
-        working = Deferred.fromCoroutine(self._send(client))
+        working = Deferred.fromCoroutine(self._outcome(client))
         telling = LoopingCall(self._tell)
         telling.clock = self._clock
         telling.start(TELL_EVERY, now=False)
         try:
+            # Not the thing itself, which would be cancelled before anything can be said of it.
             await self._call.shield(settled(working))
         except LanxferError as error:
             self._stopped = True
             if not isinstance(error, Cancelled):
                 client.drop()  # what the other device has stays, for a resume
             working.cancel()
-            working.addErrback(lambda why: None)
             await settled(working)
             await client.close()  # the other device's verdict comes before ours
             self._tell()
@@ -119,9 +119,21 @@ class Handed:
         finally:
             telling.stop()
             client.close()
-        await working
+        failed = await working
+        if failed is not None:
+            raise failed
         await self._told()
         return {"sees": True}
+
+    async def _outcome(self, client: Client) -> LanxferError | None:
+        """What it failed with as a whole."""
+        try:
+            await self._send(client)
+        except CancelledError:
+            return Cancelled()
+        except LanxferError as error:
+            return error
+        return None
 
     async def _send(self, client: Client) -> None:
         job = self._job

@@ -11,7 +11,6 @@ from lanxfer.cli.output import columns, count, harmless, human_size
 from lanxfer.errors import Exit
 from lanxfer.keys import format_key, short_key
 from lanxfer.peers import Peers
-from lanxfer.rights.words import format_size
 from lanxfer.showing import shown
 from lanxfer.state import StateFolder, default_state
 from lanxfer.wire.native import parse_rows
@@ -200,6 +199,8 @@ def usage(here: Brief, forget: str | None) -> int:
 
 def limit(here: Brief, changes: dict[str, int]) -> int:
     """Change how fast the service is, and show it."""
+    from lanxfer.rights.words import format_size
+
     with here.service() as service:
         found = service.ask("limit", changes).args
     here.out.row({name: found.get(name) for name in _LIMITS})

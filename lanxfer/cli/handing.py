@@ -32,9 +32,9 @@ from lanxfer.errors import (
     from_wire,
 )
 from lanxfer.showing import quoted, shown
-from lanxfer.views import as_typed, look, view
 from lanxfer.tally import Sums, Tally
 from lanxfer.transfers import Entry, Kind, Receipt
+from lanxfer.views import as_typed, look, view
 from lanxfer.wire.native import format_rows
 from lanxfer.wire.packets import Args
 
