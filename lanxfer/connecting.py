@@ -22,7 +22,6 @@ from lanxfer.calls import own_cancel
 from lanxfer.commands.table import Node, Table
 from lanxfer.control import NO_SERVICE
 from lanxfer.disk import Disk
-from lanxfer.door import tune
 from lanxfer.errors import (
     BadConfig,
     BadHeader,
@@ -42,6 +41,7 @@ from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
+from lanxfer.sockets import tune
 from lanxfer.tls import client_options, describe_tls_failure, peer_key, wrap_client
 from lanxfer.wire import limits
 from lanxfer.wire.native import VERSION

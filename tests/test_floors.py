@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "rates",
         "receiver",
         "refusals",
+        "sockets",
         "streams",
         "tls",
         "turns",

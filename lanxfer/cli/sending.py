@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from lanxfer.cli import pairing
 from lanxfer.cli.jobs import Job, Over
 from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
@@ -18,12 +18,14 @@ from lanxfer.cli.sources import Count, Spool
 from lanxfer.client import PATIENCE, Client, connect, local
 from lanxfer.connecting import Target
 from lanxfer.errors import Cancelled, Exit, LanxferError, NotPaired
-from lanxfer.introducing import Introduced
 from lanxfer.keys import short_key
 from lanxfer.showing import shown
 from lanxfer.storage.system import unreadable
 from lanxfer.tally import Tally
 from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State
+
+if TYPE_CHECKING:
+    from lanxfer.introducing import Introduced
 
 PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
 
@@ -97,6 +99,8 @@ async def _reach(here: Run, over: Over, asks: bool) -> Client:
     try:
         return await _connect(here, over, None)
     except NotPaired:
+        from lanxfer.cli import pairing
+
         if over.plain or over.legacy or over.token_file is not None:
             raise
         if over.code is None and not (asks and pairing.may_ask(here)):
