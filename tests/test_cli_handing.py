@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lanxfer.control import Control
 from lanxfer.errors import Exit
 from lanxfer.views import look, view
 from lanxfer.wire.native import format_rows
+from tests.scripted_service import Say, Service, greeted
 from tests.test_cli_real import (
     Done,
     Serving,
@@ -217,6 +218,28 @@ class HandedTests:
         (tmp_path / "left.txt").write_text("left")
         assert run("send", tmp_path / "left.txt", "nas", "-s", laptop.state).code == Exit.OK
         assert run("status", "-s", laptop.state).code == Exit.UNREACHABLE
+
+    @pytest.mark.parametrize("code", ["unknown-command", "stopping", "overloaded"])
+    def test_refuses(self, nas: Serving, tmp_path: Path, code: str) -> None:
+        """Where the service is too old, or does not want to, the command does it by itself."""
+        state, path = tmp_path / "state", tmp_path / f"{code}.txt"
+        know(nas.state, code, own_key(state))
+        know(state, "nas", own_key(nas.state), nas.address)
+        path.write_text(code)
+
+        @greeted
+        def script(hear: Callable[[], dict[str, Any]], say: Say) -> None:
+            assert hear()["name"] == "send_paths"
+            say({"error": 2, "code": code, "reason": "", "retry": False})
+
+        service = Service(str(state / "control.sock"), script)
+        try:
+            done = run("send", path, "nas", "-s", state)
+        finally:
+            service.close()
+        assert [each.get("name") for each in service.heard] == ["hello", "send_paths"]
+        assert (done.code, done.err) == (Exit.OK, "")
+        assert (nas.inbox / path.name).read_text() == code
 
 
 class SightTests:

@@ -47,6 +47,7 @@ class Brief(Ending):
         self._signalled, self._wake = socket.socketpair()
         self._signalled.setblocking(False)
         self._wake.setblocking(False)
+        self._woke = -1
 
     @contextmanager
     def service(self) -> Iterator[Control]:
@@ -72,11 +73,11 @@ class Brief(Ending):
     def listen(self) -> None:
         """Hear of signals, whatever is being waited for."""
         self.catch_signals(lambda: None)
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        self._woke = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
 
     def deafen(self) -> None:
         """Leave signals to whoever comes next."""
-        signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(self._woke)
 
     def _wait(self, connection: socket.socket, seconds: float) -> bool:
         until = time.monotonic() + seconds
