@@ -26,6 +26,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.stdio import StandardIO
+from twisted.internet.task import deferLater
 
 from lanxfer.calls import as_deferred, public
 from lanxfer.commands.control import hello, ping
@@ -67,6 +68,9 @@ class LinkNode:
         """See ``enter``."""
 
     def inline(self, principal: Principal) -> int:
+        return 0
+
+    def pack(self, principal: Principal) -> int:
         return 0
 
     def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
@@ -308,8 +312,17 @@ class LinkService(ClientService):
 
     def when_linked(self, attempts: int | None = None) -> Deferred[Link]:
         """Fires with the link as soon as there is one; fails after so many attempts without."""
-        waiting: Deferred[Any] = self.whenConnected(failAfterFailures=attempts)
-        return waiting.addCallback(Link)
+
+        async def run() -> Link:
+            while True:
+                protocol: Any = await self.whenConnected(failAfterFailures=attempts)
+                if not protocol.deaf:
+                    return Link(protocol)
+                # Asked from within the end of the one before, which is not noticed yet.
+                await protocol.when_gone()
+                await deferLater(self._links.reactor, 0, lambda: None)
+
+        return public(run())
 
     def stopService(self) -> Deferred[None]:
         stopping = Deferred.fromCoroutine(self._links.close())

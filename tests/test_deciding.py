@@ -30,7 +30,7 @@ from lanxfer.errors import (
 )
 from lanxfer.rights.file import FILE, LOOK_EVERY, parse_rights
 from lanxfer.testing import Dialogue, Pair, memory_node
-from lanxfer.transfers import Conflict, State
+from lanxfer.transfers import Conflict, Snapshot, State
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet
 from lanxfer.wire.packets import Do, Failed, Ok
@@ -479,8 +479,21 @@ class LimitTests:
         store = nas.service._now.store
         free = store.free
         store.free = lambda: 10 * MIB
+        registry = nas.service._now.registry
+
+        def hold(snapshot: Snapshot) -> None:
+            if snapshot.state is State.MOVING and not decided:
+                registry.find(snapshot.id).pause(True)
+
+        decided: list[bool] = []
+        nas.service.subscribe(hold)
         try:
             sending = [laptop.send_file(devices.source(name, os.urandom(6 * MIB))) for name in "ab"]
+            # Neither is through before both were offered.
+            await until(lambda: any(each.called for each in sending))
+            decided.append(True)
+            for snapshot in registry.pending():
+                registry.find(snapshot.id).pause(False)
             ends: list[str] = []
             for each in sending:
                 try:
