@@ -472,9 +472,12 @@ class LimitTests:
         assert (await control.call("status")).args["warnings"] == []
 
     @in_reactor
-    async def test_space_is_promised_once(self, nas: Nas, devices: Devices) -> None:
+    async def test_space_is_promised_once(
+        self, nas: Nas, devices: Devices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Of two offers that would fill the disk one by one, one is taken."""
         # covers: S01, S08
+        monkeypatch.setattr(limits, "WINDOW", MIB // 2)  # so that a file can be held
         laptop = await nas.start("")
         store = nas.service._now.store
         free = store.free
