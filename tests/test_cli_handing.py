@@ -310,6 +310,7 @@ class EndTests:
         (tmp_path / "first.txt").write_text("first")
         sending = start("send", tmp_path / "first.txt", large, "nas", "-s", ours.state)
         nas.rows("pause", id=moving(nas, large.name))
+        until(lambda: "first.txt" in history(ours))
         sending.send_signal(signal.SIGINT)
         done = finish(sending)
         assert done.code == Exit.CANCELLED

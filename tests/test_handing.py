@@ -133,11 +133,13 @@ class HandedTests:
 
         ours.subscribe(moving)
         sending = Deferred.fromCoroutine(ours._now.node.send_paths(asked))
-        await until(lambda: [each for each in ours._now.registry.pending() if each.done])
+        registry = ours._now.registry
+        await until(lambda: [each for each in registry.pending() if each.done])
+        await until(lambda: [each for each in registry.finished() if each.path == "first"])
         asked.stop(error)
         with pytest.raises(type(error)):
             await sending
-        assert not ours._now.registry.pending()
+        assert not registry.pending()
         assert [row["path"] for rows in asked.of("entries") for row in rows] == ["first"]
         assert not (devices.inbox("nas") / "large").exists()
 
