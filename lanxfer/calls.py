@@ -239,9 +239,11 @@ class IncomingCall:
         self._part = part
         return await self.writer.pour(part)
 
-    def tell(self, args: Args) -> None:
-        if not self._outbox.crowded:
-            self._outbox.say(Event(self.id, args))
+    def tell(self, args: Args) -> bool:
+        if self._outbox.crowded:
+            return False
+        self._outbox.say(Event(self.id, args))
+        return True
 
     @property
     def flags(self) -> int:

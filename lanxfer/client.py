@@ -233,6 +233,14 @@ class Client(Folders):
 
         return public(run())
 
+    def drop(self) -> None:
+        """Break the connection at once; what the other side has of unfinished files stays there."""
+        closed, self._closed = self._closed, True
+        if self._connection is not None:
+            self._connection.abort(Lost())
+        if not closed:
+            self._on_close()
+
     async def __aenter__(self) -> Client:
         return self
 

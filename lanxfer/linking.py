@@ -34,12 +34,12 @@ from lanxfer.commands.declared import table_of
 from lanxfer.commands.table import Command, Node, Table
 from lanxfer.connecting import connect_over, greet
 from lanxfer.disk import Disk
-from lanxfer.door import tune
 from lanxfer.errors import BadConfig, Lost
 from lanxfer.links import Link
 from lanxfer.policy import LOCAL, Principal
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions.native import NativeSession
+from lanxfer.sockets import tune
 from lanxfer.storage.names import SafePath
 from lanxfer.turns import Turns
 

@@ -26,7 +26,14 @@ from lanxfer.commands.table import Accepted, Call
 from lanxfer.cred import Logins
 from lanxfer.deciding import Deciding, Incoming, OnOffer, Says, Taking, asked
 from lanxfer.disk import Disk, SmallFiles
-from lanxfer.errors import Expired, Forbidden, LanxferError, NotFound, NotPaired
+from lanxfer.errors import (
+    Expired,
+    Forbidden,
+    LanxferError,
+    NotFound,
+    NotPaired,
+    UnknownCommand,
+)
 from lanxfer.journal import Journal
 from lanxfer.offers import Offers, Prompt
 from lanxfer.pairing import NO_WINDOW, Pairing
@@ -74,7 +81,7 @@ OnMessage = Callable[[Message], Any]
 
 @define(eq=False)
 class ServiceNode:
-    """See the module; ``sender`` and ``about`` are the service's own doing."""
+    """See the module; ``sender``, ``handed`` and ``about`` are the service's own doing."""
 
     device: str
     registry: Registry
@@ -88,6 +95,7 @@ class ServiceNode:
     about: Callable[[], Mapping[str, Any]]
     on_offer: OnOffer | None = None
     on_message: OnMessage | None = None
+    handed: Callable[[Call], Awaitable[Mapping[str, Any]]] | None = None
     rights: Says = field(factory=Book)
     logins: Logins | None = None
     on_prompt: Callable[[Prompt], object] = lambda prompt: None
@@ -217,6 +225,11 @@ class ServiceNode:
             args = {**args, "path": path, "wait": True}
         return await self.sender(args)
 
+    def send_paths(self, call: Call) -> Awaitable[Mapping[str, Any]]:
+        if self.handed is None:
+            raise UnknownCommand()
+        return self.handed(call)
+
     async def history(self, limit: int, before: str, peer: str | None) -> list[Snapshot]:
         await self.recorded()
         return await self.disk.run_reserved(self.journal.history, limit, before or None, peer)
@@ -245,7 +258,7 @@ class ServiceNode:
         return self.pairs
 
     def open_pairing(
-        self, once: bool, name: str | None, tell: Callable[[Args], None]
+        self, once: bool, name: str | None, tell: Callable[[Args], object]
     ) -> Awaitable[Mapping[str, Any]]:
         return self.pairing.watch(self.pairing.open(once, name), tell)
 

@@ -112,8 +112,8 @@ class Call(Protocol):
         idle and still open.
         """
 
-    def tell(self, args: Args) -> None:
-        """Send an event; dropped where the other side does not keep up."""
+    def tell(self, args: Args) -> bool:
+        """Send an event; False, and it is dropped, where the other side does not keep up."""
 
     crc: int
     """CRC-32 of the body that was poured, for dialects that answer with it, after what it was."""
@@ -137,6 +137,9 @@ class Call(Protocol):
 
     async def stopped(self) -> None:
         """Wait until the asker gives up; raises what it gave up with."""
+
+    def stop(self, error: LanxferError) -> None:
+        """End this call with ``error`` at the next point where that loses nothing."""
 
 
 class Sharing(Protocol):
@@ -174,7 +177,7 @@ class Node(Protocol):
         """Where unknown devices may try; raises NotPaired where none ever may."""
 
     def open_pairing(
-        self, once: bool, name: str | None, tell: Callable[[Args], None]
+        self, once: bool, name: str | None, tell: Callable[[Args], object]
     ) -> Awaitable[Args]:
         """Open a window, ``tell`` its words, wait for its end."""
 
@@ -238,6 +241,9 @@ class Node(Protocol):
 
     def send(self, call: Call) -> Awaitable[Args]:
         """Send a file or a text of this device to another one, as the call's args say."""
+
+    def send_paths(self, call: Call) -> Awaitable[Args]:
+        """Send what a command of the owner's named, and tell it what becomes of that."""
 
     def history(self, limit: int, before: str, peer: str | None) -> Awaitable[list[Snapshot]]:
         """Finished transfers, newest first."""
