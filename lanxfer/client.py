@@ -38,6 +38,7 @@ from lanxfer.connecting import (
     dial_local,
     find_target,
 )
+from lanxfer.discovery.finding import finder
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Busy,
@@ -509,7 +510,9 @@ def connect(
             raise TlsRequired("A password is only said inside TLS.")
         folder = StateFolder(state or default_state())
         peers = Peers(folder)
-        there = target or find_target(peers, peer, plain=plain, legacy=legacy)
+        there = target or find_target(
+            peers, peer, plain=plain, legacy=legacy, finds=through is None
+        )
         token = None if token_file is None else load_token(token_file)
         identity = load_identity(folder)
         disk = Disk(reactor)
@@ -524,6 +527,7 @@ def connect(
             rates=Rates(reactor, Speeds(rate_in, rate_out)),
             connect_timeout=connect_timeout,
             through=through,
+            find=finder(reactor, folder) if through is None else None,
         )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
 

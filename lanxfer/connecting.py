@@ -8,11 +8,12 @@ T03).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError, UserError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -52,6 +53,9 @@ CONNECT_TIMEOUT = 10.0
 Through: TypeAlias = Callable[[str, int], IStreamClientEndpoint]
 """An endpoint for a host and a port: a proxy's, for example."""
 
+Find: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
+"""Addresses at which the device with a key is said to be; none of them proves anything."""
+
 
 @frozen
 class Target:
@@ -71,14 +75,19 @@ class Target:
     once: bool = False
 
 
-def find_target(peers: Peers, text: str, *, plain: bool = False, legacy: bool = False) -> Target:
-    """What a user means by PEER: a name, the beginning of a key, or HOST[:PORT]."""
+def find_target(
+    peers: Peers, text: str, *, plain: bool = False, legacy: bool = False, finds: bool = False
+) -> Target:
+    """What a user means by PEER: a name, the beginning of a key, or HOST[:PORT].
+
+    A known device without an address is NotFound, unless it ``finds`` some.
+    """
     try:
         peer = peers.find(text)
     except NotFound:
         parse_address(text)
         return Target(text, (text,), plain=plain, legacy=legacy)
-    if not peer.addresses:
+    if not peer.addresses and not (finds and peer.key):
         raise NotFound(f"No address is known for {peer.name}; say HOST, or add one to the peer.")
     if peer.key and (plain or legacy):
         raise KeyChanged(f"{peer.name} is known by its key and is never spoken to in plain text.")
@@ -127,7 +136,8 @@ class Dialer:
     ask for nothing.  ``login`` is said on each connection that carries TLS;
     ``live`` are the connections that are open, and no faster than ``rates``.
     ``through`` makes the endpoint for a host and a port where that is to be another
-    than plain TCP, within ``connect_timeout`` seconds.
+    than plain TCP, within ``connect_timeout`` seconds.  ``find`` is asked where a known
+    device may be when it is at none of its addresses.
     """
 
     reactor: Any
@@ -142,6 +152,7 @@ class Dialer:
     rates: Rates | None = None
     connect_timeout: float = CONNECT_TIMEOUT
     through: Through | None = None
+    find: Find | None = None
 
     async def dial(self, target: Target) -> LanxferProtocol:
         """A connection whose other side has said hello; the addresses are tried in turn.
@@ -177,7 +188,21 @@ class Dialer:
                 return await self._open(target, address, expect), address
             except Unreachable as unreachable:
                 error = unreachable
+            except KeyChanged as changed:
+                error = changed
+                break
+        for address in await self._found(target):
+            # What was only heard of is no reason for an alarm, wherever it leads.
+            with suppress(LanxferError):
+                return await self._open(target, address, expect), address
         raise error
+
+    async def _found(self, target: Target) -> list[str]:
+        """Where else the device may be; another one may have its address by now."""
+        if self.find is None or target.key is None or target.plain:
+            return []
+        found = await self.find(target.key)
+        return [each for each in found if each not in target.addresses]
 
     async def _open(
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
@@ -192,7 +217,7 @@ class Dialer:
     def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
         if self.through is not None:
             return self.through(host, port)
-        return HostnameEndpoint(self.reactor, host, port, self.connect_timeout)
+        return endpoint_of(self.reactor, host, port, self.connect_timeout)
 
     def _protocol(
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
@@ -276,6 +301,16 @@ class Dialer:
             key = principal.name.removeprefix("peer:")
             await self.disk.run(self.peers.remember_address, key, address)
         return connection
+
+
+def endpoint_of(
+    reactor: Any, host: str, port: int, timeout: float = CONNECT_TIMEOUT
+) -> IStreamClientEndpoint:
+    """Plain TCP to a name or an address."""
+    if "%" in host:
+        # A HostnameEndpoint forgets on which interface a link-local address is.
+        return TCP6ClientEndpoint(reactor, host, port, timeout)
+    return HostnameEndpoint(reactor, host, port, timeout)
 
 
 def _introduce(session: Any, transport: Any, who: Principal) -> Principal:

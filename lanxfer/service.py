@@ -40,6 +40,7 @@ from lanxfer.commands.polled import Polled
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
+from lanxfer.discovery.announcing import Announcing
 from lanxfer.disk import Disk
 from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
 from lanxfer.factory import LanxferFactory, LocalFactory
@@ -96,6 +97,7 @@ class _Running:
     tidying: Tidying
     pairing: Pairing
     revoking: Revoking
+    announcing: Announcing
     token: Secret | None
     limits_before: dict[str, float]
     ports: list[IListeningPort] = Factory(list)
@@ -268,8 +270,24 @@ class TransferService(Service):
         factory.on_login = partial(self._heard, self._on_login)
         factory.on_logout = partial(self._heard, self._on_logout)
         node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
+        announcing = Announcing(
+            self.reactor,
+            folder,
+            peers,
+            identity.key,
+            self._hosts,
+            lambda: pairing.showing,
+        )
         dialer = Dialer(
-            self.reactor, reading, peers, identity, settings.device, node, table, rates=node.rates
+            self.reactor,
+            reading,
+            peers,
+            identity,
+            settings.device,
+            node,
+            table,
+            rates=node.rates,
+            find=announcing.find,
         )
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
@@ -288,6 +306,7 @@ class TransferService(Service):
             Tidying(self.reactor, disk, store, journal, self.log),
             pairing,
             revoking,
+            announcing,
             token,
             before,
         )
@@ -341,6 +360,7 @@ class TransferService(Service):
         running.revoking.start()
         await running.outgoing.begin()
         running.tidying.start()
+        running.announcing.start()
         return [_shown(port) for port in running.ports if hasattr(port.getHost(), "port")]
 
     def _opened(self, addresses: list[str]) -> None:
@@ -409,6 +429,7 @@ class TransferService(Service):
         if running is None:
             return
         running.revoking.stop()
+        farewell = public(running.announcing.stop())
         running.pairing.stop()
         await gatherResults([_deferred(port.stopListening()) for port in running.ports])
         running.outgoing.end()
@@ -423,6 +444,7 @@ class TransferService(Service):
                 connection.leave(limits.ABORT_AFTER)
             await gatherResults(leaving)
         running.factory.refusals.stop()
+        await farewell
         await running.outgoing.ended()
         await running.tidying.stop()
         await running.node.recorded()
@@ -536,6 +558,7 @@ class TransferService(Service):
             "pending": len(running.registry),
             "waiting": len(running.node.offers.prompts()),
             "connections": len(running.factory.connections),
+            "discovery": "on" if running.announcing.on else running.announcing.complaint or "off",
             "sandbox": f"off: {running.unconfined}" if running.unconfined else "on",
             "warnings": self.warnings(),
         }
@@ -556,7 +579,7 @@ class TransferService(Service):
         # An ae controller waits for its answer, and tries again by itself.
         request = args.get("request")
         patience = args.get("patience", PATIENCE if request is None else 0.0)
-        target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy)
+        target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy, finds=True)
         if target.legacy and args.get("native"):
             raise Forbidden("That is an ae device.")
         return Client(
@@ -569,6 +592,12 @@ class TransferService(Service):
             patience=patience,
             request=request or "",
         )
+
+    def _hosts(self) -> list[tuple[str, int]]:
+        """Where the service listens for other devices."""
+        ports = self._now.ports if self._now is not None else []
+        found: list[Any] = [port.getHost() for port in ports]
+        return [(each.host, each.port) for each in found if hasattr(each, "port")]
 
     def _prompted(self, prompt: Prompt) -> None:
         self.log.info(

@@ -60,6 +60,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "client",
         "connecting",
         "deciding",
+        "discovery",
         "handing",
         "introducing",
         "linking",
