@@ -81,7 +81,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tidying",
         "trees",
     ),
-    ("cli", "tap"),
+    ("cli", "doctor", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -106,6 +106,7 @@ MAY_TOUCH_DISK = {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
     },
+    "doctor.system": {"open": "what Linux says of interfaces and neighbours"},
     "folders": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",

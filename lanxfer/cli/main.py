@@ -65,6 +65,7 @@ _MODULES = {
     **dict.fromkeys(("ls", "get", "put", "rm", "mv", "mkdir"), "files"),
     **dict.fromkeys(("peers", "peer", "key"), "peers"),
     "discovery": "discovery",
+    "doctor": "doctor",
     "pair": "pair",
     "serve": "serve",
     "unit": "units",
