@@ -44,6 +44,8 @@ from lanxfer.discovery.announcing import Announcing
 from lanxfer.disk import Disk
 from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
 from lanxfer.factory import LanxferFactory, LocalFactory
+from lanxfer.hooks.events import FINISHED, RECEIVED, Event, parse_hooks
+from lanxfer.hooks.hooks import Callback, Hooks
 from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
 from lanxfer.journal import Journal
@@ -70,7 +72,16 @@ from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
-__all__ = ["Incoming", "Message", "Prompt", "Settings", "Slot", "TransferService", "default_inbox"]
+__all__ = [
+    "Event",
+    "Incoming",
+    "Message",
+    "Prompt",
+    "Settings",
+    "Slot",
+    "TransferService",
+    "default_inbox",
+]
 
 
 BACKLOG = 1024
@@ -98,6 +109,7 @@ class _Running:
     pairing: Pairing
     revoking: Revoking
     announcing: Announcing
+    hooks: Hooks
     token: Secret | None
     limits_before: dict[str, float]
     ports: list[IListeningPort] = Factory(list)
@@ -111,9 +123,11 @@ class TransferService(Service):
     is called with a ``Message``, which is answered when what it returns has
     fired.  Where ``on_offer`` returns None, or is None, the file of rights
     decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
-    and decided by ``answer``.  ``commands`` is an object with methods that are marked
-    as commands, or a table of them; more may be added to ``commands`` of the service
-    while it runs.
+    and decided by ``answer``.  ``on_received`` is called with an ``Event`` for each file,
+    folder and link that is on the disk, ``on_finished`` for every transfer that is over;
+    nothing that comes of it changes a transfer (docs/hooks.rst).
+    ``commands`` is an object with methods that are marked as commands, or a table of them;
+    more may be added to ``commands`` of the service while it runs.
     ``on_login`` is told of every user that logs in, ``on_logout`` when that connection is
     over, however it ended.
     """
@@ -127,6 +141,8 @@ class TransferService(Service):
         *,
         on_offer: OnOffer | None = None,
         on_message: OnMessage | None = None,
+        on_received: Callback | None = None,
+        on_finished: Callback | None = None,
         on_prompt: Callable[[Prompt], object] = lambda prompt: None,
         commands: Any = None,
         on_login: Callable[[Principal], object] = lambda principal: None,
@@ -136,6 +152,8 @@ class TransferService(Service):
         self.settings = settings or Settings()
         self._on_offer = on_offer
         self._on_message = on_message
+        calls = {RECEIVED: on_received, FINISHED: on_finished}
+        self._callbacks = {name: each for name, each in calls.items() if each is not None}
         self._on_prompt = on_prompt
         self.commands = table_of(commands)
         self._on_login = on_login
@@ -209,7 +227,16 @@ class TransferService(Service):
             )
             admission = self._admission(peers, pairing)
             used = journal.usage()
+            hooks = Hooks(
+                self.reactor,
+                parse_hooks(settings.hook),
+                self._callbacks,
+                partial(_label, peers),
+                partial(_path, settings),
+            )
+            undo.append(hooks.stop)
             # Before the first thread, and when both folders exist.
+            hooks.start()
             unconfined = self._confine()
             store.tidy(limits.PART_LIFETIME)
             journal.prune()
@@ -223,6 +250,8 @@ class TransferService(Service):
         registry = Registry(time.time, new_ids(), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
+        if hooks.any:
+            registry.subscribe(hooks.hear)
         polled = Polled(time.time)
         if settings.legacy is Legacy.FULL:
             registry.subscribe(partial(polled.follow, registry))
@@ -246,7 +275,7 @@ class TransferService(Service):
             about=self.status,
             handed=outgoing.send_paths,
             on_offer=self._on_offer,
-            on_message=self._on_message,
+            on_message=self._hooked(hooks) if hooks.any else self._on_message,
             pairs=pairing,
             on_prompt=self._prompted,
             rights=rights,
@@ -307,6 +336,7 @@ class TransferService(Service):
             pairing,
             revoking,
             announcing,
+            hooks,
             token,
             before,
         )
@@ -447,6 +477,7 @@ class TransferService(Service):
         await farewell
         await running.outgoing.ended()
         await running.tidying.stop()
+        running.hooks.stop()
         await running.node.recorded()
         await running.disk.stopped()
         await running.reading.stopped()
@@ -593,6 +624,15 @@ class TransferService(Service):
             request=request or "",
         )
 
+    def _hooked(self, hooks: Hooks) -> OnMessage:
+        """The application's own ``on_message``, and hooks that hear of what is kept then."""
+
+        def came(message: Message) -> Any:
+            hooks.text_came(message.id, message.text)
+            return None if self._on_message is None else self._on_message(message)
+
+        return came
+
     def _hosts(self) -> list[tuple[str, int]]:
         """Where the service listens for other devices."""
         ports = self._now.ports if self._now is not None else []
@@ -616,6 +656,21 @@ class TransferService(Service):
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)
+
+
+def _label(peers: Peers, principal: str) -> str:
+    """What the other end of a transfer is called here."""
+    kind, _, key = principal.partition(":")
+    known = peers.by_key(key) if kind == "peer" else None
+    return principal if known is None else known.name
+
+
+def _path(settings: Settings, snapshot: Snapshot) -> str:
+    """Where in the inbox something is; "" for what was put into a shared folder."""
+    top = snapshot.stored.partition("/")[0]
+    if any(share.name == top for share in filter(None, map(parse_share, settings.shares))):
+        return ""
+    return os.path.join(os.path.abspath(settings.inbox), *snapshot.stored.split("/"))
 
 
 def _deferred(found: Any) -> Deferred[Any]:

@@ -62,6 +62,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "deciding",
         "discovery",
         "handing",
+        "hooks",
         "introducing",
         "linking",
         "node",
@@ -164,13 +165,19 @@ MAY_TOUCH_DISK = {
         "os.path.join": "the twistd beside this Python",
     },
     "cred": {"os.getuid": "compared with the caller's user"},
+    "hooks.runner": {
+        "os.environ": "touches no disk",
+        "os.killpg": "ends a hook that takes too long",
+        "subprocess": "the programs of --hook, whose owner chose them",
+    },
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
     "sending": {
         "os.path.abspath": "the name of what is sent as '.'",
         "os.path.basename": "a file goes out under its own name",
     },
     "service": {
-        "os.path.abspath": "what status shows",
+        "os.path.abspath": "what status shows, and hooks are told",
+        "os.path.join": "where in the inbox something is, for hooks",
         "os.unlink": "the control socket that a crash left",
     },
     "settings": {
