@@ -27,6 +27,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lanxfer import ae, sending
+from lanxfer.bottleneck import Bottleneck
 from lanxfer.calls import Answer, Shared, public
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import (
@@ -65,6 +66,7 @@ from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer, new_ids, outcome
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
+from lanxfer.sockets import socket_of
 from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
@@ -254,6 +256,17 @@ class Client(Folders):
     async def connected(self) -> LanxferProtocol:
         """The connection, made if there is none."""
         return await self._connected()
+
+    def bottleneck(self) -> Bottleneck:
+        """What keeps what is sent from being faster, if it is looked at now and again."""
+        return Bottleneck(self._reactor.seconds, self._wire)
+
+    def _wire(self) -> socket.socket | None:
+        """The socket that bytes go out by; None where a limit of this side's slows them down."""
+        connection = self._connection
+        if connection is None or connection.deaf or connection.slowest_out is not None:
+            return None
+        return socket_of(connection.transport)
 
     async def _connected(self) -> LanxferProtocol:
         connection = self._connection

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("admission", "allowance", "commands", "policy", "rights"),
     (
         "bodies",
+        "bottleneck",
         "bulk",
         "calls",
         "channels",
@@ -103,6 +104,10 @@ OTHER_WAYS = {
 """Modules that reach a disk by themselves."""
 
 MAY_TOUCH_DISK = {
+    "bottleneck": {
+        "open": "what Linux counts of this process's threads",
+        "os.listdir": "see open",
+    },
     "client": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
