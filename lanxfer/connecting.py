@@ -50,6 +50,9 @@ from lanxfer.wire.packets import Args
 
 CONNECT_TIMEOUT = 10.0
 
+FIRST_TRY = 3.0
+"""Seconds of these before a device is looked for elsewhere; the others come after that."""
+
 Through: TypeAlias = Callable[[str, int], IStreamClientEndpoint]
 """An endpoint for a host and a port: a proxy's, for example."""
 
@@ -183,19 +186,31 @@ class Dialer:
         self, target: Target, expect: Callable[[Target, str, str], Principal]
     ) -> tuple[LanxferProtocol, str]:
         error: LanxferError = NotFound(f"No address is known for {target.name}.")
+        whole = self.connect_timeout
+        first = min(FIRST_TRY, whole) if self._finds(target) else whole
+        slow = []
         for address in target.addresses:
+            began = self.reactor.seconds()
             try:
-                return await self._open(target, address, expect), address
+                return await self._open(target, address, expect, first), address
             except Unreachable as unreachable:
                 error = unreachable
+                if self.reactor.seconds() - began >= first:
+                    slow.append(address)
             except KeyChanged as changed:
                 error = changed
                 break
         for address in await self._found(target):
             # What was only heard of is no reason for an alarm, wherever it leads.
             with suppress(LanxferError):
-                return await self._open(target, address, expect), address
+                return await self._open(target, address, expect, whole), address
+        for address in slow if first < whole else ():
+            with suppress(Unreachable):
+                return await self._open(target, address, expect, whole - first), address
         raise error
+
+    def _finds(self, target: Target) -> bool:
+        return self.find is not None and target.key is not None and not target.plain
 
     async def _found(self, target: Target) -> list[str]:
         """Where else the device may be; another one may have its address by now."""
@@ -205,19 +220,23 @@ class Dialer:
         return [each for each in found if each not in target.addresses]
 
     async def _open(
-        self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
+        self,
+        target: Target,
+        address: str,
+        expect: Callable[[Target, str, str], Principal],
+        timeout: float,
     ) -> LanxferProtocol:
         host, port = parse_address(address)
-        endpoint = self._endpoint(host, port)
+        endpoint = self._endpoint(host, port, timeout)
         factory: Any = _Once(lambda: self._protocol(target, address, expect))
         if not target.plain:
             factory = wrap_client(client_options(self.identity), factory, self.reactor)
         return await connect_over(endpoint, factory, _where(target, address))
 
-    def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+    def _endpoint(self, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
         if self.through is not None:
             return self.through(host, port)
-        return endpoint_of(self.reactor, host, port, self.connect_timeout)
+        return endpoint_of(self.reactor, host, port, timeout)
 
     def _protocol(
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
@@ -237,7 +256,7 @@ class Dialer:
         error: LanxferError = NotFound(f"No address is known for {target.name}.")
         for address in target.addresses:
             host, port = parse_address(address)
-            endpoint = self._endpoint(host, port)
+            endpoint = self._endpoint(host, port, self.connect_timeout)
             who = Principal(Standing.STRANGER, f"legacy:{host}", target.name, secure=False)
 
             def make(host: str = host, port: int = port, who: Principal = who) -> LanxferProtocol:

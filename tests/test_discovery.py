@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 from devices import Devices, in_reactor
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 
 from lanxfer.connecting import Dialer, Target
 from lanxfer.discovery.announcing import reachable
@@ -28,7 +33,7 @@ from lanxfer.discovery.mdns import ASKED_MAX, SERVICE, Engine, host_of, on_link
 from lanxfer.discovery.table import SEEN_MAX, Table
 from lanxfer.discovery.tags import NONCE, make_tag, match_tag
 from lanxfer.disk import Disk
-from lanxfer.errors import BadConfig, BadState, KeyChanged, NotFound, Unreachable
+from lanxfer.errors import BadConfig, BadState, Exit, KeyChanged, NotFound, Unreachable
 from lanxfer.identity import load_identity
 from lanxfer.peers import Peers, parse_address
 from lanxfer.state import StateFolder
@@ -235,6 +240,80 @@ class HintTests:
         with pytest.raises(KeyChanged):
             await dialer.dial(Target("nas", (other.address,), key))
         dialer.disk.stop()
+
+
+class SlowTests:
+    def _dialer(self, found: list[str], open: list[str]) -> tuple[Any, list[tuple[str, float]]]:
+        """A dialer on a clock, with its attempts; those at ``open`` end well."""
+        clock, tried = Clock(), []
+
+        async def find(key: str) -> list[str]:
+            return found
+
+        def dial(self: Any, target: Any, address: str, expect: Any, timeout: float) -> Any:
+            tried.append((address, timeout))
+            if address in open:
+                return succeed(address)
+            if address.startswith("slow"):
+                clock.advance(timeout)
+            return fail(Unreachable())
+
+        dialer: Any = type("Dialing", (Dialer,), {"_open": dial, "__slots__": ()})
+        none: Any = None
+        return dialer(clock, none, none, none, "x", find=find), tried
+
+    @pytest.mark.parametrize(
+        ("found", "open", "tried"),
+        [
+            ([], ["slow1"], [("slow1", 3.0)]),
+            (["new"], ["new"], [("slow1", 3.0), ("shut", 3.0), ("new", 10.0)]),
+            ([], [], [("slow1", 3.0), ("shut", 3.0), ("slow1", 7.0)]),
+            (["shut2"], [], [("slow1", 3.0), ("shut", 3.0), ("shut2", 10.0), ("slow1", 7.0)]),
+        ],
+    )
+    def test_patience(
+        self, found: list[str], open: list[str], tried: list[tuple[str, float]]
+    ) -> None:
+        """An old address has its time: a little before others are looked for, the rest after."""
+        dialer, attempts = self._dialer(found, open)
+        target = Target("nas", ("slow1", "shut"), "K")
+        done = Deferred.fromCoroutine(dialer._reach(target, None))
+        ended: list[Any] = []
+        done.addBoth(ended.append)
+        assert ended and attempts == tried
+        assert ended[0] == (open[0], open[0]) if open else ended[0].check(Unreachable)
+
+    def test_nobody_to_ask(self) -> None:
+        """Without a key to look for, an address has all of its time at once."""
+        dialer, attempts = self._dialer(["new"], [])
+        done = Deferred.fromCoroutine(dialer._reach(Target("slow1", ("slow1",)), None))
+        done.addErrback(lambda why: why.trap(Unreachable))
+        assert done.called and attempts == [("slow1", 10.0)]
+
+
+class MissingTests:
+    def test_not_installed(self, tmp_path: Path) -> None:
+        """Without zeroconf it cannot be turned on, and everything else works."""
+        script = (
+            "import sys\n"
+            "sys.modules['zeroconf'] = None\n"
+            "from lanxfer.cli.main import main\n"
+            "main(sys.argv[1:])\n"
+        )
+
+        def call(*words: str) -> subprocess.CompletedProcess[str]:
+            line = [sys.executable, "-c", script, "--state", str(tmp_path / "state"), *words]
+            return subprocess.run(line, capture_output=True, text=True, timeout=60)
+
+        turned = call("discovery", "on", "lo")
+        assert turned.returncode == Exit.CONFIG and "lanxfer[discovery]" in turned.stderr
+        # Somebody removed it later.
+        write_marks(StateFolder(str(tmp_path / "state")), ["lo"])
+        listed = call("peers")
+        assert listed.returncode == Exit.OK and "lanxfer[discovery]" in listed.stderr
+        examined = call("doctor", "--json")
+        rows = [json.loads(line) for line in examined.stdout.splitlines()]
+        assert ("discovery", "fault") in [(each["check"], each["level"]) for each in rows]
 
 
 @pytest.fixture

@@ -86,6 +86,8 @@ def test_found(two: tuple[Host, Host], tmp_path: Path) -> None:
     nas.ip("addr", "del", "10.77.0.2/24", "dev", "lan0")
     nas.ip("addr", "add", "10.77.0.9/24", "dev", "lan0")
     until(lambda: laptop.run("peers", "--json").rows[0]["seen"] == ["10.77.0.9"])
+    # Whoever has its old address does not answer for long.
+    laptop.ip("neigh", "replace", "10.77.0.2", "lladdr", "02:00:00:00:00:01", "dev", "lan0")
     moved = laptop.run("send", file, "nas", "--name", "again.mkv")
     assert moved.code == 0, moved.err
     assert (nas.inbox / "again.mkv").read_bytes() == b"film"
