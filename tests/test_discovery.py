@@ -151,6 +151,22 @@ class TableTests:
             table.put(make_tag(KEYS[1], number.to_bytes(NONCE)), ["10.0.0.9"], 36969, False)
         assert table.put("stranger", ["10.0.0.1"], 5, False) is None
 
+    def test_known_later(self) -> None:
+        """A device that was seen before it was known is found; a damaged list hides nobody."""
+        known: list[str] = []
+
+        def keys() -> list[str]:
+            if not known:
+                raise BadState()
+            return known
+
+        table = Table(keys)
+        seen = table.put(make_tag(KEYS[1], b"12345678"), ["10.0.0.9"], 36969, False)
+        assert seen is not None and seen.key is None
+        known.append(KEYS[1])
+        assert table.addresses(KEYS[1]) == ["10.0.0.9"]
+        assert table.addresses(KEYS[0]) == []
+
     def test_newest_first(self) -> None:
         """Under its newest name it is where it is now."""
         table = Table(lambda: KEYS)

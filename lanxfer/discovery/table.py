@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from attrs import frozen
 
 from lanxfer.discovery.tags import match_tag
+from lanxfer.errors import BadState
 from lanxfer.peers import format_address
 
 SEEN_MAX = 256
@@ -47,7 +48,11 @@ class Table:
     def put(self, tag: str, hosts: Iterable[str], port: int, pairing: bool) -> Seen | None:
         """Somebody is there; None where there is no more room."""
         addresses = tuple(format_address(host, port) for host in hosts)[:ADDRESSES_MAX]
-        seen = Seen(tag, addresses, match_tag(tag, self._keys()), pairing)
+        try:
+            key = match_tag(tag, self._keys())
+        except BadState:
+            key = None  # nobody is known while the file is damaged
+        seen = Seen(tag, addresses, key, pairing)
         with self._guard:
             if tag not in self._seen and len(self._seen) >= SEEN_MAX:
                 oldest = next((each for each in self._seen.values() if each.key is None), None)
@@ -69,5 +74,6 @@ class Table:
 
     def addresses(self, key: str) -> list[str]:
         """Where the device with this key may be, the newest word first."""
-        found = [each for each in reversed(self.all()) if each.key == key]
+        # It may have become known after it was seen.
+        found = [each for each in reversed(self.all()) if match_tag(each.tag, [key])]
         return list(dict.fromkeys(address for each in found for address in each.addresses))
