@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import socket
 import subprocess
@@ -60,6 +62,13 @@ class TagTests:
         tag = make_tag(key, nonce)
         assert match_tag(tag, [each for each in KEYS if each != key]) is None
         assert tag.isascii() and tag.isalnum() and len(tag) < 63
+
+    def test_as_specified(self) -> None:
+        """docs/protocol.rst, "Being found", in other words."""
+        nonce = bytes(range(NONCE))
+        said = hmac.new(KEYS[1].encode(), b"lanxfer/1 discovery\0" + nonce, "sha256").digest()[:8]
+        text = base64.b32encode(nonce + said).decode().lower()
+        assert make_tag(KEYS[1], nonce) == text.replace("=", "") and len(text.strip("=")) == 26
 
     @given(st.text(max_size=40))
     def test_garbage(self, text: str) -> None:
