@@ -84,8 +84,12 @@ class Host:
 
 
 def connect(one: Host, here: str, other: Host, there: str) -> None:
-    """A cable from one to the other."""
-    ip("link", "add", here, "netns", one.name, "type", "veth", "peer", there, "netns", other.name)
+    """A cable from one to the other; skips where there are none."""
+    cable = ("type", "veth", "peer", there, "netns", other.name)
+    try:
+        ip("link", "add", here, "netns", one.name, *cable)
+    except subprocess.SubprocessError:
+        pytest.skip("virtual cables (veth) are not allowed")
     one.ip("link", "set", here, "up")
     other.ip("link", "set", there, "up")
 
