@@ -8,7 +8,7 @@ also lets them share their syncs (security design, section 8).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import ref
 
 from attrs import define, field
@@ -199,11 +199,17 @@ class Disk:
             idle.callback(None)
 
 
+class Threads(Protocol):
+    """Where a store's work is done: a ``Disk``, or threads of its own."""
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
+
+
 @define(eq=False)
 class SmallFiles:
     """Small files on their way to one store, a batch at a time."""
 
-    _disk: Disk
+    _disk: Threads
     _store: Store
     _queue: list[tuple[Small, Deferred[Stored]]] = field(factory=list)
     _busy: bool = False

@@ -58,11 +58,12 @@ from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
-from lanxfer.sharing import close_shares, open_shares
+from lanxfer.sharing import Shared, close_shares, open_shares
 from lanxfer.state import StateFolder
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
 from lanxfer.storage.shares import folders_of, parse_share
+from lanxfer.storage.volumes import SharedFolder
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
 from lanxfer.transfers import Conflict, Snapshot
@@ -98,6 +99,7 @@ class _Running:
     revoking: Revoking
     token: Secret | None
     limits_before: dict[str, float]
+    shares: dict[str, SharedFolder]
     ports: list[IListeningPort] = Factory(list)
 
 
@@ -143,6 +145,7 @@ class TransferService(Service):
         self._listening: list[str] | None = None
         self._failed: Failure | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
+        self._shares: dict[str, Shared] = {}
 
     # Starting.
 
@@ -200,6 +203,8 @@ class TransferService(Service):
                 settings.dotfiles,
             )
             undo.append(lambda: close_shares(shares, store))
+            if twice := shares.keys() & self._shares.keys():
+                raise BadConfig(f"There are two shares of the name {min(twice)!r}.")
             disk, reading = Disk(self.reactor), Disk(self.reactor)
             workers = Disk(self.reactor, settings.workers)
             pairing = Pairing(
@@ -250,7 +255,7 @@ class TransferService(Service):
             rights=rights,
             used=used,
             speeds=settings.speeds,
-            shares=shares,
+            shares=ChainMap(dict(shares), self._shares),
             workers=workers,
         )
         table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
@@ -290,6 +295,7 @@ class TransferService(Service):
             revoking,
             token,
             before,
+            shares,
         )
 
     def _confine(self) -> str:
@@ -298,7 +304,7 @@ class TransferService(Service):
         if not settings.sandbox:
             return "it was not asked for"
         named = filter(None, map(parse_share, settings.shares))
-        shared = [each.folder for each in named if each.writable]
+        shared = [each.folder for each in named if each.writable and not each.remote]
         folders = [settings.inbox, settings.state, *shared, *settings.also_writable]
         return confine(writable(folders, settings.also_removable))
 
@@ -387,6 +393,10 @@ class TransferService(Service):
             found.append("AUTH: whoever knows a user's password may log in, from any device.")
         if self._now is not None:
             found.extend(self._now.store.weaknesses())
+            for name, share in self._now.shares.items():
+                if share.volume is not None:
+                    words = " ".join(share.volume.weaknesses())
+                    found.append(f"SHARE {name} is in a store that promises less: {words}")
             if settings.sandbox and self._now.unconfined:
                 found.append(f"NO SANDBOX: {self._now.unconfined}.")
             if self._now.node.deciding.complaint:
@@ -430,13 +440,26 @@ class TransferService(Service):
         await running.reading.stopped()
         if running.node.workers is not None:
             await running.node.workers.stopped()
-        close_shares(running.node.shares, running.store)
+        await running.node.stores.stopped()
+        close_shares(running.shares, running.store)
         running.store.close()
         running.journal.close()
         limits.change(running.limits_before)
         running.folder.unlock()
 
     # What applications ask of it.
+
+    def share(self, name: str, folder: Shared) -> None:
+        """Share a folder of any kind under ``name``, which is its own, too; also while running.
+
+        ``folder`` may be a function that is given the ``Principal`` and gives the folder that is
+        theirs, or raises NotFound or Forbidden; it is asked for every request, and must not
+        block.  Who made a folder closes it after the service has stopped.  docs/stores.rst.
+        """
+        known = set(self._shares) | set(self._now.shares if self._now is not None else ())
+        if name.casefold() in {each.casefold() for each in known}:
+            raise BadConfig(f"There are two shares of the name {name!r}.")
+        self._shares[name] = folder
 
     @property
     def registry(self) -> Registry:

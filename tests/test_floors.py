@@ -51,6 +51,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "receiver",
         "refusals",
         "sockets",
+        "stores",
         "streams",
         "tls",
         "turns",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from attrs import define, field
 from blake3 import blake3
@@ -74,6 +75,10 @@ class MemoryStore:
         self._unfinished = unfinished or (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES)
         self._dotfiles = dotfiles
         self.mutex = threading.RLock()
+
+    @property
+    def volume(self) -> None:
+        """None: nothing is waited for but a disk, if that."""
 
     # Files.
 
@@ -277,10 +282,11 @@ class MemoryStore:
         def new(old: str) -> str:
             return to + old[len(name) :] if old == name or old.startswith(below) else old
 
-        # In place: who shows these to others has them in hand.
-        for held in (self.files, self.links, self._mtimes):
+        # In place: others have these dictionaries in hand.
+        everything: tuple[dict[str, Any], ...] = (self.files, self.links, self._mtimes)
+        for held in everything:
             for old in [each for each in held if new(each) != each]:
-                held[new(old)] = held.pop(old)  # type: ignore[attr-defined]
+                held[new(old)] = held.pop(old)
         for old in [each for each in self.folders if new(each) != each]:
             self.folders.remove(old)
             self.folders.add(new(old))

@@ -31,7 +31,7 @@ class MemoryVolume:
         with self._held.mutex:
             return self._held.facts("/".join(parts))
 
-    def list(self, parts: Parts) -> Iterator[tuple[str, Facts]]:
+    def names(self, parts: Parts) -> Iterator[tuple[str, Facts]]:
         start = "".join(f"{part}/" for part in parts)
         found: dict[str, Facts] = {}
         with self._held.mutex:
@@ -88,7 +88,7 @@ class MemoryVolume:
 
     def remove_folder(self, parts: Parts) -> None:
         with self._held.mutex:
-            if any(self.list(parts)):
+            if any(self.names(parts)):
                 raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
             self._held.folders.discard("/".join(parts))
 

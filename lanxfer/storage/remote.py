@@ -38,11 +38,6 @@ BLOCK = 16 * limits.MIB
 """Bytes of an object that are sent in one go; of S3 ten thousand of these are the most."""
 
 
-def is_url(text: str) -> bool:
-    """Whether that names a store by its URL, and no folder of this device."""
-    return _URL.match(text) is not None
-
-
 def shown_url(url: str) -> str:
     """A URL without a password that may be in it."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
@@ -178,10 +173,10 @@ class RemoteVolume:
         fs.invalidate_cache()
         return dict(fs.info(full))
 
-    def list(self, parts: Parts) -> Iterator[tuple[str, Facts]]:
-        return iter(self._twice(lambda: self._list(parts)))
+    def names(self, parts: Parts) -> Iterator[tuple[str, Facts]]:
+        return iter(self._twice(lambda: self._names(parts)))
 
-    def _list(self, parts: Parts) -> list[tuple[str, Facts]]:
+    def _names(self, parts: Parts) -> list[tuple[str, Facts]]:
         with self.asking() as fs:
             fs.invalidate_cache()
             above = self.full(parts).strip("/")
@@ -267,7 +262,7 @@ class RemoteVolume:
         before = (time() - older_than) * _SECOND
         if self.look((STAGING,)) is None:
             return 0
-        old = [name for name, facts in self.list((STAGING,)) if facts.mtime_ns < before]
+        old = [name for name, facts in self.names((STAGING,)) if facts.mtime_ns < before]
         for name in old:
             self.remove((STAGING, name))
         return len(old)
@@ -329,9 +324,9 @@ class ObjectVolume(RemoteVolume):
     def look(self, parts: Parts) -> Facts | None:
         return super().look(parts) if parts else Facts("folder", 0, 0)
 
-    def _list(self, parts: Parts) -> list[tuple[str, Facts]]:
+    def _names(self, parts: Parts) -> list[tuple[str, Facts]]:
         try:
-            return [row for row in super()._list(parts) if row[0] != MARK]
+            return [row for row in super()._names(parts) if row[0] != MARK]
         except FileNotFoundError:
             if parts:
                 raise
@@ -382,6 +377,23 @@ class ObjectVolume(RemoteVolume):
             with suppress(Exception):
                 file.discard()
             raise
+
+    def give_name(self, full: str, to: Parts, replace: bool) -> None:
+        """All of it is there twice before the first is removed."""
+        if not replace and self._look(to) is not None:
+            raise FileExistsError
+        with self.asking() as fs:
+            fs.invalidate_cache()
+            found = [full] if fs.isfile(full) else list(fs.find(full))
+        new = self.full(to)
+        for each in found:
+            with self.asking() as fs:
+                fs.cp_file(each, new + each[len(full) :])
+            stir()
+        for each in found:
+            with self.asking() as fs:
+                fs.rm_file(each)
+            stir()
 
     def make_folder(self, parts: Parts) -> None:
         with self.asking() as fs:

@@ -99,7 +99,7 @@ class SftpVolume(RemoteVolume):
         regular = stat.S_ISREG(found.st_mode or 0)
         return row if row["type"] != "file" or regular else {**row, "type": "other"}
 
-    def _list(self, parts: Parts) -> list[tuple[str, Facts]]:
+    def _names(self, parts: Parts) -> list[tuple[str, Facts]]:
         kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
         with self.asking() as fs:
             return [

@@ -39,6 +39,7 @@ from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close, sync, typed
 from lanxfer.storage.tree import Tree
 from lanxfer.wire import limits
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SPEC = re.compile(r"([^=/:]+)=(.+?)(?::(ro|rw))?", re.DOTALL)
 
 SORTED_MAX = 10_000
@@ -47,11 +48,16 @@ SORTED_MAX = 10_000
 
 @frozen
 class ShareSpec:
-    """What ``--share NAME=DIR[:ro|rw]`` says."""
+    """What ``--share NAME=DIR[:ro|rw]`` says, or ``--share NAME=URL[:ro|rw]``."""
 
     name: str
     folder: str
     writable: bool = False
+
+    @property
+    def remote(self) -> bool:
+        """Whether ``folder`` is the URL of a store, and no folder of this device."""
+        return _URL.match(self.folder) is not None
 
 
 def parse_share(text: str) -> ShareSpec | None:
@@ -91,6 +97,10 @@ class Share:
             ) from error
         self._tree = Tree(self._root)
         self._changing = threading.Lock()
+
+    @property
+    def volume(self) -> None:
+        """None: nothing is waited for but the disk."""
 
     def close(self) -> None:
         """Let go of the folder; the store is closed by whoever made it."""
@@ -328,9 +338,10 @@ def _listed(folder: int, name: str) -> Iterator[Row]:
 
 
 def folders_of(texts: Sequence[str]) -> list[str]:
-    """The folders of all that ``--share`` named, with a name or without one."""
+    """The folders of this device that ``--share`` named, with a name or without one."""
     specs = [(text, parse_share(text)) for text in texts]
-    return [text if spec is None else spec.folder for text, spec in specs]
+    local = [(text, spec) for text, spec in specs if spec is None or not spec.remote]
+    return [text if spec is None else spec.folder for text, spec in local]
 
 
 def lies_in(path: str, folder: str) -> bool:

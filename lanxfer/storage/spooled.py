@@ -12,7 +12,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
@@ -23,6 +23,7 @@ from lanxfer.errors import BadName, Busy, Exists, LanxferError
 from lanxfer.storage import Facts, Part, Small
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import SafePath
+from lanxfer.storage.remote import remote_volume
 from lanxfer.storage.rules import (
     numbered,
     refuse_hidden,
@@ -31,9 +32,18 @@ from lanxfer.storage.rules import (
     refuse_taken,
     usable_mtime,
 )
+from lanxfer.storage.shares import ShareSpec
 from lanxfer.storage.staging import NAME as STAGING
 from lanxfer.storage.system import FILE_FLAGS, typed
-from lanxfer.storage.volumes import Parts, Volume, chunks_of, make_folders, same_time, stir
+from lanxfer.storage.volumes import (
+    Parts,
+    Volume,
+    VolumeShare,
+    chunks_of,
+    make_folders,
+    same_time,
+    stir,
+)
 from lanxfer.transfers import Conflict, Offer, Stored
 
 
@@ -295,3 +305,17 @@ class SpooledPart:
 
     def discard(self) -> None:
         self._part.discard()
+
+
+def open_remote(
+    spec: ShareSpec, state: str, reserve: Mapping[str, float | None], dotfiles: bool
+) -> VolumeShare:
+    """The share that a URL names; what is put there arrives in a folder below ``state`` first."""
+    volume = remote_volume(spec.folder, make=spec.writable)
+    if not spec.writable:
+        return VolumeShare(spec.name, volume, None, dotfiles)
+    # Another store under the same name is another folder: what waits there is not for this one.
+    which = blake3(spec.folder.encode("utf-8", "surrogatepass")).hexdigest(length=8)
+    spool = os.path.join(state, "stores", which)
+    store = SpooledStore(volume, spool, dotfiles=True, **reserve)  # type: ignore[arg-type]
+    return VolumeShare(spec.name, volume, store, dotfiles)

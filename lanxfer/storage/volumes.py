@@ -2,7 +2,7 @@
 
 A ``Volume`` is what such a place is asked: a dozen plain things, all of which block.
 ``VolumeShare`` makes a shared folder of one, with the rules of ``lanxfer.storage.shares``;
-both meet ``SharedFolder``, and ``tests/test_stores.py`` runs the same tests over all there are.
+both meet ``SharedFolder``, and ``tests/test_storage_shares.py`` runs the same tests over all there are.
 
 Names are ``SafePath`` and never lead out.  Where a place has links, every folder on the way is
 looked at before it is gone through; unlike with a folder of this device, whoever changes
@@ -45,8 +45,10 @@ class SharedFolder(Protocol):
     """
 
     name: str
-    store: Store | None
     dotfiles: bool
+
+    @property
+    def store(self) -> Store | None: ...
 
     @property
     def volume(self) -> Volume | None:
@@ -85,7 +87,7 @@ class Volume(Protocol):
     def look(self, parts: Parts) -> Facts | None:
         """What is at that name, links not followed."""
 
-    def list(self, parts: Parts) -> Iterator[tuple[str, Facts]]:
+    def names(self, parts: Parts) -> Iterator[tuple[str, Facts]]:
         """The names in a folder, in any order."""
 
     def open(self, parts: Parts) -> BinaryIO:
@@ -230,7 +232,7 @@ class VolumeShare:
         parts = () if path is None else path.parts
         with typed_at(path):
             self._check_way(parts)
-            rows = ((n, facts) for n, facts in self._place.list(parts) if self._shown(n))
+            rows = ((n, facts) for n, facts in self._place.names(parts) if self._shown(n))
             first = list(islice(rows, SORTED_MAX))
             if len(first) < SORTED_MAX:
                 first.sort(key=lambda row: row[0])
@@ -342,7 +344,7 @@ class VolumeShare:
                 self._remove_folder(path.parts, recursive)
 
     def _remove_folder(self, parts: Parts, recursive: bool) -> None:
-        for name, facts in list(self._place.list(parts)):
+        for name, facts in list(self._place.names(parts)):
             if not recursive:
                 raise Exists("That folder is not empty.")
             if facts.kind == "folder":

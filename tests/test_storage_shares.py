@@ -36,8 +36,8 @@ from lanxfer.storage.memory import MemoryStore
 from lanxfer.storage.memory_volume import MemoryVolume, memory_share
 from lanxfer.storage.names import part_key, safe_path
 from lanxfer.storage.remote import ObjectVolume, RemoteVolume, remote_volume
-from lanxfer.storage.shares import Share
 from lanxfer.storage.sftp import SftpVolume
+from lanxfer.storage.shares import Share
 from lanxfer.storage.spooled import SpooledStore
 from lanxfer.storage.volumes import SharedFolder, Volume, VolumeShare
 from lanxfer.transfers import Conflict, Offer, Stored
@@ -420,7 +420,7 @@ class ConflictTests:
 
     def test_together(self, place: Place) -> None:
         """Of several that want one name at once each gets one, and all content is there."""
-        contents = [b"%d" % n * 1000 for n in range(6)]
+        contents = [b"x" * 1000 * n for n in range(1, 7)]  # another size is another transfer
         stored: list[str] = []
 
         def work(data: bytes) -> None:
