@@ -77,7 +77,7 @@ class Units:
             self._free.append(unit)
 
 
-class _Uninterrupted(Deferred[T]):
+class Uninterrupted(Deferred[T]):
     """A Deferred that takes note of being cancelled, and waits for its end all the same."""
 
     cancelled = False
@@ -151,7 +151,7 @@ class Disk:
         args: tuple[Any, ...],
         undo: Callable[[T], object] | None,
     ) -> Deferred[T]:
-        done = _Uninterrupted[T]()
+        done = Uninterrupted[T]()
         deliver = self._reactor.callFromThread
 
         def came(success: bool, result: Any) -> None:
@@ -166,7 +166,7 @@ class Disk:
 
     def _at_once(
         self,
-        done: _Uninterrupted[Any],
+        done: Uninterrupted[Any],
         function: Callable[..., Any],
         args: tuple[Any, ...],
         undo: Callable[[Any], object] | None,
@@ -180,7 +180,7 @@ class Disk:
 
     def _came(
         self,
-        done: _Uninterrupted[Any],
+        done: Uninterrupted[Any],
         success: bool,
         result: Any,
         undo: Callable[[Any], object] | None,

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from lanxfer.disk import typed
+from lanxfer.disk import Uninterrupted, typed
 from lanxfer.errors import LanxferError, Overloaded, Stopping, StoreStalled
 from lanxfer.storage.volumes import Volume, while_stirring
 from lanxfer.wire import limits
@@ -43,11 +43,10 @@ class _Pool(ThreadPool):
 
 @define(eq=False)
 class _Job:
-    done: Deferred[Any]
+    done: Uninterrupted[Any]
     undo: Callable[[Any], object] | None
     stirred: float
     over: bool = False
-    cancelled: bool = False
     late: Any = None
 
 
@@ -75,7 +74,7 @@ class StoreThreads:
         Overloaded where too much waits already.  Cancelled, it fails when the work is done or
         given up.  ``undo`` gets, in a thread, the result that nobody waits for any more.
         """
-        done: Deferred[T] = Deferred(lambda _: self._cancel(job))
+        done = Uninterrupted[T]()
         job = _Job(done, undo, self._reactor.seconds())
         if self._ended:
             done.errback(Stopping())
@@ -110,13 +109,9 @@ class StoreThreads:
         else:
             self._end(job, Failure(StoreStalled()))
 
-    def _cancel(self, job: _Job) -> None:
-        # Deferred.cancel would fail it at once; what a thread does goes on all the same.
-        job.cancelled = True
-
     def _came(self, job: _Job, success: bool, result: Any) -> None:
         self._running -= 1
-        if success and job.undo is not None and (job.over or job.cancelled):
+        if success and job.undo is not None and (job.over or job.done.cancelled):
             self._pool.callInThread(job.undo, result)
         if not success:
             cause = getattr(result.value, "__cause__", None)
@@ -132,7 +127,7 @@ class StoreThreads:
         self._jobs.discard(job)
         if job.late is not None and job.late.active():
             job.late.cancel()
-        if job.cancelled:
+        if job.done.cancelled:
             result = Failure(CancelledError())
         if isinstance(result, Failure):
             job.done.errback(result)

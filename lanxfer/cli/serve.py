@@ -78,7 +78,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--share",),
-        {"multiple": True, "metavar": "NAME=DIR[:ro|rw]", "help": "A folder for known devices."},
+        {"multiple": True, "metavar": "NAME=DIR[:ro|rw]", "help": "A folder, or URL, for known devices."},
     ),
     (
         ("--limit",),

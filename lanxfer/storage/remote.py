@@ -40,7 +40,7 @@ BLOCK = 16 * limits.MIB
 
 def shown_url(url: str) -> str:
     """A URL without a password that may be in it."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)
 
 
 def remote_volume(url: str, *, make: bool = False, **options: Any) -> RemoteVolume:

@@ -2,7 +2,7 @@
 
 A ``Volume`` is what such a place is asked: a dozen plain things, all of which block.
 ``VolumeShare`` makes a shared folder of one, with the rules of ``lanxfer.storage.shares``;
-both meet ``SharedFolder``, and ``tests/test_storage_shares.py`` runs the same tests over all there are.
+both meet ``SharedFolder``, and ``tests/test_storage_shares.py`` asks the same of all.
 
 Names are ``SafePath`` and never lead out.  Where a place has links, every folder on the way is
 looked at before it is gone through; unlike with a folder of this device, whoever changes
