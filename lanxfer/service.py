@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
+from lanxfer.awaiting import when
 from lanxfer.calls import public
 from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
@@ -66,7 +67,7 @@ from lanxfer.storage.shares import folders_of, parse_share
 from lanxfer.storage.volumes import SharedFolder
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
-from lanxfer.transfers import Conflict, Snapshot
+from lanxfer.transfers import Conflict, Snapshot, State
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
@@ -448,6 +449,10 @@ class TransferService(Service):
         running.folder.unlock()
 
     # What applications ask of it.
+
+    def when(self, id: str, *states: State) -> Deferred[Snapshot]:
+        """Fire when a transfer is in one of these states; see ``lanxfer.awaiting.when``."""
+        return when(self.registry, id, *states)
 
     def share(self, name: str, folder: Shared) -> None:
         """Share a folder of any kind under ``name``, which is its own, too; also while running.

@@ -58,6 +58,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "ae",
+        "awaiting",
         "client",
         "connecting",
         "deciding",
@@ -80,6 +81,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "stalls",
         "tidying",
         "trees",
+        "within",
     ),
     ("cli", "tap"),
 )
@@ -186,6 +188,7 @@ MAY_TOUCH_DISK = {
         "os.path.realpath": "Landlock knows real folders only",
         "os as a value": "Windows has no geteuid",
     },
+    "within": {"os.PathLike": "a type"},
     "tap": {"os.stat": "whether others can read the passwords of --auth"},
     "testing": {"os.stat_result": "a value"},
 }
