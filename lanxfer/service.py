@@ -61,6 +61,7 @@ from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
 from lanxfer.sharing import Shared, close_shares, open_shares
 from lanxfer.state import StateFolder
+from lanxfer.storage import Store
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
 from lanxfer.storage.shares import folders_of, parse_share
@@ -291,7 +292,7 @@ class TransferService(Service):
             registry,
             identity.key,
             unconfined,
-            Tidying(self.reactor, disk, store, journal, self.log),
+            Tidying(self.reactor, disk, store, journal, self.log, also=_tidied(node, shares)),
             pairing,
             revoking,
             token,
@@ -435,13 +436,13 @@ class TransferService(Service):
             await gatherResults(leaving)
         running.factory.refusals.stop()
         await running.outgoing.ended()
+        await running.node.stores.stopped(limits.ABORT_AFTER)
         await running.tidying.stop()
         await running.node.recorded()
         await running.disk.stopped()
         await running.reading.stopped()
         if running.node.workers is not None:
             await running.node.workers.stopped()
-        await running.node.stores.stopped()
         close_shares(running.shares, running.store)
         running.store.close()
         running.journal.close()
@@ -644,3 +645,15 @@ def _remove_socket(path: str) -> None:
 def _shown(port: IListeningPort) -> str:
     host: Any = port.getHost()
     return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+
+
+def _tidied(
+    node: ServiceNode, shares: Mapping[str, SharedFolder]
+) -> list[Callable[[], Deferred[int]]]:
+    """What tidies the stores of the shares; that of the inbox is tidied anyway."""
+
+    def tidy(store: Store) -> Deferred[int]:
+        return node.in_store(store, store.tidy, limits.PART_LIFETIME)
+
+    stores = [each.store for each in shares.values() if each.store is not None]
+    return [partial(tidy, each) for each in stores if each is not node.store]

@@ -61,6 +61,7 @@ class StoreThreads:
         self._jobs: set[_Job] = set()
         self._running = 0
         self._ended = False
+        self._idle: Deferred[None] | None = None
 
     def run(
         self,
@@ -109,6 +110,10 @@ class StoreThreads:
         else:
             self._end(job, Failure(StoreStalled()))
 
+    def _give_up(self) -> None:
+        for job in list(self._jobs):
+            self._end(job, Failure(Stopping()))
+
     def _came(self, job: _Job, success: bool, result: Any) -> None:
         self._running -= 1
         if success and job.undo is not None and (job.over or job.done.cancelled):
@@ -133,24 +138,27 @@ class StoreThreads:
             job.done.errback(result)
         else:
             job.done.callback(result)
+        idle = self._idle
+        if not self._jobs and idle is not None and not idle.called:
+            idle.callback(None)
 
-    async def stopped(self) -> None:
-        """Begin nothing more, wait for what gets on, then end the threads that will end."""
+    async def stopped(self, within: float) -> None:
+        """Begin nothing more; wait so many seconds for what is under way, then give it up.
+
+        Threads that hang are left behind, and keep no process from ending.
+        """
         self._ended = True
-        for job in list(self._jobs):
-            waiting: Deferred[None] = Deferred()
-            job.done.addBoth(_told, waiting)
-            await waiting
+        late = self._reactor.callLater(within, self._give_up)
+        while self._jobs:
+            self._idle = Deferred()
+            await self._idle
+        if late.active():
+            late.cancel()
         if self._running:
             self._pool.joined = True  # one that hangs is not waited for
             self._pool._team.quit()
         else:
             self._pool.stop()
-
-
-def _told(result: Any, waiting: Deferred[None]) -> Any:
-    waiting.callback(None)
-    return result
 
 
 @define(eq=False)
@@ -168,7 +176,8 @@ class Stores:
             found = self._threads[volume] = StoreThreads(self.reactor, self.patience)
         return found
 
-    async def stopped(self) -> None:
-        """End them all."""
-        for each in self._threads.values():
-            await each.stopped()
+    async def stopped(self, within: float) -> None:
+        """End them all; see ``StoreThreads.stopped``."""
+        ending = [Deferred.fromCoroutine(each.stopped(within)) for each in self._threads.values()]
+        for each in ending:
+            await each

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from devices import Devices, in_reactor, until
 from object_server import BUCKET, object_server
-from servers import PASSWORD, USER, ftp_server, sshd
+from servers import PASSWORD, USER, free_port, ftp_server, silent_server, sshd
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import Portal
 from twisted.internet import reactor
@@ -335,7 +335,7 @@ class HangingTests:
     async def test_stopping(self, devices: Devices, slow: tuple[Slow, VolumeShare]) -> None:
         """A service with a store that hangs can be stopped."""
         volume, share = slow
-        service = await devices.start("nas", limits=("store-patience=0.3",), drain=0.1)
+        service = await devices.start("nas", drain=0.1)
         service.share("far", share)
         await devices.pair("kitchen", service, "nas")
         client = await devices.client("kitchen", "nas")
@@ -345,6 +345,81 @@ class HangingTests:
         await until(lambda: service._now.node.stores.of(volume)._running)
         await service.stopService()
         await asked
+        assert not volume.free.is_set()
+
+
+class LostTests:
+    """Connections that break, and servers that never say a word."""
+
+    @in_reactor
+    async def test_silent(self, devices: Devices, tmp_path: Path) -> None:
+        """A server that takes the connection and says nothing holds up nobody else."""
+        # covers: S2-42 S2-46
+        pytest.importorskip("paramiko")
+        (tmp_path / "docs").mkdir()
+        with silent_server() as port:
+            shares = (f"far=sftp://anna@127.0.0.1:{port}/x:rw", f"docs={tmp_path}/docs:rw")
+            client = await reach(devices, shares=shares, limits=("store-patience=0.5",), drain=0.1)
+            asked = client.stat("far/a")
+            file = devices.source("f", b"f")
+            await client.put(file, "docs/f")
+            assert sorted(await names(client.list())) == ["docs", "far"]
+            assert not asked.called
+            with pytest.raises(StoreStalled):
+                await asked
+            await client.close()
+            await devices.close()
+
+    def test_sftp(self, tmp_path: Path) -> None:
+        """A connection that was lost is made again by the next look."""
+        pytest.importorskip("paramiko")
+        with sshd(tmp_path / "ssh") as server:
+            (tmp_path / "served").mkdir()
+            (tmp_path / "served" / "a").write_bytes(b"a")
+            volume = remote_volume(
+                f"sftp://{server.user}@127.0.0.1:{server.port}{tmp_path}/served",
+                known_hosts=str(server.known_hosts()),
+                key_filename=str(server.user_key),
+                passphrase=server.passphrase,
+            )
+            for _ in range(3):
+                facts = volume.look(("a",))
+                assert facts is not None and facts.size == 1
+                assert [name for name, _ in volume.names(())] == ["a"]
+                volume._fs.client.get_transport().close()
+            volume.close()
+
+    def test_no_server(self) -> None:
+        """Nobody there is said as that, and no path and no password with it."""
+        pytest.importorskip("paramiko")
+        volume = remote_volume(f"sftp://anna:s3cret@127.0.0.1:{free_port()}/deep/folder")
+        with pytest.raises(DiskFailed) as caught:
+            volume.look(("a",))
+        assert "s3cret" not in str(caught.value) and "deep" not in str(caught.value)
+
+    def test_no_bucket(self, tmp_path: Path) -> None:
+        """A bucket that is not there is no empty folder."""
+        pytest.importorskip("s3fs")
+        with object_server(tmp_path / "s3") as server:
+            volume = remote_volume("s3://none/x", **server.options)
+            with pytest.raises(NotFound):
+                volume.names(())
+
+    def test_half_an_object(self, tmp_path: Path) -> None:
+        """What breaks off in the middle of an object leaves none, and nothing unfinished."""
+        pytest.importorskip("s3fs")
+        with object_server(tmp_path / "s3") as server:
+            volume = remote_volume(f"s3://{BUCKET}/x", **server.options)
+
+            def chunks() -> Iterator[bytes]:
+                for _ in range(40):
+                    yield b"x" * MIB
+                raise OSError("the source broke")
+
+            with pytest.raises((OSError, DiskFailed)):
+                volume.store(("a",), chunks(), None, False)
+            assert volume.look(("a",)) is None
+            assert server.fs.list_multipart_uploads(BUCKET) == []
 
 
 class FailingTests:

@@ -52,7 +52,7 @@ class RunTests:
         made = threads()
         assert await made.run(threading.get_ident) != threading.get_ident()
         assert await made.run(lambda a, b: a + b, 3, 4) == 7
-        await made.stopped()
+        await made.stopped(60.0)
 
     @in_reactor
     async def test_typed(self) -> None:
@@ -64,7 +64,7 @@ class RunTests:
 
         with pytest.raises(DiskFull):
             await made.run(full)
-        await made.stopped()
+        await made.stopped(60.0)
 
     @in_reactor
     async def test_stalled(self, gate: Gate) -> None:
@@ -78,7 +78,7 @@ class RunTests:
         gate.event.set()
         await until(lambda: undone == ["late"])
         assert await made.run(int, "7") == 7
-        await made.stopped()
+        await made.stopped(60.0)
 
     @in_reactor
     async def test_never_begun(self, gate: Gate) -> None:
@@ -93,7 +93,7 @@ class RunTests:
         gate.event.set()
         await until(lambda: not made._running)
         assert not done
-        await made.stopped()
+        await made.stopped(60.0)
 
     @in_reactor
     async def test_progress(self) -> None:
@@ -108,7 +108,7 @@ class RunTests:
             return "done"
 
         assert await made.run(slow) == "done"
-        await made.stopped()
+        await made.stopped(60.0)
 
     @in_reactor
     async def test_cancelled(self, gate: Gate) -> None:
@@ -123,7 +123,7 @@ class RunTests:
             await working
         gate.event.set()
         await until(lambda: undone == [7])
-        await made.stopped()
+        await made.stopped(60.0)
 
     @in_reactor
     async def test_too_much(self, gate: Gate, monkeypatch: Any) -> None:
@@ -136,14 +136,14 @@ class RunTests:
         gate.event.set()
         for each in waiting:
             await each
-        await made.stopped()
+        await made.stopped(60.0)
 
     @in_reactor
     async def test_stopping(self, gate: Gate) -> None:
         """What is under way is waited for, and nothing new is begun."""
         made = threads()
         working = made.run(gate, "done")
-        ending = made.stopped()
+        ending = made.stopped(60.0)
         reactor.callLater(0.05, gate.event.set)  # type: ignore[attr-defined]
         await ending
         assert await working == "done"
@@ -152,11 +152,14 @@ class RunTests:
 
     @in_reactor
     async def test_stopping_with_a_hanging_one(self, gate: Gate) -> None:
-        """A thread that hangs does not keep the service from stopping."""
-        made = threads(patience=0.1)
-        with pytest.raises(StoreStalled):
-            await made.run(gate)
-        await made.stopped()
+        """What hangs does not keep the service from stopping, nor is anything begun after it."""
+        made = threads(workers=1)
+        hanging, waiting = made.run(gate), made.run(gate)
+        await made.stopped(0.1)
+        for each in (hanging, waiting):
+            with pytest.raises(Stopping):
+                await each
+        assert gate.entered == 1
         assert not gate.event.is_set()
 
 
@@ -172,4 +175,4 @@ class StoresTests:
         assert await stores.of(other).run(int, "7") == 7
         assert not any(each.called for each in hanging)
         gate.event.set()
-        await stores.stopped()
+        await stores.stopped(60.0)
