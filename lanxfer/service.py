@@ -396,7 +396,7 @@ class TransferService(Service):
         if self._now is not None:
             found.extend(self._now.store.weaknesses())
             for name, share in self._now.shares.items():
-                if share.volume is not None:
+                if share.volume is not None and share.store is not None:
                     words = " ".join(share.volume.weaknesses())
                     found.append(f"SHARE {name} is in a store that promises less: {words}")
             if settings.sandbox and self._now.unconfined:

@@ -188,7 +188,7 @@ MAY_TOUCH_DISK = {
         "os.path.realpath": "Landlock knows real folders only",
         "os as a value": "Windows has no geteuid",
     },
-    "within": {"os.PathLike": "a type"},
+    "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
     "tap": {"os.stat": "whether others can read the passwords of --auth"},
     "testing": {"os.stat_result": "a value"},
 }

@@ -409,7 +409,8 @@ class ObjectVolume(RemoteVolume):
     def weaknesses(self) -> tuple[str, ...]:
         return (
             "A moved file is copied and removed, and a folder file by file; a break leaves some.",
-            "A file that appears under a name at the same moment is overwritten by a move.",
+            "A file that appears under a name at the same moment is overwritten by a move, and by"
+            " all else where the server knows no conditional writes.",
             "Times of files are when they were stored.",
             "A second lanxfer that uses the place is not noticed.",
         )
