@@ -23,6 +23,7 @@ from lanxfer.errors import (
     BadName,
     Busy,
     DigestMismatch,
+    DiskFailed,
     Exists,
     Forbidden,
     LanxferError,
@@ -357,6 +358,52 @@ class PutTests:
         with pytest.raises(Busy):
             place.open_part("a", b"aa")
         part.discard()
+        place.put("a", b"aa")
+
+    def test_not_sent_again(self, place: Place) -> None:
+        """What is there already is proved by its digest, and costs no byte."""
+        data = big(2 * MIB)
+        place.put("a", data)
+        part = place.open_part("a", data)
+        assert part.have()[0] == (len(data), digest(data))
+        part.begin(len(data))
+        assert part.position == len(data)
+        assert part.publish(digest(data)) == Stored("a", len(data), digest(data), already=True)
+        assert place.read("a") == data
+
+    def test_gone_meanwhile(self, place: Place) -> None:
+        """What went away since it was proved has to be sent; nobody is told that it is there."""
+        place.put("a", b"content")
+        part = place.open_part("a", b"content")
+        part.begin(part.have()[0][0])
+        place.share.remove(safe_path("a"), recursive=False)
+        with pytest.raises(ShortBody):
+            part.publish(digest(b"content"))
+        assert place.put("a", b"content") == Stored("a", 7, digest(b"content"))
+
+    def test_one_of_both(self, place: Place) -> None:
+        """A file comes in parts or at once, and one of them waits for the other."""
+        part = place.open_part("a", b"aa")
+        with pytest.raises(Busy):
+            place.put_small("a", b"aa")
+        part.begin(0)
+        part.write([b"a"])
+        part.keep()
+        assert place.store.holds(place.key("a", b"aa"))
+        assert place.put_small("a", b"aa").path == "a"
+        assert not place.store.holds(place.key("a", b"aa"))
+
+    def test_ends_are_final(self, place: Place) -> None:
+        """Closing twice is fine, and nothing is published after it."""
+        part = place.open_part("a", b"aa")
+        part.begin(0)
+        part.write([b"aa"])
+        part.keep()
+        part.keep()
+        part.discard()
+        with pytest.raises(DiskFailed):
+            part.publish(digest(b"aa"))
+        assert place.missing("a")
         place.put("a", b"aa")
 
     def test_many(self, place: Place) -> None:

@@ -223,7 +223,7 @@ async def _fill(
     try:
         call.check()
         if call.proves:
-            have = await node.in_thread(part.have)
+            have = await node.in_store(store, part.have)
             if store is node.store:  # a share's store looks itself whether there is space
                 await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
             offset = await call.begin(have, details)

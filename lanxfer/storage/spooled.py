@@ -12,14 +12,23 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import BinaryIO
 
 from attrs import evolve
 from blake3 import blake3
 
-from lanxfer.errors import BadName, Busy, Exists, LanxferError
+from lanxfer.errors import (
+    BadName,
+    BadOffset,
+    Busy,
+    DigestMismatch,
+    DiskFailed,
+    Exists,
+    LanxferError,
+    ShortBody,
+)
 from lanxfer.storage import Facts, Part, Small
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import SafePath
@@ -69,7 +78,7 @@ class SpooledStore:
         )
         self._folder = os.path.realpath(spool)
         self._busy: set[str] = set()
-        self._mutex = threading.Lock()
+        self.mutex = threading.Lock()
 
     # Files.
 
@@ -77,27 +86,29 @@ class SpooledStore:
         """The writer of one file; see ``Store.open_part``."""
         refuse_hidden(path, self._dotfiles)
         refuse_key(key)
-        if key in self._busy:
-            raise Busy()
-        with typed():
-            self._check_way(path.parent)
-            refuse_taken(self.volume.look(path.parts), offer, conflict)
-        spooled = evolve(offer, path=key)
-        part = self._spool.open_part(key, spooled, SafePath((key,)), Conflict.OVERWRITE)
+        self.claim(key)
+        try:
+            with typed():
+                self._check_way(path.parent)
+                refuse_taken(self.volume.look(path.parts), offer, conflict)
+            spooled = evolve(offer, path=key)
+            part = self._spool.open_part(key, spooled, SafePath((key,)), Conflict.OVERWRITE)
+        except BaseException:
+            self.release(key)
+            raise
         return SpooledPart(self, part, key, offer, path, conflict)
 
-    @contextmanager
-    def putting(self, key: str) -> Iterator[None]:
-        """Nobody else puts what has that key meanwhile."""
-        with self._mutex:
+    def claim(self, key: str) -> None:
+        """One writer a key; Busy where there is one."""
+        with self.mutex:
             if key in self._busy:
                 raise Busy()
             self._busy.add(key)
-        try:
-            yield
-        finally:
-            with self._mutex:
-                self._busy.discard(key)
+
+    def release(self, key: str) -> None:
+        """Whoever claimed it has done with it."""
+        with self.mutex:
+            self._busy.discard(key)
 
     def put_many(self, files: Sequence[Small]) -> list[Stored | LanxferError]:
         """Store whole small files, each by itself, in the order given."""
@@ -105,16 +116,21 @@ class SpooledStore:
         for small in files:
             try:
                 refuse_small(small, self._dotfiles)
-                with self.putting(small.key):
-                    file = io.BytesIO(small.data)
-                    digest = small.offer.digest or ""
-                    answers.append(
-                        self._place(small.offer, small.path, small.conflict, digest, file)
-                    )
+                answers.append(self._put(small))
             except LanxferError as error:
                 answers.append(error)
             stir()
         return answers
+
+    def _put(self, small: Small) -> Stored:
+        self.claim(small.key)
+        try:
+            file, digest = io.BytesIO(small.data), small.offer.digest or ""
+            stored = self._place(small.offer, small.path, small.conflict, digest, file)
+        finally:
+            self.release(small.key)
+        self._spool.forget(small.key)  # an earlier try, in parts
+        return stored
 
     def put_spooled(
         self, key: str, offer: Offer, path: SafePath, conflict: Conflict, digest: str
@@ -169,6 +185,11 @@ class SpooledStore:
         """The digest of what is there, where that is what is offered."""
         if facts.kind != "file" or facts.size != offer.size:
             return None
+        found = self._digest(parts)
+        skipped = conflict is Conflict.SKIP and same_time(self.volume, facts, offer.mtime_ns)
+        return found if skipped or found == digest else None
+
+    def _digest(self, parts: Parts) -> str:
         running = blake3()
         file = self.volume.open(parts)
         try:
@@ -176,9 +197,19 @@ class SpooledStore:
                 running.update(chunk)
         finally:
             file.close()
-        found = running.hexdigest()
-        skipped = conflict is Conflict.SKIP and same_time(self.volume, facts, offer.mtime_ns)
-        return found if skipped or found == digest else None
+        return running.hexdigest()
+
+    def finished(self, offer: Offer, path: SafePath) -> tuple[Facts, str] | None:
+        """What is at that name and its digest, if it could be what is offered."""
+        with typed():
+            facts = self.volume.look(path.parts)
+            if facts is None or facts.kind != "file" or facts.size != offer.size:
+                return None
+            mtime = usable_mtime(offer.mtime_ns)
+            known = mtime is not None and self.volume.keeps_times
+            if known and not same_time(self.volume, facts, mtime):
+                return None
+            return facts, self._digest(path.parts)
 
     def _check_way(self, parts: Parts) -> None:
         """BadName where one of these is something else than a folder; those that lack are fine."""
@@ -253,7 +284,7 @@ class SpooledStore:
 class SpooledPart:
     """The receiving end of one file; see ``lanxfer.storage.Part``.
 
-    All but ``publish`` is about the disk of this device.
+    ``have`` and ``publish`` may ask the volume, all else is about the disk of this device.
     """
 
     def __init__(
@@ -271,40 +302,79 @@ class SpooledPart:
         self._offer = offer
         self._path = path
         self._conflict = conflict
+        self._there: tuple[Facts, str] | None = None
+        self._whole = False
+        self._ended = False
 
     @property
     def position(self) -> int:
-        return self._part.position
+        return self._offer.size if self._whole else self._part.position
 
     @property
     def held(self) -> int:
         return self._part.held
 
     def have(self) -> tuple[tuple[int, str], ...]:
-        return self._part.have()
+        entries = dict(self._part.have())
+        size = self._offer.size
+        if size and size not in entries and self._conflict is not Conflict.SERIES:
+            # It would be read to be compared anyway; so it need not be sent for that.
+            self._there = self._store.finished(self._offer, self._path)
+            if self._there is not None:
+                entries[size] = self._there[1]
+        return tuple(sorted(entries.items(), reverse=True))
 
     def begin(self, offset: int, proved: bool = True) -> None:
-        self._part.begin(offset, proved)
+        self._whole = proved and self._there is not None and offset == self._offer.size
+        if not self._whole:
+            self._part.begin(offset, proved)
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        self._part.write(chunks)
+        if self._whole and any(map(len, chunks)):
+            raise BadOffset("More bytes came than were announced.", offset=self.position)
+        if not self._whole:
+            self._part.write(chunks)
 
     def publish(self, digest: str | None) -> Stored:
         """Verify it here, then put it into the volume; it stays here where that does not work."""
+        if not self._first():
+            raise DiskFailed("This part is closed.")
         try:
-            with self._store.putting(self._key):
-                here = self._part.publish(digest)
-                return self._store.put_spooled(
-                    self._key, self._offer, self._path, self._conflict, here.digest
-                )
+            if self._whole and self._there is not None:
+                return self._publish_finished(*self._there, digest)
+            here = self._part.publish(digest)
+            return self._store.put_spooled(
+                self._key, self._offer, self._path, self._conflict, here.digest
+            )
         finally:
+            # Whoever gave this up meanwhile has left the end to this thread.
             self._part.keep()
+            self._store.release(self._key)
+
+    def _publish_finished(self, facts: Facts, found: str, digest: str | None) -> Stored:
+        if self._store.look(self._path) != facts:
+            raise ShortBody("The file that was there is gone by now; send it again.")
+        self._part.discard()
+        if digest is not None and digest != found:
+            raise DigestMismatch()
+        return Stored(str(self._path), self._offer.size, found, already=True)
 
     def keep(self) -> None:
-        self._part.keep()
+        self._end(self._part.keep)
 
     def discard(self) -> None:
-        self._part.discard()
+        self._end(self._part.discard)
+
+    def _first(self) -> bool:
+        """Whether this is the first end that it comes to, of which there is one."""
+        with self._store.mutex:
+            ended, self._ended = self._ended, True
+        return not ended
+
+    def _end(self, close: Callable[[], None]) -> None:
+        if self._first():
+            close()
+            self._store.release(self._key)
 
 
 def open_remote(
