@@ -14,9 +14,13 @@ from lanxfer.errors import BadConfig, DiskFailed
 from lanxfer.storage import Facts
 from lanxfer.storage.remote import RemoteVolume
 from lanxfer.storage.volumes import Parts
+from lanxfer.wire import limits
 
 PATIENCE = 60.0
 """Seconds of silence after which the server is given up."""
+
+AHEAD = 4 * limits.MIB
+"""Bytes that are asked for in one go; more of them are slower again."""
 
 _SECOND = 10**9
 
@@ -161,23 +165,33 @@ class SftpVolume(RemoteVolume):
 
 
 class _Reader:
-    """A file whose blocks are asked for all at once, and not one after the other."""
+    """A file that is read a few MiB at a time, all of whose blocks are asked for at once."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
         self._at = 0
+        self._ahead = memoryview(b"")
+        self._begins = 0
 
     def seek(self, offset: int) -> None:
         self._at = offset
 
     def read(self, size: int) -> bytes:
-        # What lies beyond the end would be waited for in vain.
-        size = min(size, max(0, self._file.stat().st_size - self._at))
-        if not size:
-            return b""
-        (data,) = self._file.readv([(self._at, size)])
+        within = self._at - self._begins
+        if not 0 <= within < len(self._ahead):
+            self._fetch(size)
+            within = 0
+        data = bytes(self._ahead[within : within + size])
         self._at += len(data)
-        return bytes(data)
+        return data
+
+    def _fetch(self, size: int) -> None:
+        # What lies beyond the end would be waited for in vain.
+        left = max(0, self._file.stat().st_size - self._at)
+        size = min(max(size, AHEAD), left)
+        (data,) = self._file.readv([(self._at, size)]) if size else (b"",)
+        self._ahead, self._begins = memoryview(data), self._at
 
     def close(self) -> None:
+        self._ahead = memoryview(b"")
         self._file.close()
