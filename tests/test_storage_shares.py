@@ -649,6 +649,49 @@ class ChangeTests:
         assert place.names() == ["keep"]
 
 
+class FirstTests:
+    """What is asked before anything else was, so that a connection is made for it."""
+
+    @pytest.fixture
+    def volume(self, place: Place) -> Iterator[Any]:
+        if place.kind == "local":
+            pytest.skip("a folder of this device is no volume")
+        place.put("a", b"a")
+        again = place.again()
+        yield again.share._place
+        for close in again.closed:
+            close()
+
+    def test_store(self, volume: Any) -> None:
+        """A file is stored, small or in parts."""
+        for size in (1, 20 * MIB):
+            volume.store((f"b{size}",), iter([b"x" * size]), None, False)
+            assert volume.look((f"b{size}",)).size == size
+
+    def test_taken(self, volume: Any) -> None:
+        """A name that is taken is refused by the place itself, small or in parts."""
+        for size in (1, 20 * MIB):
+            with pytest.raises(FileExistsError):
+                volume.store(("a",), iter([b"x" * size]), None, False)
+        assert volume.look(("a",)).size == 1
+
+    def test_rename(self, volume: Any) -> None:
+        """A file gets another name."""
+        volume.rename(("a",), ("b",), False)
+        assert [name for name, _ in volume.names(()) if name[0] != "."] == ["b"]
+
+    def test_open(self, volume: Any) -> None:
+        """A file is read."""
+        file = volume.open(("a",))
+        assert file.read(9) == b"a"
+        file.close()
+
+    def test_remove(self, volume: Any) -> None:
+        """A file goes."""
+        volume.remove(("a",))
+        assert volume.look(("a",)) is None
+
+
 class RestTests:
     def test_words(self, place: Place) -> None:
         """What a place does not promise it says; a local folder and nothing else has no word."""

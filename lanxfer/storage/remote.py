@@ -83,7 +83,7 @@ class RemoteVolume:
         self._make = make
         self._options = options
         self._fs: Any = None
-        self._root = ""
+        self._root: str | None = None  # not known before the first connection
         self._connecting = threading.Lock()
         self._turn: AbstractContextManager[Any] = (
             threading.RLock() if self.one_at_a_time else nullcontext()
@@ -155,6 +155,9 @@ class RemoteVolume:
 
     def full(self, parts: Parts) -> str:
         """The path of a name in fsspec's file system."""
+        if self._root is None:
+            with self.asking():
+                pass
         return posixpath.join(self._root or "/", *parts)
 
     # Looking.
@@ -335,7 +338,7 @@ class ObjectVolume(RemoteVolume):
 
     def _check_bucket(self) -> None:
         with self.asking() as fs:
-            bucket = self._root.partition("/")[0]
+            bucket = self.full(()).partition("/")[0]
             if not fs.exists(bucket):
                 raise NotFound("The bucket behind that share is not there.")
 
