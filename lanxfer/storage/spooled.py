@@ -31,7 +31,7 @@ from lanxfer.errors import (
 )
 from lanxfer.storage import Facts, Part, Small
 from lanxfer.storage.local import LocalStore
-from lanxfer.storage.names import SafePath
+from lanxfer.storage.names import SafePath, quoted
 from lanxfer.storage.remote import remote_volume
 from lanxfer.storage.rules import (
     numbered,
@@ -220,7 +220,7 @@ class SpooledStore:
             if facts is None:
                 return
             if facts.kind != "folder":
-                raise BadName(f"{parts[depth - 1]!r} is no folder there.")
+                raise BadName(f"{quoted(parts[depth - 1])} is no folder there.")
 
     # Folders and links.
 
