@@ -36,7 +36,8 @@ from lanxfer.storage.local import LocalStore
 from lanxfer.storage.memory import MemoryStore
 from lanxfer.storage.memory_volume import MemoryVolume, memory_share
 from lanxfer.storage.names import part_key, safe_path
-from lanxfer.storage.remote import ObjectVolume, RemoteVolume, remote_volume
+from lanxfer.storage.objects import ObjectVolume
+from lanxfer.storage.remote import RemoteVolume, remote_volume
 from lanxfer.storage.sftp import SftpVolume
 from lanxfer.storage.shares import Share
 from lanxfer.storage.spooled import SpooledStore

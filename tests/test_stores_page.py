@@ -19,7 +19,7 @@ from object_server import BUCKET, object_server
 from servers import sshd
 
 from lanxfer.errors import Exit
-from lanxfer.storage.remote import MARK
+from lanxfer.storage.objects import MARK
 from lanxfer.wire import limits
 
 ROOT = Path(__file__).resolve().parent.parent

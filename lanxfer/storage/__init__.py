@@ -6,8 +6,8 @@ in a dictionary; both meet the interface below and pass the same tests.
 ``sources`` and ``walks`` read what is to be sent.
 
 A shared folder is looked into and changed as well: ``shares`` is one of this device,
-``volumes`` any other, such as those of ``memory_volume``, ``remote`` and ``sftp``, into which
-``spooled`` puts files.
+``volumes`` any other, such as those of ``memory_volume``, ``remote``, ``sftp`` and ``objects``,
+into which ``spooled`` puts files.
 
 Behind ``local``: ``tree`` is the folder and its names, ``staging`` the part
 files, ``publishing`` the way from one to the other, ``parts`` and ``batches``
