@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
+from lanxfer.awaiting import when
 from lanxfer.calls import public
 from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
@@ -61,14 +62,16 @@ from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
-from lanxfer.sharing import close_shares, open_shares
+from lanxfer.sharing import Shared, close_shares, open_shares
 from lanxfer.state import StateFolder
+from lanxfer.storage import Store
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
 from lanxfer.storage.shares import folders_of, parse_share
+from lanxfer.storage.volumes import SharedFolder
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
-from lanxfer.transfers import Conflict, Snapshot
+from lanxfer.transfers import Conflict, Snapshot, State
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
@@ -112,6 +115,7 @@ class _Running:
     hooks: Hooks
     token: Secret | None
     limits_before: dict[str, float]
+    shares: dict[str, SharedFolder]
     ports: list[IListeningPort] = Factory(list)
 
 
@@ -163,6 +167,7 @@ class TransferService(Service):
         self._listening: list[str] | None = None
         self._failed: Failure | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
+        self._shares: dict[str, Shared] = {}
 
     # Starting.
 
@@ -220,6 +225,8 @@ class TransferService(Service):
                 settings.dotfiles,
             )
             undo.append(lambda: close_shares(shares, store))
+            if twice := shares.keys() & self._shares.keys():
+                raise BadConfig(f"There are two shares of the name {min(twice)!r}.")
             disk, reading = Disk(self.reactor), Disk(self.reactor)
             workers = Disk(self.reactor, settings.workers)
             pairing = Pairing(
@@ -281,7 +288,7 @@ class TransferService(Service):
             rights=rights,
             used=used,
             speeds=settings.speeds,
-            shares=shares,
+            shares=ChainMap(dict(shares), self._shares),
             workers=workers,
         )
         table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
@@ -332,13 +339,14 @@ class TransferService(Service):
             registry,
             identity.key,
             unconfined,
-            Tidying(self.reactor, disk, store, journal, self.log),
+            Tidying(self.reactor, disk, store, journal, self.log, also=_tidied(node, shares)),
             pairing,
             revoking,
             announcing,
             hooks,
             token,
             before,
+            shares,
         )
 
     def _confine(self) -> str:
@@ -347,7 +355,7 @@ class TransferService(Service):
         if not settings.sandbox:
             return "it was not asked for"
         named = filter(None, map(parse_share, settings.shares))
-        shared = [each.folder for each in named if each.writable]
+        shared = [each.folder for each in named if each.writable and not each.remote]
         folders = [settings.inbox, settings.state, *shared, *settings.also_writable]
         return confine(writable(folders, settings.also_removable))
 
@@ -437,6 +445,10 @@ class TransferService(Service):
             found.append("AUTH: whoever knows a user's password may log in, from any device.")
         if self._now is not None:
             found.extend(self._now.store.weaknesses())
+            for name, share in self._now.shares.items():
+                if share.volume is not None and share.store is not None:
+                    words = " ".join(share.volume.weaknesses())
+                    found.append(f"SHARE {name} is in a store that promises less: {words}")
             if settings.sandbox and self._now.unconfined:
                 found.append(f"NO SANDBOX: {self._now.unconfined}.")
             if self._now.node.deciding.complaint:
@@ -476,6 +488,7 @@ class TransferService(Service):
         running.factory.refusals.stop()
         await farewell
         await running.outgoing.ended()
+        await running.node.stores.stopped(limits.ABORT_AFTER)
         await running.tidying.stop()
         running.hooks.stop()
         await running.node.recorded()
@@ -483,13 +496,29 @@ class TransferService(Service):
         await running.reading.stopped()
         if running.node.workers is not None:
             await running.node.workers.stopped()
-        close_shares(running.node.shares, running.store)
+        close_shares(running.shares, running.store)
         running.store.close()
         running.journal.close()
         limits.change(running.limits_before)
         running.folder.unlock()
 
     # What applications ask of it.
+
+    def when(self, id: str, *states: State) -> Deferred[Snapshot]:
+        """Fire when a transfer is in one of these states; see ``lanxfer.awaiting.when``."""
+        return when(self.registry, id, *states)
+
+    def share(self, name: str, folder: Shared) -> None:
+        """Share a folder of any kind under ``name``, which is its own, too; also while running.
+
+        ``folder`` may be a function that is given the ``Principal`` and gives the folder that is
+        theirs, or raises NotFound or Forbidden; it is asked for every request, and must not
+        block.  Who made a folder closes it after the service has stopped.  docs/stores.rst.
+        """
+        known = set(self._shares) | set(self._now.shares if self._now is not None else ())
+        if name.casefold() in {each.casefold() for each in known}:
+            raise BadConfig(f"There are two shares of the name {name!r}.")
+        self._shares[name] = folder
 
     @property
     def registry(self) -> Registry:
@@ -700,3 +729,15 @@ def _remove_socket(path: str) -> None:
 def _shown(port: IListeningPort) -> str:
     host: Any = port.getHost()
     return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+
+
+def _tidied(
+    node: ServiceNode, shares: Mapping[str, SharedFolder]
+) -> list[Callable[[], Deferred[int]]]:
+    """What tidies the stores of the shares; that of the inbox is tidied anyway."""
+
+    def tidy(store: Store) -> Deferred[int]:
+        return node.in_store(store, store.tidy, limits.PART_LIFETIME)
+
+    stores = [each.store for each in shares.values() if each.store is not None]
+    return [partial(tidy, each) for each in stores if each is not node.store]

@@ -47,7 +47,8 @@ class Settings:
     to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
     may be removed), which cannot be undone.  ``token_file`` holds the secret of a
     fleet: devices that hold the same pair with each other by themselves.
-    ``shares`` are folders for known devices, ``NAME=DIR`` or ``NAME=DIR:rw`` (docs/files.rst);
+    ``shares`` are folders for known devices, ``NAME=DIR`` or ``NAME=DIR:rw`` (docs/files.rst), or
+    stores, ``NAME=URL`` or ``NAME=URL:rw`` (docs/stores.rst);
     a bare ``DIR`` only says what ae controllers may have sent with ``--legacy full``.
     ``checkers`` are twisted.cred checkers of names and passwords: with some, users
     can log in (docs/permissions.rst).  The four rates are in bytes a second, of all

@@ -105,7 +105,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"].append(network)
 
     def opt_share(self, folder: str) -> None:
-        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; docs/files.rst."""
+        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; or NAME=URL."""
         self["share"].append(folder)
 
     def opt_limit(self, change: str) -> None:

@@ -52,12 +52,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "receiver",
         "refusals",
         "sockets",
+        "stores",
         "streams",
         "tls",
         "turns",
     ),
     (
         "ae",
+        "awaiting",
         "client",
         "connecting",
         "deciding",
@@ -82,6 +84,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "stalls",
         "tidying",
         "trees",
+        "within",
     ),
     ("cli", "doctor", "tap"),
 )
@@ -199,6 +202,7 @@ MAY_TOUCH_DISK = {
         "os.path.realpath": "Landlock knows real folders only",
         "os as a value": "Windows has no geteuid",
     },
+    "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
     "tap": {"os.stat": "whether others can read the passwords of --auth"},
     "testing": {"os.stat_result": "a value"},
 }

@@ -78,7 +78,11 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--share",),
-        {"multiple": True, "metavar": "NAME=DIR[:ro|rw]", "help": "A folder for known devices."},
+        {
+            "multiple": True,
+            "metavar": "NAME=DIR[:ro|rw]",
+            "help": "Folder or URL for known devices.",
+        },
     ),
     (
         ("--limit",),
