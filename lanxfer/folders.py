@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -243,17 +243,17 @@ class Folders:
 
         ``on_entry`` hears of each, by that name; none that fails keeps another back.
         """
-        return public(self._get_files(list(files), os.fspath(local), conflict, on_entry))
+        return public(self._get_files(tuple(files), os.fspath(local), conflict, on_entry))
 
     async def _get_files(
         self,
-        files: list[tuple[FileFacts, str]],
+        files: Iterable[tuple[FileFacts, str]],
         local: str,
         conflict: Conflict,
         on_entry: OnEntry | None,
     ) -> None:
         store = await self._disk.run(open_target, local)
-        left = iter(files)
+        left: Iterator[tuple[FileFacts, str]] = iter(files)
 
         async def some() -> None:
             for facts, name in left:

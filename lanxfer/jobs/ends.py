@@ -145,7 +145,9 @@ def walk(end: End, matcher: Matcher, top: str = "") -> Iterator[FileInfo]:
             yield FileInfo(folder, "folder", error=error.reason)
             continue
         yield from (
-            each for each in found if (each.error or each.kind == "file") and matcher.takes(each.path)
+            each
+            for each in found
+            if (each.error or each.kind == "file") and matcher.takes(each.path)
         )
         below = [
             each.path

@@ -52,7 +52,10 @@ class FtpEnd(RemoteEnd):
 
     def _ask_features(self) -> set[str]:
         try:
-            return {line.strip().split(" ")[0].upper() for line in self._ftp.sendcmd("FEAT").splitlines()}
+            return {
+                line.strip().split(" ")[0].upper()
+                for line in self._ftp.sendcmd("FEAT").splitlines()
+            }
         except ftplib.Error:
             return set()
 

@@ -11,7 +11,7 @@ import fnmatch
 import posixpath
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol
@@ -134,10 +134,14 @@ class Run:
 
 
 class Attempts:
-    """A job from its first connection to its last file; ``attempt`` may be called again."""
+    """A job from its first connection to its last file; ``attempt`` may be called again.
 
-    def __init__(self, run: Run, mover: Mover) -> None:
+    ``begun`` is called once, when it is known that it is to run at all.
+    """
+
+    def __init__(self, run: Run, mover: Mover, begun: Callable[[], object]) -> None:
         self.run = run
+        self._begun = begun
         self._mover = mover
         self._ready: list[str] = []
         self._began = False
@@ -157,6 +161,7 @@ class Attempts:
             if not self._began:
                 self._look_whether_ready()
                 self._began = True
+                self._begun()
             self._mover.prepare()
             for files in self._batches():
                 run.keep_on()
@@ -471,8 +476,8 @@ class _PeerMover:
         for info in files:
             try:
                 known = self.known(info)
-            except EndError as error:
-                run.failed(info.path, FileTag.TGTERR, error.reason, error.again)
+            except EndError as why:
+                run.failed(info.path, FileTag.TGTERR, why.reason, why.again)
                 continue
             if known:
                 run.skipped(info)

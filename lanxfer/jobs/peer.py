@@ -79,9 +79,11 @@ class PeerEnd:
             return answer
 
         try:
-            return blockingCallFromThread(self._reactor, begin)  # type: ignore[no-any-return]
+            answer: Any = blockingCallFromThread(self._reactor, begin)  # type: ignore[arg-type]
         except LanxferError as error:
             raise _end_error(error) from error
+        found: T = answer
+        return found
 
     def _answered(self, result: Any, answer: Deferred[Any]) -> Any:
         self._pending.discard(answer)
@@ -122,9 +124,8 @@ class PeerEnd:
             raise
         except EndError as error:
             raise Refused(error.reason) from error
-        if self.shared and self.path and not self._make:
-            if self.look("") is None:
-                raise EndError(f"{host.peer} shares no {self.path}.", again=False)
+        if self.shared and self.path and not self._make and self.look("") is None:
+            raise EndError(f"{host.peer} shares no {self.path}.", again=False)
 
     @property
     def client(self) -> Client:

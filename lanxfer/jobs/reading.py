@@ -370,8 +370,8 @@ def _host(found: dict[str, Any], app: AppConfig, label: str, host_id: str) -> Ho
 
 
 def _sftp(host: Host, app: AppConfig, label: str) -> Host:
-    known = host.known_hosts or app.sftp.get("known_hosts") or os.path.expanduser(
-        "~/.ssh/known_hosts"
+    known = (
+        host.known_hosts or app.sftp.get("known_hosts") or os.path.expanduser("~/.ssh/known_hosts")
     )
     host = evolve(host, known_hosts=str(known))
     if host.key_type and not host.key_file:

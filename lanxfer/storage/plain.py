@@ -75,7 +75,9 @@ class PlainFolder:
             with self._folder("/".join(above)) as folder:
                 fd = os.open(name, os.O_RDONLY | FILE_FLAGS, dir_fd=folder)
         except (OSError, NotFound) as error:
-            raise unreadable(path, error if isinstance(error, OSError) else OSError(2, "")) from None
+            raise unreadable(
+                path, error if isinstance(error, OSError) else OSError(2, "")
+            ) from None
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             close(fd)
