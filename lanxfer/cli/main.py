@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from lanxfer.cli import control, files, pair, peers, rights, send, serve, units
+from lanxfer.cli import control, files, job, pair, peers, rights, send, serve, units
 from lanxfer.cli.options import Choices, common
 from lanxfer.cli.output import Output, fail_usage, make_printable, show_traceback
 from lanxfer.errors import Cancelled, Exit
@@ -62,7 +62,7 @@ def main(context: click.Context) -> int:
     return int(Exit.OK)
 
 
-MODULES = (send, files, control, peers, pair, serve, units)
+MODULES = (send, files, control, peers, pair, serve, units, job)
 for each in (command for module in MODULES for command in module.COMMANDS):
     main.add_command(each)
 for each in rights.COMMANDS:

@@ -86,19 +86,24 @@ def transfer(
     """
 
     async def run() -> JobResult:
-        if isinstance(source, RawConfigParser):
-            missing = [name for name in ("source", "target") if not source.has_section(name)]
-            if missing:
-                raise ConfigError(f"The section [{missing[0]}] is missing.")
-            first, second = dict(source.items("source")), dict(source.items("target"))
-        else:
-            if target is None:
-                raise ConfigError("There is no target.")
-            first, second = {**source}, {**target}
+        first, second = _sections(source, target)
         config = read_sections(first, second, collect_data)
         return (await Job(_reactor(reactor), config).run()).result
 
     return Deferred.fromCoroutine(run())
+
+
+def _sections(
+    source: Mapping[str, Any] | RawConfigParser, target: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    if not isinstance(source, RawConfigParser):
+        if target is None:
+            raise ConfigError("There is no target.")
+        return source, target
+    for name in ("source", "target"):
+        if not source.has_section(name):
+            raise ConfigError(f"The section [{name}] is missing.")
+    return dict(source.items("source")), dict(source.items("target"))
 
 
 def _reactor(named: Any) -> Any:

@@ -38,6 +38,7 @@ from lanxfer.state import default_state
 
 ENVIRONMENT = ("LANXFER_CFG", "FILETRANSFER_CFG")
 EXTRA = "x:"
+_KNOWN_HOSTS = "~/.ssh/known_hosts"
 
 _RULES = {each.name for each in fields(Rules)}
 
@@ -370,9 +371,7 @@ def _host(found: dict[str, Any], app: AppConfig, label: str, host_id: str) -> Ho
 
 
 def _sftp(host: Host, app: AppConfig, label: str) -> Host:
-    known = (
-        host.known_hosts or app.sftp.get("known_hosts") or os.path.expanduser("~/.ssh/known_hosts")
-    )
+    known = host.known_hosts or app.sftp.get("known_hosts") or os.path.expanduser(_KNOWN_HOSTS)
     host = evolve(host, known_hosts=str(known))
     if host.key_type and not host.key_file:
         low = host.key_type.lower()
@@ -445,3 +444,30 @@ def extra_sections(
     except (configparser.Error, ValueError) as error:
         raise ConfigError(f"A section of your own cannot be understood: {error}.") from None
     return parser
+
+
+# For commands about hosts.
+
+
+def find_host(host_id: str, config: str | None) -> Host | None:
+    """A host of the hosts file; None where there is no such file or host in it."""
+    try:
+        app, _, _ = read_app(config_path(config))
+    except ConfigError:
+        if config is None:
+            return None
+        raise
+    if not app.hosts_cfg or host_id not in _parse(app.hosts_cfg, "The hosts file"):
+        return None
+    return _read_host(host_id, app, _Reader({}, "", os.path.dirname(app.path)))
+
+
+def known_hosts(config: str | None) -> str:
+    """The known_hosts file of the application, else the user's own."""
+    try:
+        app, _, _ = read_app(config_path(config))
+    except ConfigError:
+        if config is not None:
+            raise
+        return os.path.expanduser(_KNOWN_HOSTS)
+    return str(app.sftp.get("known_hosts") or os.path.expanduser(_KNOWN_HOSTS))

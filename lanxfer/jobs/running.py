@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import tempfile
@@ -168,7 +169,8 @@ class Job:
         log.info("job %s ended: %s", self.config.id, counts(result))
         try:
             if not dry:
-                self._record(report, log)
+                if self.config.app.path:
+                    self._record(report, log)
                 await tell(self._reactor, report, log)
         except CancelledError:
             log.error("not everybody was told: the run was ended")
@@ -293,7 +295,9 @@ class Job:
 
     def _spooled(self, run: Run, spools: list[str]) -> Mover:
         source, target = run.source, run.target
-        folder = tempfile.mkdtemp(prefix="lanxfer-job-")
+        above = run.job.app.locks_dir
+        os.makedirs(above, mode=0o700, exist_ok=True)
+        folder = tempfile.mkdtemp(prefix="spool-", dir=above)
         spools.append(folder)
         spool = LocalEnd(folder, make=True)
         spool.connect()

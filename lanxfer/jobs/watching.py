@@ -1,0 +1,76 @@
+"""Noticing that something in a folder changed: by the system's own word, or by looking again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from lanxfer.jobs.ends import EndError, LocalEnd, walk
+from lanxfer.jobs.rules import Matcher
+
+LOOK_AGAIN = 1.0
+"""Seconds after which a watching thread sees that it is to end."""
+
+
+class FolderWatch:
+    """Calls ``changed``, from a thread, when files of the job come, go or change.
+
+    Without the package watchfiles, or where that cannot watch, the folder is
+    listed every ``poll`` seconds.
+    """
+
+    def __init__(
+        self, path: str, matcher: Matcher, poll: float, changed: Callable[[], object]
+    ) -> None:
+        self._path = path
+        self._matcher = matcher
+        self._poll = poll
+        self._changed = changed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="job-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon; does not wait."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._by_notice()
+            except (ImportError, OSError, RuntimeError):
+                self._by_looking()
+
+    def _by_notice(self) -> None:
+        from watchfiles import watch
+
+        # Its own filter leaves out what developers do not want to see.
+        for _ in watch(
+            self._path,
+            watch_filter=None,
+            stop_event=self._stop,
+            rust_timeout=int(LOOK_AGAIN * 1000),
+            yield_on_timeout=False,
+            raise_interrupt=False,
+        ):
+            self._changed()
+
+    def _by_looking(self) -> None:
+        before = self._state()
+        while not self._stop.wait(self._poll):
+            now = self._state()
+            if now != before:
+                before = now
+                self._changed()
+
+    def _state(self) -> list[tuple[str, int, int | None]]:
+        end = LocalEnd(self._path)
+        try:
+            end.connect()
+            return [(each.path, each.size, each.mtime_ns) for each in walk(end, self._matcher)]
+        except EndError:
+            return []
+        finally:
+            end.close()
