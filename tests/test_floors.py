@@ -76,7 +76,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tidying",
         "trees",
     ),
-    ("cli", "tap"),
+    ("cli", "jobs", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -157,6 +157,60 @@ MAY_TOUCH_DISK = {
         "os.path.join": "the twistd beside this Python",
     },
     "cred": {"os.getuid": "compared with the caller's user"},
+    "cli.serving": {"os.path.abspath": "the file of --jobs, before the daemon moves elsewhere"},
+    "jobs": {
+        "os.PathLike": "a type",
+        "os.fspath": "takes what the caller has; touches no disk",
+    },
+    "jobs.blocking": {"os.PathLike": "a type"},
+    "jobs.ftp": {".rename": "of a server; touches no disk here"},
+    "jobs.logs": {
+        "os.makedirs": "the owner's folder for logs",
+        "os.path.dirname": "see os.makedirs",
+        "os.path.join": "see os.makedirs",
+    },
+    "jobs.options": {"os.environ": "touches no disk"},
+    "jobs.reading": {
+        **dict.fromkeys(("open", "os.listdir", "os.path.exists"), "the owner's own files of jobs"),
+        "os.fstat": "whether others can read the file of a password",
+        **dict.fromkeys(
+            (
+                "os.fspath",
+                "os.getcwd",
+                "os.path.abspath",
+                "os.path.basename",
+                "os.path.dirname",
+                "os.path.expanduser",
+                "os.path.join",
+                "os.path.normpath",
+                "os.sep",
+            ),
+            "paths that the owner wrote, made whole",
+        ),
+        "os.environ.get": "touches no disk",
+    },
+    "jobs.remote": {
+        ".makedirs": "of a server; touches no disk here",
+        ".rmdir": "of a server; touches no disk here",
+    },
+    "jobs.running": {
+        "os.makedirs": "see tempfile",
+        "shutil": "see tempfile",
+        "tempfile": "files on their way between two servers, in a folder of their own",
+    },
+    "jobs.schedule": {"os.makedirs": "what the sandbox is to leave open has to be there"},
+    "jobs.sftp": {".mkdir": "of a server; touches no disk here"},
+    "jobs.telling": {
+        "io": "see io.BytesIO",
+        "io.BytesIO": "memory; touches no disk",
+        "open": "the owner's mail templates and certificates",
+        "os.environ": "touches no disk",
+        "os.path.join": "see open",
+    },
+    "jobs.trusting": {
+        **dict.fromkeys(("open", "os.fsync", "os.makedirs"), "the owner's known_hosts file"),
+        **dict.fromkeys(("os.path.dirname", "os.replace", "os.unlink"), "see open"),
+    },
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
     "sending": {
         "os.path.abspath": "the name of what is sent as '.'",
@@ -180,7 +234,10 @@ MAY_TOUCH_DISK = {
         "os.path.realpath": "Landlock knows real folders only",
         "os as a value": "Windows has no geteuid",
     },
-    "tap": {"os.stat": "whether others can read the passwords of --auth"},
+    "tap": {
+        "os.path.abspath": "the file of --jobs, before the daemon moves elsewhere",
+        "os.stat": "whether others can read the passwords of --auth",
+    },
     "testing": {"os.stat_result": "a value"},
 }
 """Everything else that may, with its reason; what is not used any more has to go from here."""
@@ -335,6 +392,22 @@ class FloorTests:
         run = [sys.executable, "-c", script]
         done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
         assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+    @pytest.mark.parametrize(
+        "module",
+        [
+            f"jobs.{name}"
+            for name in (
+                *("ends", "errors", "ftp", "logs", "moving", "options", "reading", "remote"),
+                *("results", "rules", "settings", "sftp", "templates", "times", "trusting"),
+                "watching",
+            )
+        ],
+    )
+    def test_jobs_without_reactor(self, module: str) -> None:
+        """What a job is, which files it is about and how they move knows no reactor."""
+        tops = {name.partition(".")[0] for name in imports(ast.parse(MODULES[module].read_text()))}
+        assert not tops & {"twisted", "zope", "OpenSSL"}
 
     def test_testing_is_beside(self) -> None:
         """The kit for tests is used by nothing that is installed for use."""

@@ -60,11 +60,12 @@ class FtpEnd(RemoteEnd):
             return set()
 
     def close(self) -> None:
-        ftp, self._ftp, self.fs = self._ftp, None, None
-        if ftp is not None:
+        ftp, self._ftp = self._ftp, None
+        if ftp is not None and ftp.sock is not None:
             with suppress(OSError, EOFError, ftplib.Error):
                 ftp.quit()
             ftp.close()
+        self.fs = None  # it would close the connection without a word
 
     def abort(self) -> None:
         ftp, data = self._ftp, self._data

@@ -46,20 +46,24 @@ class SftpEnd(RemoteEnd):
                 f"{name} has another host key than the one in {self.host.known_hosts};"
                 ' if that is right, "lanxfer job trust" replaces it.'
             ) from None
+        except ssh.PasswordRequiredException:
+            raise Refused(f"The key {self.host.key_file} needs a key_pass.") from None
         except ssh.AuthenticationException:
             raise Refused(f"{name} does not take that user with that password or key.") from None
         except FileNotFoundError as error:
             raise Refused(f"There is no file {error.filename}.") from None
+        except ValueError as error:  # what cryptography says of a key that it cannot open
+            raise Refused(f"The key {self.host.key_file} cannot be used: {error}") from None
         except ssh.SSHException as error:
             if "known_hosts" in str(error):
                 raise Refused(
                     f"The host key of {name} is not in {self.host.known_hosts};"
                     ' "lanxfer job trust" shows it and puts it there.'
                 ) from None
-            if "private key" in str(error) or "passphrase" in str(error):
+            if any(each in str(error) for each in ("private key", "passphrase", "Invalid key")):
                 raise Refused(f"The key {self.host.key_file} cannot be used: {error}.") from None
             raise Broken(f"{name} cannot be reached: {error}.") from None
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError) as error:
             raise Broken(f"{name} cannot be reached: {error}.") from None
 
     def close(self) -> None:
