@@ -215,9 +215,8 @@ class LocalEnd:
         try:
             self._folder = PlainFolder(self.path, make=self._make)
         except OSError as error:
-            raise EndError(
-                f"The folder {self.path} cannot be used: {error.strerror}.", again=_may_pass(error)
-            ) from error
+            # What is not there yet may be mounted later.
+            raise EndError(f"The folder {self.path} cannot be used: {error.strerror}.") from error
 
     def close(self) -> None:
         folder, self._folder = self._folder, None

@@ -345,7 +345,6 @@ class StreamMover:
         there = target.look(info.path)
         if there is None or there.size != info.size:
             raise EndError("The target does not show the file that it took.")
-        run.keep_on()
 
     def _half(self, info: FileInfo) -> _Half:
         half = self._halves.get(info.path)

@@ -108,7 +108,7 @@ class RemoteEnd:
     def _check_folder(self, full: str) -> None:
         with self._typed():
             if not self._is_folder(full):
-                raise EndError(f"There is no folder {shown(full)} there.", again=False)
+                raise EndError(f"There is no folder {shown(full)} there.")
 
     def replace(self, path: str, to: str) -> None:
         """Where a server does not replace, what is there is moved away first and never lost."""
