@@ -44,7 +44,7 @@ async def run(
     error: BaseException | None = None
     result: JobResult | None = None
     try:
-        job, _ = load(config, job_id, reactor=here.reactor)
+        job, _ = load(config, job_id, reactor=here.reactor, state=here.choices.state)
         result = (await job.run(dry=dry)).result
     except CancelledError:
         error = Terminated()
@@ -192,7 +192,7 @@ def status(choices: Choices, job_id: str | None, config: str | None) -> int:
         path, ids = _chosen(job_id, config)
         lines = [("JOB", "NAME", "", "LAST RUN", "EXIT", "")]
         for id in ids:
-            job, _ = read_job(path, id)
+            job, _ = read_job(path, id, choices.state)
             row = _status(job)
             out.row(row)
             last = row["last"] or {}

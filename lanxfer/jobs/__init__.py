@@ -52,16 +52,22 @@ __all__ = [
 
 
 def load(
-    app_cfg: str | os.PathLike[str] | None, job_id: str, *, reactor: Any = None, **how: Any
+    app_cfg: str | os.PathLike[str] | None,
+    job_id: str,
+    *,
+    reactor: Any = None,
+    state: str | None = None,
+    **how: Any,
 ) -> tuple[Job, ConfigParser]:
     """A job from its files, and the sections ``x:NAME`` of both; ConfigError says what is wrong.
 
     ``app_cfg`` None is what LANXFER_CFG names; ``how`` is for the ConfigParser of
-    the extra sections (defaults, interpolation).
+    the extra sections (defaults, interpolation), ``state`` the folder of this
+    device's key and known peers.
     """
     named = None if app_cfg is None else os.fspath(app_cfg)
-    config, merged = read_job(config_path(named), job_id)
-    return Job(_reactor(reactor), config), extra_sections(merged, **how)
+    config, merged = read_job(config_path(named), job_id, state)
+    return Job(_reactor(reactor), config, state=state), extra_sections(merged, **how)
 
 
 def configure(

@@ -334,7 +334,7 @@ class StreamMover:
             return digest(self._run.source, info.path, self._run.keep_on)
 
     def _copy(self, info: FileInfo) -> None:
-        run, target = self._run, self._run.target
+        target = self._run.target
         half = self._half(info)
         found = self._fill(half)
         self._verify(half, found)

@@ -124,8 +124,13 @@ def _parse(path: str, label: str) -> dict[str, dict[str, str]]:
 # The application.
 
 
-def read_app(path: str) -> tuple[AppConfig, dict[str, dict[str, str]], list[str]]:
-    """The application's settings, its own sections as text, and what was not understood."""
+def read_app(
+    path: str, state: str | None = None
+) -> tuple[AppConfig, dict[str, dict[str, str]], list[str]]:
+    """The application's settings, its own sections as text, and what was not understood.
+
+    ``state`` is the folder below which locks are where the file says nothing.
+    """
     sections = _parse(path, "The configuration file")
     if "global" not in sections:
         raise ConfigError(f"The configuration file {path} has no section [global].")
@@ -138,7 +143,7 @@ def read_app(path: str) -> tuple[AppConfig, dict[str, dict[str, str]], list[str]
     if not general.get("jobs_dir"):
         raise ConfigError(f"{reader.label}: [global] jobs_dir is missing.")
     if not general.get("locks_dir"):
-        general["locks_dir"] = os.path.join(default_state(), "jobs")
+        general["locks_dir"] = os.path.join(os.path.abspath(state or default_state()), "jobs")
     app = AppConfig(
         path=path,
         **general,
@@ -203,9 +208,11 @@ def job_ids(app: AppConfig) -> list[str]:
     return sorted(each for each in found if each and not each.startswith("."))
 
 
-def read_job(path: str, job_id: str) -> tuple[JobConfig, dict[str, dict[str, str]]]:
+def read_job(
+    path: str, job_id: str, state: str | None = None
+) -> tuple[JobConfig, dict[str, dict[str, str]]]:
     """A job and its own sections merged, from the files of the application at ``path``."""
-    app, app_sections, warnings = read_app(path)
+    app, app_sections, warnings = read_app(path, state)
     file = job_path(app, job_id)
     if not os.path.exists(file):
         raise ConfigError(f"There is no job {job_id!r}: {file} does not exist.")

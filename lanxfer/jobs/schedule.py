@@ -60,7 +60,7 @@ class JobsService(Service):
         self._reactor = reactor
         self._on_end = on_end
         self._new_id = new_id
-        self._state = state
+        self.state = state
         self._now = now
         self._loops: list[Deferred[None]] = []
 
@@ -84,7 +84,7 @@ class JobsService(Service):
 
     async def run(self, config: JobConfig) -> None:
         """Run a job once and tell of it; only a cancel comes out of here."""
-        job = Job(self._reactor, config, state=self._state)
+        job = Job(self._reactor, config, state=self.state)
         started = time.time()
         error: BaseException | None = None
         result: JobResult | None = None
@@ -163,7 +163,7 @@ class _Planned:
         try:
             while True:
                 try:
-                    config, _ = read_job(service.app_cfg, self._id)
+                    config, _ = read_job(service.app_cfg, self._id, service.state)
                     if complaint := times.check(config.schedule):
                         raise ConfigError(complaint)
                 except ConfigError as error:
@@ -176,7 +176,7 @@ class _Planned:
                     self._last = _last_run(config)
                     self._begin_to_watch(config)
                 await self._until_due(config.schedule)
-                config, _ = read_job(service.app_cfg, self._id)
+                config, _ = read_job(service.app_cfg, self._id, service.state)
                 self._last, self._changed = service.now(), False
                 await service.run(config)
         except CancelledError:
@@ -259,13 +259,13 @@ def scheduled(app_cfg: str) -> list[str]:
 
 def with_jobs(settings: Settings, app_cfg: str) -> Settings:
     """Leave the folders that jobs write to open, where the service confines itself."""
-    found = (*settings.also_writable, *writable(app_cfg))
+    found = (*settings.also_writable, *writable(app_cfg, settings.state))
     return evolve(settings, also_writable=found) if settings.sandbox else settings
 
 
-def writable(app_cfg: str) -> tuple[str, ...]:
+def writable(app_cfg: str, state: str) -> tuple[str, ...]:
     """The folders of this machine that scheduled jobs change; made where they are missing."""
-    app, _, _ = read_app(app_cfg)
+    app, _, _ = read_app(app_cfg, state)
     folders = [app.locks_dir, app.logging.log_dir]
     for id in scheduled(app_cfg):
         try:
