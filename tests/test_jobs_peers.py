@@ -258,7 +258,7 @@ class Everything:
         (folder / "jobs").mkdir()
         self.env = {**os.environ, "LANXFER_ALLOW_ROOT": "1", "PYTHONUNBUFFERED": "1"}
         self.devices = Devices(folder)
-        self.service: subprocess.Popen[str] | None = None
+        self.service: subprocess.Popen[bytes] | None = None
 
     def lanxfer(self, *words: str, state: str = "desk") -> list[str]:
         return [
@@ -307,14 +307,18 @@ class Everything:
     def _serve(self) -> str:
         words = ("serve", "--port", "0", "--bind", "127.0.0.1")
         paths = ("--inbox", str(self.folder / "inbox"), "--share", f"box={self.folder}/shared:rw")
-        self.service = subprocess.Popen(
-            self.lanxfer(*words, *paths, "--allow-root", "--json", state="nas"),
-            stdout=subprocess.PIPE,
-            env=self.env,
-            text=True,
-        )
-        assert self.service.stdout is not None
-        return str(json.loads(self.service.stdout.readline())["listening"][0])
+        # A file: what nobody reads from a pipe would hold the service up.
+        said = self.folder / "said"
+        with said.open("w") as out:
+            self.service = subprocess.Popen(
+                self.lanxfer(*words, *paths, "--allow-root", "--json", state="nas"),
+                stdout=out,
+                env=self.env,
+            )
+        deadline = time.monotonic() + 60
+        while "\n" not in said.read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return str(json.loads(said.read_text().partition("\n")[0])["listening"][0])
 
     def _begin(self, job: str) -> subprocess.Popen[str]:
         config = str(self.folder / "app.cfg")
@@ -343,4 +347,4 @@ class Everything:
     def end(self) -> None:
         if self.service is not None:
             self.service.terminate()
-            self.service.communicate(timeout=30)
+            self.service.wait(30)
