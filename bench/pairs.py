@@ -9,7 +9,7 @@ from types import TracebackType
 from bench.place import Run
 from bench.processes import BenchFailed, Side
 from bench.samples import Sample
-from lanxfer.door import READ_SIZE
+from lanxfer.sockets import READ_SIZE
 from lanxfer.wire import limits
 
 

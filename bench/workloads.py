@@ -13,7 +13,7 @@ from bench.figures import Bar, Report
 from bench.options import Options
 from bench.peers import Peer
 from bench.peers.ftp import Aioftp, Vsftpd, VsftpdAgain
-from bench.peers.lanxfer import Lanxfer, Many, ManyTls, Plain, Resumed, ResumedTls, Together
+from bench.peers.lanxfer import Handed, Lanxfer, Many, ManyTls, Plain, Resumed, ResumedTls, Together
 from bench.peers.limit import Limit
 from bench.peers.nginx import Nginx, NginxTls
 from bench.peers.rsync import Append, Durable, Rsync
@@ -101,7 +101,7 @@ FILES = {
     "cold": Workload(
         "a process that sends 1 KiB",
         "ms",
-        (Plain(), Rsync(), Nginx(), Lanxfer(), Scp(), RsyncSsh(), NginxTls()),
+        (Plain(), Rsync(), Nginx(), Lanxfer(), Handed(), Scp(), RsyncSsh(), NginxTls()),
         _kilobyte,
     ),
     "resume": Workload(
@@ -203,7 +203,8 @@ def one(place: Place, peer: Peer, sources: Sequence[Path], round_trip: float = 0
     with place.run() as there:
         port = free_port()
         log = there.folder / "service.log"
-        with serving(peer.serve(there, port), port, log) as service:
+        serve = peer.serve(there, port)
+        with serving(serve, port, log) as service, peer.beside(there):
             peer.prepare(there, port, sources)
             with _wire(there, port, round_trip) as at:
                 used = run(peer.send(there, at, sources), there.folder / "sender.log")

@@ -14,6 +14,7 @@ import random
 import socket
 import tempfile
 import threading
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import click
 
 from chaos.figures import Figures
 from chaos.logged import watched_log
-from chaos.sides import MIB, Sides, open_files, reactor, resident, run, sleep
+from chaos.sides import MIB, Sides, open_files, reactor, run, sleep
 from lanxfer.client import Client
 from lanxfer.disk import WORKERS
 from lanxfer.errors import LanxferError, Lost
@@ -29,11 +30,12 @@ from lanxfer.errors import LanxferError, Lost
 WARM = 30
 """Lives before the first count: pools fill, modules load."""
 
-BYTES_A_LIFE = 8 * 1024
-"""Memory that may stay of one: the registry and the caches keep a bounded past of it."""
+BYTES_A_LIFE = 2 * 1024
+"""Memory that may stay of one: the registry and the caches keep a bounded past of it.  Python's
+memory is what is counted."""
 
-SOME = 6 * MIB
-"""Memory that may come and go without a reason anybody can name."""
+SOME = MIB
+"""Memory that may stay without having to do with their number."""
 
 
 async def _live(sides: Sides, rng: random.Random, number: int) -> str:
@@ -87,7 +89,12 @@ class _Count:
         self.files = len(open_files())
         self.timers = len(reactor.getDelayedCalls())
         self.threads = threading.active_count()
-        self.memory = resident()
+        # Not what the system gave, which comes and goes by megabytes without a reason; and
+        # not the units that are kept to be used again.
+        running = sides.service._now
+        assert running is not None
+        kept = sum(map(len, running.disk.units._free))
+        self.memory = tracemalloc.get_traced_memory()[0] - kept
         staging = sides.inbox / ".lanxfer-staging"
         self.staged = sum(each.suffix == ".part" for each in staging.iterdir())
         registry = sides.service.registry
@@ -96,6 +103,7 @@ class _Count:
 
 async def _measure(lives: int, figures: Figures, folder: str) -> None:
     rng = random.Random(figures.seed)
+    tracemalloc.start()
     sides = Sides(folder)
     await sides.start()
     sides.source("large", 2 * MIB)
@@ -122,6 +130,7 @@ async def _measure(lives: int, figures: Figures, folder: str) -> None:
     grown = (after.memory - before.memory) / MIB
     most = (BYTES_A_LIFE * lives + SOME) / MIB
     figures.add("memory more", grown, "MiB", most=most)
+    tracemalloc.stop()
     await sides.stop()
     await sleep(0.1)
     left = [each for each in open_files().values() if str(folder) in each]

@@ -106,21 +106,17 @@ MUTANTS = (
         "a request is forgotten when its connection breaks",
         "lanxfer/protocol.py",
         "        for exchange in exchanges.values():\n            exchange.end(error)\n"
-        "        if self.gone:\n",
-        "        if self.gone:\n",
+        "        if self.queue is not None:\n",
+        "        if self.queue is not None:\n",
         SIM,
     ),
     Mutant(
         "a cancel is answered twice",
         "lanxfer/protocol.py",
-        "        call = self._calls.pop(answer.id, None)\n"
-        "        if call is None or self._outbox is None:\n            return\n"
-        "        self.weigh(-call.weight)\n",
-        "        call = self._calls.pop(answer.id, None)\n"
-        "        if call is None or self._outbox is None:\n            return\n"
-        "        self.weigh(-call.weight)\n"
+        "        weight = call.weight\n        if weight:\n",
         '        if isinstance(answer, Failed) and answer.code == "cancelled":\n'
-        "            self._outbox.say(answer)\n",
+        "            self._outbox.say(answer)\n"
+        "        weight = call.weight\n        if weight:\n",
         SIM,
     ),
     Mutant(

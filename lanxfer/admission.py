@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from attrs import frozen
 
 from lanxfer.errors import BadConfig, LanxferError, NotPaired, TlsRequired
-from lanxfer.identity import short_key
+from lanxfer.keys import short_key
 from lanxfer.peers import Peers
 from lanxfer.policy import Principal, Standing
 

@@ -28,9 +28,11 @@ RECORD = 16 * limits.KIB
 PIECE = 256 * limits.KIB
 """Bytes encrypted, or decrypted, before they go on; they fit into a processor's own cache."""
 
-# pyOpenSSL's own way to OpenSSL: it offers none that decrypts into memory that is there.
-_ffi: Any = SSL._ffi  # type: ignore[attr-defined]
-_lib: Any = SSL._lib  # type: ignore[attr-defined]
+# pyOpenSSL's own way to OpenSSL, as long as it has these names: what it offers to others
+# copies each record once more, for a tenth of the receiver's time.
+_ffi: Any = getattr(SSL, "_ffi", None)
+_lib: Any = getattr(SSL, "_lib", None)
+_RAW = all((_ffi, hasattr(_lib, "SSL_read"), hasattr(SSL.Connection, "_raise_ssl_error")))
 
 _CIPHERTEXT = bytearray(PIECE)
 """Read into by every connection in turn, and empty again before the next one."""
@@ -142,14 +144,7 @@ class BulkTLS(BufferingTLSTransport):
 
     def _receive_into(self, space: memoryview) -> bool:
         """Decrypt into ``space``; whether there may be more."""
-        connection: Any = self._tlsConnection
-        ssl, size, found, got = connection._ssl, len(space), 0, 1
-        # Record by record, as OpenSSL gives them; each goes where it belongs at once,
-        # and not by way of a string as it does in pyOpenSSL's ``recv_into``.
-        with _ffi.from_buffer("char[]", space, require_writable=True) as memory:
-            while found < size and (got := _lib.SSL_read(ssl, memory + found, size - found)) > 0:
-                found += got
-        why = None if got > 0 else self._why_not(got)
+        found, why = self._decrypt_raw(space) if _RAW else self._decrypt(space)
         if found:
             protocol: Any = self.wrappedProtocol
             protocol.filled(found)
@@ -157,14 +152,30 @@ class BulkTLS(BufferingTLSTransport):
             self._stopped(why)
         return why is None
 
-    def _why_not(self, got: int) -> Error:
-        """What pyOpenSSL makes of the last call, which gave no bytes."""
+    def _decrypt(self, space: memoryview) -> tuple[int, Error | None]:
+        """Record by record, as OpenSSL gives them; how many bytes, and why no more of them."""
+        found = 0
+        try:
+            while found < len(space):
+                found += self._tlsConnection.recv_into(space[found:], RECORD)
+        except Error as error:
+            return found, error
+        return found, None
+
+    def _decrypt_raw(self, space: memoryview) -> tuple[int, Error | None]:
+        """The same, each record at once where it belongs."""
         connection: Any = self._tlsConnection
+        ssl, size, found, got = connection._ssl, len(space), 0, 1
+        with _ffi.from_buffer("char[]", space, require_writable=True) as memory:
+            while found < size and (got := _lib.SSL_read(ssl, memory + found, size - found)) > 0:
+                found += got
+        if got > 0:
+            return found, None
         try:
             connection._raise_ssl_error(connection._ssl, got)
         except Error as error:
-            return error
-        return WantReadError()
+            return found, error
+        return found, WantReadError()
 
     def _receive(self) -> bool:
         """Decrypt what is there, and hand it on in one; whether there may be more."""

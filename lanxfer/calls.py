@@ -7,7 +7,7 @@ of ``lanxfer.commands.table``); ``Exchange`` is what the asking side holds.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 from zlib import crc32
 
 from attrs import frozen
@@ -69,6 +69,37 @@ def own_cancel(inner: Deferred[T]) -> Deferred[T]:
     outer: Deferred[T] = Deferred(cancel)
     inner.addBoth(pass_on)
     return outer
+
+
+class Shared(Generic[T]):
+    """One attempt at a time to make something, shared by all who ask for it meanwhile."""
+
+    def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
+        self._make = make
+        self._waiting: list[Deferred[T]] | None = None
+
+    async def get(self) -> T:
+        """What ``make`` gives; whoever waits for another's attempt fails as that does.
+
+        Where the one who makes it is cancelled the others fail with Lost.
+        """
+        if self._waiting is not None:
+            told: Deferred[T] = Deferred()
+            self._waiting.append(told)
+            return await told
+        self._waiting = []
+        end: T | LanxferError
+        try:
+            made = end = await self._make()
+        except BaseException as error:
+            end = error if isinstance(error, LanxferError) else Lost()
+            raise
+        finally:
+            waiting, self._waiting = self._waiting, None
+            for each in waiting:
+                if not each.called:
+                    each.errback(end) if isinstance(end, LanxferError) else each.callback(end)
+        return made
 
 
 def settled(running: Deferred[Any]) -> Deferred[None]:
@@ -208,9 +239,11 @@ class IncomingCall:
         self._part = part
         return await self.writer.pour(part)
 
-    def tell(self, args: Args) -> None:
-        if not self._outbox.crowded:
-            self._outbox.say(Event(self.id, args))
+    def tell(self, args: Args) -> bool:
+        if self._outbox.crowded:
+            return False
+        self._outbox.say(Event(self.id, args))
+        return True
 
     @property
     def flags(self) -> int:

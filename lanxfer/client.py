@@ -21,12 +21,13 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lanxfer import ae, sending
-from lanxfer.calls import Answer, public
+from lanxfer.calls import Answer, Shared, public
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import (
     CONNECT_TIMEOUT,
@@ -54,24 +55,23 @@ from lanxfer.errors import (
     TooLarge,
     Unreachable,
 )
-from lanxfer.folders import Folders, follow
+from lanxfer.folders import Folders
 from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
-from lanxfer.registry import Registry, Transfer, new_ids
+from lanxfer.registry import Registry, Transfer, new_ids, outcome
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
 from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
-from lanxfer.transfers import Conflict, Direction, Kind, Receipt, Snapshot, State
+from lanxfer.transfers import Conflict, Direction, Kind, Receipt, State
 from lanxfer.trees import Outcomes, Sent, send_tree
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
-from lanxfer.wire.packs import Outcome
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class Client(Folders):
         self._request = request
         self._on_close = on_close
         self._connection: LanxferProtocol | None = None
-        self._dialing: list[Deferred[LanxferProtocol]] | None = None
+        self._dialing = Shared(self._redial)
         self._closed = False
         self._hopeless = False
 
@@ -246,6 +246,14 @@ class Client(Folders):
 
         return public(run())
 
+    def drop(self) -> None:
+        """Break the connection at once; what the other side has of unfinished files stays there."""
+        closed, self._closed = self._closed, True
+        if self._connection is not None:
+            self._connection.abort(Lost())
+        if not closed:
+            self._on_close()
+
     async def __aenter__(self) -> Client:
         return self
 
@@ -265,29 +273,18 @@ class Client(Folders):
             return connection
         if self._closed:
             raise Lost("This client was closed.")
-        if self._dialing is not None:
-            waiting: Deferred[LanxferProtocol] = Deferred()
-            self._dialing.append(waiting)
-            return await waiting
-        self._dialing = []
-        try:
-            connection = self._connection = await self._dial()
-        except BaseException as error:
-            waiters, self._dialing = self._dialing, None
-            cause = error if isinstance(error, LanxferError) else Lost()
-            for each in waiters:
-                if not each.called:
-                    each.errback(cause)
-            raise
+        return await self._dialing.get()
+
+    async def _redial(self) -> LanxferProtocol:
+        self._connection = await self._dial()
         self._hopeless = False
-        waiters, self._dialing = self._dialing, None
-        for each in waiters:
-            if not each.called:
-                each.callback(connection)
-        return connection
+        return self._connection
+
+    @property
+    def _secure(self) -> bool:
+        return self._target is None or not (self._target.plain or self._target.legacy)
 
     def _open(self, entry: Entry, group: str) -> Transfer:
-        secure = self._target is None or not (self._target.plain or self._target.legacy)
         return self.registry.open(
             Direction.OUT,
             entry.kind,
@@ -296,7 +293,7 @@ class Client(Folders):
             entry.size,
             request=self._request,
             group=group,
-            secure=secure,
+            secure=self._secure,
         )
 
     async def _send_file(
@@ -305,11 +302,12 @@ class Client(Folders):
         name: str | None,
         conflict: Conflict | None,
         on_progress: Callable[[int, int], None] | None,
+        shared: bool = False,
     ) -> Receipt:
         entry = await self._disk.run(sending.single, path, name)
-        loaded = await self._disk.run(sending.load, entry)
+        loaded = await self._disk.run(sending.load, evolve(entry, shared=shared))
         transfer = self._open(loaded.entry, "")
-        unsubscribe = follow(self.registry, transfer, on_progress)
+        unsubscribe = self.registry.follow(transfer, on_progress)
         try:
             return await self._deliver(loaded, transfer, conflict)
         finally:
@@ -360,54 +358,27 @@ class Client(Folders):
                 return [None] * len(pack)
             found = await sending.send_pack(connection, pack, conflict, group)
         except Cancelled as cancelled:
-            found = [Outcome(error=cancelled)] * len(pack)
+            found = [cancelled] * len(pack)
         except LanxferError:
             return [None] * len(pack)
         outcomes: Outcomes = []
-        passed: list[Snapshot] = []
-        for loaded, outcome in zip(pack, found, strict=True):
-            error = outcome.error
-            if error is not None and (error.retry or isinstance(error, _AGAIN_ONCE)):
-                outcomes.append(None)
-                continue
-            entry = loaded.entry
-            stored = entry.path if outcome.stored is None else outcome.stored
-            receipt = Receipt(stored, entry.size, loaded.digest or "", outcome.already)
-            outcomes.append(receipt if error is None else error)
-            passed.append(self._passed(entry, receipt, error, group, started))
-        self.registry.passed(passed)
+        for loaded, end in zip(pack, found, strict=True):
+            again = isinstance(end, LanxferError) and (end.retry or isinstance(end, _AGAIN_ONCE))
+            outcomes.append(None if again else end)
+            if not again:
+                entry = loaded.entry
+                self.registry.passed(
+                    Direction.OUT,
+                    self.peer,
+                    entry.path,
+                    entry.size,
+                    sending.as_stored(end) if isinstance(end, Receipt) else end,
+                    started=started,
+                    request=self._request,
+                    group=group,
+                    secure=self._secure,
+                )
         return outcomes
-
-    def _passed(
-        self,
-        entry: Entry,
-        receipt: Receipt,
-        error: LanxferError | None,
-        group: str,
-        started: float,
-    ) -> Snapshot:
-        """The whole life of a file that went with others."""
-        registry = self.registry
-        return Snapshot(
-            id=registry.new_id(),
-            direction=Direction.OUT,
-            kind=entry.kind,
-            peer=self.peer,
-            path=entry.path,
-            size=entry.size,
-            state=State.DONE if error is None else _outcome(error),
-            done=entry.size if error is None else 0,
-            stored=receipt.stored if error is None else "",
-            digest=receipt.digest,
-            code="" if error is None else error.code,
-            reason="" if error is None else error.reason,
-            request=self._request,
-            started=started,
-            changed=registry.clock(),
-            secure=self._target is None or not self._target.plain,
-            group=group,
-            already=receipt.already,
-        )
 
     async def _send_message(self, text: str) -> Receipt:
         size = len(text.encode("utf-8", "surrogatepass"))
@@ -464,7 +435,7 @@ class Client(Folders):
                     error = _given_up(given_up, unsure)
                     patient = patient and unsure and isinstance(given_up, Cancelled)
                 if once or self._closed or not patient:
-                    transfer.retire(_outcome(error), error=error)
+                    transfer.retire(outcome(error), error=error)
                     raise error from None
             except BaseException:
                 transfer.retire(State.FAILED, error=LanxferError())
@@ -499,7 +470,7 @@ class Client(Folders):
             if told and unsure and before is None and isinstance(error, Cancelled):
                 return
             error = _given_up(error, unsure)
-            transfer.retire(_outcome(error), error=error)
+            transfer.retire(outcome(error), error=error)
             raise error from None
 
 
@@ -508,12 +479,6 @@ def _given_up(error: LanxferError, unsure: bool) -> LanxferError:
     if unsure and isinstance(error, Cancelled):
         return sending.maybe_arrived()
     return error
-
-
-def _outcome(error: LanxferError) -> State:
-    if isinstance(error, Cancelled):
-        return State.CANCELLED
-    return State.INTERRUPTED if error.retry else State.FAILED
 
 
 def connect(

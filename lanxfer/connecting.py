@@ -19,10 +19,9 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from lanxfer.calls import own_cancel
-from lanxfer.commands.control import VERSION
 from lanxfer.commands.table import Node, Table
+from lanxfer.control import NO_SERVICE
 from lanxfer.disk import Disk
-from lanxfer.door import tune
 from lanxfer.errors import (
     BadConfig,
     BadHeader,
@@ -33,7 +32,8 @@ from lanxfer.errors import (
     NotPaired,
     Unreachable,
 )
-from lanxfer.identity import Identity, format_key
+from lanxfer.identity import Identity
+from lanxfer.keys import format_key
 from lanxfer.labels import changed_key, met_at
 from lanxfer.peers import Peer, Peers, parse_address
 from lanxfer.policy import LOCAL, Principal, Standing
@@ -41,8 +41,10 @@ from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
+from lanxfer.sockets import tune
 from lanxfer.tls import client_options, describe_tls_failure, peer_key, wrap_client
 from lanxfer.wire import limits
+from lanxfer.wire.native import VERSION
 from lanxfer.wire.packets import Args
 
 CONNECT_TIMEOUT = 10.0
@@ -312,10 +314,7 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
     try:
         connection = await connect_over(endpoint, _Once(make), "the service")
     except Unreachable:
-        raise Unreachable(
-            "No lanxfer service of yours runs here with this state folder;"
-            ' start one with "lanxfer serve" or "twistd lanxfer".'
-        ) from None
+        raise Unreachable(NO_SERVICE) from None
     try:
         await greet(connection, device)
     except BaseException:

@@ -21,13 +21,14 @@ from lanxfer.commands.table import Node, Table
 from lanxfer.cred import LocalUser, knock, make_portal
 from lanxfer.descriptors import UNLIMITED, connections_most
 from lanxfer.disk import Disk
-from lanxfer.door import READ_SIZE, Door, host_of
+from lanxfer.door import Door, host_of
 from lanxfer.errors import Overloaded
 from lanxfer.policy import Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.refusals import Refusals
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
+from lanxfer.sockets import READ_SIZE
 from lanxfer.tls import wrap_server
 from lanxfer.turns import Turns
 from lanxfer.wire import limits

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
 
-from lanxfer import fetching, sending
+from lanxfer import fetching
 from lanxfer.calls import Answer, Exchange, public
 from lanxfer.disk import Disk
 from lanxfer.errors import BadName, Cancelled, LanxferError, NotFound
@@ -70,6 +70,14 @@ class Folders:
             once: bool = False,
         ) -> Receipt: ...
         def _open(self, entry: Entry, group: str) -> Transfer: ...
+        async def _send_file(
+            self,
+            path: str,
+            name: str | None,
+            conflict: Conflict | None,
+            on_progress: Callable[[int, int], None] | None,
+            shared: bool = False,
+        ) -> Receipt: ...
 
     # Looking.
 
@@ -168,7 +176,7 @@ class Folders:
         transfer = self.registry.open(
             Direction.IN, Kind.FILE, self.peer, facts.path, facts.size, request=self._request
         )
-        unsubscribe = follow(self.registry, transfer, on_progress)
+        unsubscribe = self.registry.follow(transfer, on_progress)
 
         async def attempt(unsure: bool) -> Receipt:
             connection = await self._connected()
@@ -305,18 +313,8 @@ class Folders:
         same is put again.
         """
 
-        async def run() -> Receipt:
-            named = path.strip("/")
-            entry = await self._disk.run(sending.single, os.fspath(local), named)
-            loaded = await self._disk.run(sending.load, evolve(entry, shared=True))
-            transfer = self._open(loaded.entry, "")
-            unsubscribe = follow(self.registry, transfer, on_progress)
-            try:
-                return await self._deliver(loaded, transfer, conflict)
-            finally:
-                unsubscribe()
-
-        return public(run())
+        named = path.strip("/")
+        return public(self._send_file(os.fspath(local), named, conflict, on_progress, True))
 
     def append(self, local: str | os.PathLike[str], path: str) -> Deferred[int]:
         """Add a local file to the end of one there; fires with the size it has then.
@@ -504,16 +502,3 @@ def _why_skipped(facts: FileFacts) -> str:
     if not facts.usable:
         return "its name cannot be used on every system"
     return f"is a {facts.kind}" if facts.kind == "link" else "is neither file nor folder"
-
-
-def follow(
-    registry: Registry, transfer: Transfer, told: Callable[[int, int], None] | None
-) -> Callable[[], None]:
-    if told is None:
-        return lambda: None
-
-    def listen(snapshot: Any) -> None:
-        if snapshot.id == transfer.id:
-            told(snapshot.done, snapshot.size)
-
-    return registry.subscribe(listen)

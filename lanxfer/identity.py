@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import shlex
 from datetime import datetime
 
@@ -29,21 +28,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from lanxfer.errors import AuthFailed, BadConfig, BadState
+from lanxfer.errors import AuthFailed, BadState
 from lanxfer.state import StateFolder
 
 KEY_FILE = "key.pem"
 CERTIFICATE_FILE = "certificate.pem"
 
-KEY_LENGTH = 52
-GROUP = 4
-
 # Clocks on a LAN are wrong often enough that no side looks at these.
 _VALID_FROM = datetime(2000, 1, 1)
 _VALID_TO = datetime(9999, 12, 31, 23, 59, 59)
-
-# 52 characters are 260 bits: the last one carries the 256th and four zeros.
-_KEY = re.compile(r"[A-Z2-7]{51}[AQ]")
 
 
 @frozen
@@ -74,38 +67,6 @@ def key_of_certificate(der: bytes) -> str:
     except Exception as error:
         # Whatever a parser says to bytes that a stranger chose.
         raise AuthFailed("The certificate of the other side cannot be read.") from error
-
-
-def format_key(key: str) -> str:
-    """As people read it: groups of four with dashes."""
-    return "-".join(key[at : at + GROUP] for at in range(0, len(key), GROUP))
-
-
-def short_key(key: str) -> str:
-    """The first two groups: enough to tell the devices of one network apart, proof of nothing."""
-    return format_key(key[: 2 * GROUP])
-
-
-def parse_key(text: str) -> str:
-    """What ``format_key`` wrote, also in lower case, with blanks, or without dashes."""
-    key = squeeze_key(text)
-    if len(key) != KEY_LENGTH:
-        raise BadConfig(
-            f"A key has {KEY_LENGTH} letters and digits, this has {len(key)};"
-            ' "lanxfer key show" on the other device prints it.'
-        )
-    if not _KEY.fullmatch(key):
-        raise BadConfig(
-            "That is not a key: only the letters A to Z and the digits 2 to 7 occur in one,"
-            " and not every combination is one; please compare it again."
-        )
-    return key
-
-
-def squeeze_key(text: str) -> str:
-    """A key, or the beginning of one, without dashes and blanks and in upper case."""
-    kept = "".join(text.replace("-", "").split())
-    return kept.upper() if kept.isascii() else kept
 
 
 def _name(public: PublicKeyTypes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 
 from lanxfer.errors import BadConfig, KeyChanged
-from lanxfer.identity import GROUP, short_key
+from lanxfer.keys import GROUP, short_key
 from lanxfer.peers import NAME_MAX, Peer, Peers, parse_address, parse_name
 
 _TRIES = 100

@@ -26,19 +26,20 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.stdio import StandardIO
+from twisted.internet.task import deferLater
 
-from lanxfer.calls import as_deferred, public
+from lanxfer.calls import Shared, as_deferred, public
 from lanxfer.commands.control import hello, ping
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.table import Command, Node, Table
 from lanxfer.connecting import connect_over, greet
 from lanxfer.disk import Disk
-from lanxfer.door import tune
 from lanxfer.errors import BadConfig, Lost
 from lanxfer.links import Link
 from lanxfer.policy import LOCAL, Principal
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions.native import NativeSession
+from lanxfer.sockets import tune
 from lanxfer.storage.names import SafePath
 from lanxfer.turns import Turns
 
@@ -67,6 +68,9 @@ class LinkNode:
         """See ``enter``."""
 
     def inline(self, principal: Principal) -> int:
+        return 0
+
+    def pack(self, principal: Principal) -> int:
         return 0
 
     def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
@@ -245,8 +249,8 @@ def spawn_link(
 ) -> Deferred[Link]:
     """Start a program and open a link to it through its standard input and output.
 
-    ``["ssh", "host", "lanxfer", "serve", "--stdio"]`` is one.  ``argv[0]`` is a full path or
-    found through PATH; ``env`` None is this process's own.  The program ends with the link.
+    ``argv[0]`` is a full path or found through PATH; ``env`` None is this process's
+    own.  The program ends with the link.
     """
     if not argv:
         raise BadConfig("There is no program to be started.")
@@ -308,8 +312,17 @@ class LinkService(ClientService):
 
     def when_linked(self, attempts: int | None = None) -> Deferred[Link]:
         """Fires with the link as soon as there is one; fails after so many attempts without."""
-        waiting: Deferred[Any] = self.whenConnected(failAfterFailures=attempts)
-        return waiting.addCallback(Link)
+
+        async def run() -> Link:
+            while True:
+                protocol: Any = await self.whenConnected(failAfterFailures=attempts)
+                if not protocol.deaf:
+                    return Link(protocol)
+                # Asked from within the end of the one before, which is not noticed yet.
+                await protocol.when_gone()
+                await deferLater(self._links.reactor, 0, lambda: None)
+
+        return public(run())
 
     def stopService(self) -> Deferred[None]:
         stopping = Deferred.fromCoroutine(self._links.close())
@@ -319,8 +332,8 @@ class LinkService(ClientService):
 class SharedLink:
     """One connection for many users: made when the first one needs it, closed after the last.
 
-    ``dial`` makes it: ``partial(dial_link, reactor, "tcp:nas:4000")``, say, or
-    ``client.link``.  ``idle`` seconds after the last release it is closed.
+    ``dial`` makes it: ``partial(dial_link, reactor, "tcp:nas:4000")``, say.  ``idle``
+    seconds after the last release it is closed.
     """
 
     def __init__(self, reactor: Any, dial: Callable[[], Deferred[Link]], idle: float = 0.0) -> None:
@@ -328,7 +341,7 @@ class SharedLink:
         self._dial = dial
         self._idle = idle
         self._link: Link | None = None
-        self._dialing: list[Deferred[Link]] | None = None
+        self._dialing = Shared(self._redial)
         self._closing: Any = None
         self.holders = 0
 
@@ -352,24 +365,11 @@ class SharedLink:
         link = self._link
         if link is not None and not link.protocol.deaf:
             return link
-        if self._dialing is not None:
-            told: Deferred[Link] = Deferred()
-            self._dialing.append(told)
-            return await told
-        self._dialing = []
-        try:
-            link = self._link = await self._dial()
-        except BaseException as error:
-            waiting, self._dialing = self._dialing, None
-            for each in waiting:
-                if not each.called:
-                    each.errback(error if isinstance(error, Exception) else Lost())
-            raise
-        waiting, self._dialing = self._dialing, None
-        for each in waiting:
-            if not each.called:
-                each.callback(link)
-        return link
+        return await self._dialing.get()
+
+    async def _redial(self) -> Link:
+        self._link = await self._dial()
+        return self._link
 
     def release(self) -> None:
         """One user fewer; after the last one the link is closed, unless another one comes."""

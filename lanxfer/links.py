@@ -314,6 +314,7 @@ class Link:
         """
         if not self._line.waiting:
             self.end_requests()
+        self.protocol.meant = True
         return self.protocol.leave(timeout)
 
     def when_peer_done(self) -> Deferred[None]:
@@ -321,7 +322,7 @@ class Link:
         return self.protocol.when_peer_done()
 
     def when_closed(self) -> Deferred[LanxferError | None]:
-        """Fires when the connection is over, with why; None where both sides said bye."""
+        """Fires when the connection is over, with why; None where one side said bye."""
         return self.protocol.when_gone().addCallback(lambda _: self.protocol.ended_with)
 
     async def __aenter__(self) -> Link:

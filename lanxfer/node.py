@@ -26,7 +26,14 @@ from lanxfer.commands.table import Accepted, Call
 from lanxfer.cred import Logins
 from lanxfer.deciding import Deciding, Incoming, OnOffer, Says, Taking, asked
 from lanxfer.disk import Disk, SmallFiles
-from lanxfer.errors import Expired, Forbidden, LanxferError, NotFound, NotPaired
+from lanxfer.errors import (
+    Expired,
+    Forbidden,
+    LanxferError,
+    NotFound,
+    NotPaired,
+    UnknownCommand,
+)
 from lanxfer.journal import Journal
 from lanxfer.offers import Offers, Prompt
 from lanxfer.pairing import NO_WINDOW, Pairing
@@ -74,7 +81,7 @@ OnMessage = Callable[[Message], Any]
 
 @define(eq=False)
 class ServiceNode:
-    """See the module; ``sender`` and ``about`` are the service's own doing."""
+    """See the module; ``sender``, ``handed`` and ``about`` are the service's own doing."""
 
     device: str
     registry: Registry
@@ -88,6 +95,7 @@ class ServiceNode:
     about: Callable[[], Mapping[str, Any]]
     on_offer: OnOffer | None = None
     on_message: OnMessage | None = None
+    handed: Callable[[Call], Awaitable[Mapping[str, Any]]] | None = None
     rights: Says = field(factory=Book)
     logins: Logins | None = None
     on_prompt: Callable[[Prompt], object] = lambda prompt: None
@@ -105,7 +113,7 @@ class ServiceNode:
     pairs: Pairing | None = None
     workers: Disk | None = None
     """Threads for an application's commands that block."""
-    _small: SmallFiles = field(init=False)
+    _small: dict[Store, SmallFiles] = field(factory=dict)
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
     _record_later: IDelayedCall | None = None
@@ -116,7 +124,6 @@ class ServiceNode:
 
     def __attrs_post_init__(self) -> None:
         seconds = self.clock.seconds
-        self._small = SmallFiles(self.disk, self.store)
         self.allowances = Allowances(seconds, dict(self.used))
         self.offers = Offers(self.clock, self.on_prompt)
         self.rates = Rates(self.clock, self.speeds, self._speeds_of)
@@ -147,8 +154,10 @@ class ServiceNode:
         terms = self.deciding.terms(principal)
         return all(terms.may(_RIGHTS[each], path) for each in perm)
 
-    def store_small(self, small: Small) -> Deferred[Stored]:
-        return self._small.put(small)
+    def store_small(self, small: Small, store: Store) -> Deferred[Stored]:
+        if store not in self._small:
+            self._small[store] = SmallFiles(self.disk, store)
+        return self._small[store].put(small)
 
     def receiving(self, principal: Principal) -> Deferred[None]:
         return self._receiving.acquire(principal.name)
@@ -178,16 +187,10 @@ class ServiceNode:
     ) -> list[Accepted | LanxferError]:
         return self.deciding.admit(principal, offers, group, ids)
 
-    def store_many(self, files: Sequence[Small]) -> Deferred[list[Stored | LanxferError]]:
-        return self.disk.run(self.store.put_many, files)
-
-    def hold(self, size: int) -> Awaitable[None] | None:
-        return self.space.hold(size)
-
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         return self.deciding.consent(call, offer, transfer)
 
-    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None] | None:
+    def reserve(self, transfer: Transfer | None, size: int) -> Awaitable[None] | None:
         return self.space.reserve(transfer, size)
 
     def answer(self, id: str, yes: bool, reason: str = "") -> list[str]:
@@ -222,6 +225,11 @@ class ServiceNode:
             args = {**args, "path": path, "wait": True}
         return await self.sender(args)
 
+    def send_paths(self, call: Call) -> Awaitable[Mapping[str, Any]]:
+        if self.handed is None:
+            raise UnknownCommand()
+        return self.handed(call)
+
     async def history(self, limit: int, before: str, peer: str | None) -> list[Snapshot]:
         await self.recorded()
         return await self.disk.run_reserved(self.journal.history, limit, before or None, peer)
@@ -250,7 +258,7 @@ class ServiceNode:
         return self.pairs
 
     def open_pairing(
-        self, once: bool, name: str | None, tell: Callable[[Args], None]
+        self, once: bool, name: str | None, tell: Callable[[Args], object]
     ) -> Awaitable[Mapping[str, Any]]:
         return self.pairing.watch(self.pairing.open(once, name), tell)
 

@@ -18,10 +18,13 @@ from twisted.logger import Logger
 
 from lanxfer.ae import AeReceipt
 from lanxfer.calls import settled
-from lanxfer.client import Client
+from lanxfer.client import PATIENCE, Client
+from lanxfer.commands.table import Call
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, LanxferError, Unfinished
+from lanxfer.handing import Handed, parse_job
 from lanxfer.journal import Journal
+from lanxfer.registry import new_ids
 from lanxfer.storage.names import shown
 from lanxfer.storage.sources import Confined
 from lanxfer.transfers import Conflict, Receipt
@@ -39,6 +42,7 @@ class Outgoing:
     _journal: Journal
     _client: Callable[[Mapping[str, Any]], Client]
     _log: Logger
+    _new_id: Callable[[], str] = field(factory=new_ids)
     _waiting: dict[str, Deferred[None]] = field(factory=dict)
     _started: set[str] = field(factory=set)
     _ending: bool = False
@@ -73,6 +77,16 @@ class Outgoing:
         await self._disk.run_reserved(self._journal.enqueue, id, job)
         self._start(id, job)
         return {"queued": id}
+
+    async def send_paths(self, call: Call) -> Mapping[str, Any]:
+        """Send what a command named, in its place; Forbidden for what only it can send."""
+
+        def client(peer: str, request: str) -> Client:
+            args = {"peer": peer, "request": request, "patience": PATIENCE, "native": True}
+            return self._client(args)
+
+        job = parse_job(call)
+        return await Handed(self._reactor, self._disk, client, self._new_id(), call, job).run()
 
     async def run(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Do one job now; cancelling it cancels what is under way."""

@@ -30,7 +30,7 @@ from lanxfer.errors import (
     NotPaired,
     Stopping,
 )
-from lanxfer.identity import short_key
+from lanxfer.keys import short_key
 from lanxfer.labels import label_of, pin
 from lanxfer.pake import Agreement, Channel, Proofs, Side
 from lanxfer.peers import Peer, Peers, parse_name
@@ -142,7 +142,7 @@ class Pairing:
         self._window = window
         return window
 
-    async def watch(self, window: Window, tell: Callable[[Args], None]) -> Mapping[str, Any]:
+    async def watch(self, window: Window, tell: Callable[[Args], object]) -> Mapping[str, Any]:
         """The outcome of a window; cancelling closes it.
 
         ``tell`` hears the words, and now and then how many seconds are left: that is

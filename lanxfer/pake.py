@@ -12,7 +12,6 @@ import hmac
 import re
 from enum import Enum
 
-import spake2  # type: ignore[import-untyped]
 from attrs import field, frozen
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -62,6 +61,9 @@ class Agreement:
     """
 
     def __init__(self, side: Side, secret: Secret, own_key: str, channel: Channel) -> None:
+        # It makes tables when it is imported, which nobody waits for who does not pair.
+        import spake2  # type: ignore[import-untyped]
+
         asks = side is Side.ASKING
         self._side = side
         self._kind = secret.kind

@@ -24,7 +24,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from lanxfer.errors import BadConfig, BadState, KeyChanged, NotFound
-from lanxfer.identity import parse_key, short_key, squeeze_key
+from lanxfer.keys import parse_key, short_key, squeeze_key
 from lanxfer.state import StateFolder
 
 FILE = "peers.json"

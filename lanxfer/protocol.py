@@ -116,6 +116,7 @@ class LanxferProtocol(Lifetime):
         self._channels = Channels()
         self._stream_room = limits.UNWRITTEN_MAX
         self._windows: dict[tuple[bool, int], int] = {}
+        self.meant = False  # this side closes it, by its own will
         self._peer_done: list[Callable[[], object]] = []
         self.queue: Queue | None = None
         self._trace: Callable[[str, bytes], None] | None = None
@@ -499,8 +500,9 @@ class LanxferProtocol(Lifetime):
 
     @property
     def ended_with(self) -> LanxferError | None:
-        """Why it is over; None where the other side said bye before."""
-        return None if self.session.finished and self.refused is None else self.lost_because
+        """Why it is over; None where it was closed as is proper, by whichever side."""
+        proper = (self.session.finished or self.meant) and self.refused is None
+        return None if proper else self.lost_because
 
     def trace(self, observer: Callable[[str, bytes], None] | None) -> None:
         """Have every header line seen, with "<" those that came, with ">" those that go."""

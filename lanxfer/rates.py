@@ -475,8 +475,9 @@ class Rates:
 
     def slowest_in(self, principal: Principal) -> int | None:
         """The least of the limits on what one of its connections receives; None without any."""
-        said = self.said_of(principal) if principal.standing is not Standing.LOCAL else Speeds()
-        every = self._speeds if principal.standing is not Standing.LOCAL else Speeds()
+        if principal.standing is Standing.LOCAL:
+            return None
+        said, every = self.said_of(principal), self._speeds
         return _least(said.rate_in, said.rate_in_each, every.rate_in, every.rate_in_each)
 
     def leave(self, principal: Principal, meters: tuple[Metered, Metered]) -> None:

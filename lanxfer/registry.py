@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from attrs import Factory, define, evolve, field
@@ -48,6 +48,26 @@ def new_ids() -> Callable[[], str]:
             yield from (some[at : at + 8] for at in range(0, len(some), 8))
 
     return ids().__next__
+
+
+def outcome(error: LanxferError) -> State:
+    """The state a transfer ends in with this error."""
+    if isinstance(error, Cancelled):
+        return State.CANCELLED
+    return State.INTERRUPTED if error.retry else State.FAILED
+
+
+def _ended(end: Stored | LanxferError) -> dict[str, Any]:
+    """What a snapshot says of a transfer that ended so."""
+    if isinstance(end, LanxferError):
+        return {"state": outcome(end), "code": end.code, "reason": end.reason}
+    return {
+        "state": State.DONE,
+        "done": end.size,
+        "stored": end.path,
+        "digest": end.digest,
+        "already": end.already,
+    }
 
 
 def everything(snapshot: Snapshot) -> bool:
@@ -213,10 +233,53 @@ class Registry:
         self._tell(snapshot)
         return transfer
 
-    def passed(self, finished: Iterable[Snapshot]) -> None:
-        """Tell of transfers that were over before anybody could have looked at them."""
-        for snapshot in finished:
-            self._tell(snapshot)
+    def passed(
+        self,
+        direction: Direction,
+        peer: str,
+        path: str,
+        size: int,
+        end: Stored | LanxferError,
+        *,
+        started: float,
+        id: str | None = None,
+        request: str = "",
+        group: str = "",
+        secure: bool = True,
+    ) -> None:
+        """Tell of a file whose transfer was over before anybody could have looked at it."""
+        snapshot = Snapshot(
+            id=self.new_id() if id is None else id,
+            direction=direction,
+            kind=Kind.FILE,
+            peer=peer,
+            path=path,
+            size=size,
+            request=request,
+            started=started,
+            changed=self.clock(),
+            secure=secure,
+            group=group,
+            **_ended(end),
+        )
+        self._tell(snapshot)
+
+    def note(self, snapshot: Snapshot) -> None:
+        """Tell of something that has ended and was no transfer of this registry, as a job."""
+        self._tell(snapshot)
+
+    def follow(
+        self, transfer: Transfer, told: Callable[[int, int], None] | None
+    ) -> Callable[[], None]:
+        """Have ``told`` hear of its bytes, done and in all; call what this returns to stop."""
+        if told is None:
+            return lambda: None
+
+        def listen(snapshot: Snapshot) -> None:
+            if snapshot.id == transfer.id:
+                told(snapshot.done, snapshot.size)
+
+        return self.subscribe(listen)
 
     def __len__(self) -> int:
         return len(self._open)

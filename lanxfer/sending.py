@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from lanxfer.calls import Answer, Exchange, settled
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, Cancelled, DigestMismatch, LanxferError
+from lanxfer.errors import BadHeader, Cancelled, DigestMismatch, LanxferError, TooLarge
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source, read_small
@@ -23,7 +23,7 @@ from lanxfer.transfers import Conflict, Kind, Offer, Receipt, State, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args, Go
-from lanxfer.wire.packs import Outcome, format_manifest, parse_outcomes
+from lanxfer.wire.packs import format_manifest, parse_outcomes
 
 READ_AHEAD_AFTER = 0.05
 """Seconds without a go after which a receiver is taken to be reading what it has."""
@@ -138,11 +138,12 @@ def takes_packs(connection: LanxferProtocol) -> bool:
 
 async def send_pack(
     connection: LanxferProtocol, pack: Sequence[Loaded], conflict: Conflict | None, group: str
-) -> list[Outcome]:
+) -> list[Receipt | LanxferError]:
     """Send small files with one request; what the receiver says of each.
 
-    Raises what it refused all of them with, or Lost.  When the awaiting Deferred is
-    cancelled the receiver is told, and its answer is waited for.
+    Raises what it refused all of them with, TooLarge where their names are too long to go
+    together, or Lost.  When the awaiting Deferred is cancelled the receiver is told, and its
+    answer is waited for.
     """
     offers = [
         Offer(
@@ -155,6 +156,8 @@ async def send_pack(
         for loaded in pack
     ]
     manifest = format_manifest(offers)
+    if len(manifest) > limits.MANIFEST_MAX:
+        raise TooLarge("The names of these files are too long to go with one request.")
     body = b"".join([manifest, *(loaded.data or b"" for loaded in pack)])
     args: dict[str, Any] = {"files": len(pack), "manifest": len(manifest)}
     if conflict is not None:
@@ -165,7 +168,19 @@ async def send_pack(
     if waiting is not None:
         await waiting
     answer = await connection.ask("recv_files", args, memoryview(body)).answered()
-    return parse_outcomes(parse_rows(answer.body), len(pack))
+    ends = parse_outcomes(parse_rows(answer.body), len(pack), answer.args.get("outcomes"))
+    return [_end(loaded, end) for loaded, end in zip(pack, ends, strict=True)]
+
+
+def _end(loaded: Loaded, end: dict[str, Any] | LanxferError) -> Receipt | LanxferError:
+    if isinstance(end, LanxferError):
+        return end
+    path, digest = loaded.entry.path, loaded.digest or ""
+    try:
+        answer = Answer({"stored": path, "blake3": digest, **end})
+        return _receipt(answer, digest, loaded.entry.size, 0)
+    except LanxferError as error:
+        return error
 
 
 async def send_message(connection: LanxferProtocol, text: str, transfer: Transfer) -> Receipt:

@@ -41,7 +41,7 @@ from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
 from lanxfer.disk import Disk
-from lanxfer.errors import BadConfig, BadHeader, BadState, Stopping
+from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
 from lanxfer.factory import LanxferFactory, LocalFactory
 from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
@@ -224,7 +224,7 @@ class TransferService(Service):
         polled = Polled(time.time)
         if settings.legacy is Legacy.FULL:
             registry.subscribe(partial(polled.follow, registry))
-        outgoing = Outgoing(self.reactor, reading, journal, self._client, self.log)
+        outgoing = Outgoing(self.reactor, reading, journal, self._client, self.log, registry.new_id)
         node = ServiceNode(
             device=settings.device,
             registry=registry,
@@ -242,6 +242,7 @@ class TransferService(Service):
             polled=polled,
             sender=outgoing.send,
             about=self.status,
+            handed=outgoing.send_paths,
             on_offer=self._on_offer,
             on_message=self._on_message,
             pairs=pairing,
@@ -554,8 +555,10 @@ class TransferService(Service):
         legacy, plain = args.get("legacy") is True, args.get("plain") is True
         # An ae controller waits for its answer, and tries again by itself.
         request = args.get("request")
-        patience = PATIENCE if request is None else 0.0
+        patience = args.get("patience", PATIENCE if request is None else 0.0)
         target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy)
+        if target.legacy and args.get("native"):
+            raise Forbidden("That is an ae device.")
         return Client(
             self.reactor,
             target,

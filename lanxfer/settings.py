@@ -9,10 +9,10 @@ from typing import Any
 from attrs import field, frozen
 
 from lanxfer.admission import Legacy
-from lanxfer.door import READ_SIZE
 from lanxfer.errors import BadConfig
 from lanxfer.peers import DEFAULT_PORT
 from lanxfer.rates import Speeds
+from lanxfer.sockets import READ_SIZE
 from lanxfer.state import default_state
 from lanxfer.transfers import Conflict
 from lanxfer.wire import limits

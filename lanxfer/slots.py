@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -60,8 +61,6 @@ class Slot:
         return fits and now >= self.since and self._from_here(source)
 
     def _from_here(self, source: str) -> bool:
-        from ipaddress import ip_address
-
         if not self.networks:
             return True
         try:

@@ -48,10 +48,11 @@ class Space:
     _looked: float | None = None
     _looking: list[Deferred[None]] = field(factory=list)
 
-    def reserve(self, transfer: Transfer, size: int) -> Deferred[None] | None:
+    def reserve(self, transfer: Transfer | None, size: int) -> Deferred[None] | None:
         """Keep ``size`` bytes for it until ``follow`` hears its end; DiskFull if it is more.
 
-        None where it is known already that there is room.
+        None where it is known already that there is room.  Without a transfer they are
+        kept until the disk is asked again: for what is written at once.
         """
         if size <= 0:
             return None
@@ -60,23 +61,11 @@ class Space:
             return None
         return self._look().addCallback(lambda _: self._promise(transfer, size))
 
-    def hold(self, size: int) -> Deferred[None] | None:
-        """Count on ``size`` bytes that are written at once; DiskFull, and None, as ``reserve``."""
-        if size <= 0:
-            return None
-        if not self._looking and size <= self._room and self._age() <= LOOK_EVERY:
-            self._room -= size
-            return None
-        return self._look().addCallback(lambda _: self._take(size))
-
-    def _take(self, size: int) -> None:
+    def _promise(self, transfer: Transfer | None, size: int) -> None:
         if size > self._room:
             raise DiskFull()
         self._room -= size
-
-    def _promise(self, transfer: Transfer, size: int) -> None:
-        self._take(size)
-        if not transfer.state.finished:
+        if transfer is not None and not transfer.state.finished:
             self._promised[transfer.id] = _Promise(transfer, size)
 
     def follow(self, snapshot: Snapshot) -> None:

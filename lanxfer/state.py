@@ -10,15 +10,12 @@ Everything here blocks; floor 4 calls the writing parts from its disk threads.
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-
-import appdirs  # type: ignore[import-untyped]
 
 from lanxfer.errors import BadState
 from lanxfer.wire import limits
@@ -50,7 +47,11 @@ _NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
 def default_state() -> str:
     """The folder used where none is named: LANXFER_STATE, else the platform's own place."""
     named = os.environ.get("LANXFER_STATE", "")
-    return os.path.expanduser(named) if named else str(appdirs.user_data_dir("lanxfer"))
+    if named:
+        return os.path.expanduser(named)
+    import appdirs  # type: ignore[import-untyped]
+
+    return str(appdirs.user_data_dir("lanxfer"))
 
 
 def forbid_cores() -> None:
@@ -101,13 +102,17 @@ class StateFolder:
             )
         return path
 
+    def maybe_served(self) -> bool:
+        """Whether a service may be running here: it left its socket, or a crash did."""
+        return os.path.exists(self.file("control.sock"))
+
     def write(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """Put ``data`` in place of the whole file; durable when this returns.
 
         A reader, and a power cut, sees the old content or the new, never a mixture.
         """
         path = self.file(name)
-        beside = self.file(f".{name}.{secrets.token_hex(8)}{_LEFTOVER}")
+        beside = self.file(f".{name}.{os.urandom(8).hex()}{_LEFTOVER}")
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
             try:

@@ -9,6 +9,8 @@ from enum import Enum
 
 from attrs import field, frozen
 
+from lanxfer.errors import LanxferError
+
 
 class State(Enum):
     """Where a transfer is; the same words in the registry, the log, the wire and the docs."""
@@ -82,6 +84,28 @@ class Offer:
     executable: bool = False
     conflict: Conflict | None = None
     target: str | None = None  # of a link
+
+
+@frozen
+class Entry:
+    """One thing that was found.
+
+    ``path`` is the name for the wire, ``local`` where it is here.  With
+    ``error`` it cannot be sent; ``skipped`` says why it is not, and neither is
+    an entry's fault that the others are sent.  ``target`` is where a link points.
+    ``shared`` says that the path begins with the name of a shared folder there.
+    """
+
+    kind: Kind
+    path: str
+    local: str
+    size: int = 0
+    mtime_ns: int | None = None
+    target: str | None = None
+    executable: bool = False
+    error: LanxferError | None = None
+    skipped: str = ""
+    shared: bool = False
 
 
 @frozen

@@ -5,14 +5,24 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from devices import Devices, run
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 # Tests may be run as root, as in a container; a service is told so twice (see test_sandbox).
 os.environ.setdefault("LANXFER_ALLOW_ROOT", "1")
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Iterator[Devices]:
+    """Real devices on loopback; whatever is left of them is closed."""
+    made = Devices(tmp_path)
+    yield made
+    run(made.close())
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from lanxfer import bulk as bulk_module
 from lanxfer.bulk import BulkTLS, BulkTLSFactory
 from lanxfer.identity import load_identity
 from lanxfer.state import StateFolder
@@ -57,9 +58,18 @@ async def meet(folder: Path, sender: Shouter, receiver: Listener, bulk: tuple[bo
 @in_reactor
 @pytest.mark.parametrize("bulk", [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize("roomy", [True, False])
-async def test_order(tmp_path: Path, bulk: tuple[bool, bool], roomy: bool) -> None:
-    """Lines and bodies of any size arrive as they were sent."""
+@pytest.mark.parametrize("raw", [True, False])
+async def test_order(
+    tmp_path: Path,
+    bulk: tuple[bool, bool],
+    roomy: bool,
+    raw: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lines and bodies of any size arrive as they were sent, however they are decrypted."""
     # covers: B07
+    assert bulk_module._RAW  # or half of this says nothing
+    monkeypatch.setattr(bulk_module, "_RAW", raw)
     chance = random.Random(repr((bulk, roomy)))
     sender, receiver = Shouter(), Listener()
     receiver.roomy = roomy

@@ -14,7 +14,8 @@ from lanxfer.cli import send as send_module
 from lanxfer.cli import serve as serve_module
 from lanxfer.cli.main import main
 from lanxfer.errors import Exit
-from lanxfer.identity import format_key, load_identity
+from lanxfer.identity import load_identity
+from lanxfer.keys import format_key
 from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.state import StateFolder
 

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from attrs import evolve
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, LoopingCall
 
 from lanxfer.cli.output import Output
-from lanxfer.cli.progress import LINE_EVERY, Lines, Rate, Tally
+from lanxfer.cli.progress import BARS_AFTER, LINE_EVERY, line_of, show_progress
 from lanxfer.cli.report import Report
 from lanxfer.errors import DiskFull, Exit, Lost, SourceUnreadable
-from lanxfer.storage.sources import Entry
-from lanxfer.transfers import Direction, Kind, Receipt, Snapshot, State
+from lanxfer.tally import Rate, Sums, Tally
+from lanxfer.transfers import Direction, Entry, Kind, Receipt, Snapshot, State
 
 OFFERED = Snapshot("1", Direction.OUT, Kind.FILE, "nas", "film.mkv", 1000, State.OFFERED)
 
@@ -57,7 +58,7 @@ class TallyTests:
         assert (self.tally.done, self.tally.total, self.tally.current) == (600, 1000, "film.mkv")
         assert self.tally.rate == pytest.approx(500 / 3)
         assert self.tally.left == pytest.approx(2.4)
-        assert str(self.tally) == "600 B of 1000 B (60%), 167 B/s, 2.4 s left: film.mkv"
+        assert line_of(self.tally) == "600 B of 1000 B (60%), 167 B/s, 2.4 s left: film.mkv"
 
     def test_waits_for_a_yes(self) -> None:
         """While somebody is asked, and nothing else moves, that is what is said."""
@@ -66,7 +67,7 @@ class TallyTests:
         self.hear(OFFERED, 0)
         assert tally.waits == ""
         self.hear(waiting, 0)
-        assert str(tally) == tally.waits == r"waiting for na\x1bs to accept"
+        assert line_of(tally) == tally.waits == r"waiting for na\x1bs to accept"
         other = evolve(OFFERED, id="other", state=State.MOVING)
         self.hear(other, 1)
         assert tally.waits == ""
@@ -74,6 +75,20 @@ class TallyTests:
         assert tally.waits
         self.hear(evolve(waiting, state=State.ACCEPTED), 3)
         assert tally.waits == ""
+
+    def test_row(self) -> None:
+        """As a row it says the same elsewhere."""
+        moving = evolve(OFFERED, state=State.MOVING)
+        self.hear(OFFERED, 0)
+        self.hear(evolve(moving, done=100), 1)
+        self.hear(evolve(OFFERED, id="2", state=State.DONE, size=5), 2)
+        there = Tally(lambda: self.now)
+        there.take_row(self.tally.as_row())
+        assert there.as_row() == self.tally.as_row()
+        assert (there.done, there.files, there.current) == (105, 1, "film.mkv")
+        self.hear(evolve(OFFERED, state=State.WAITING), 3)
+        there.take_row(self.tally.as_row())
+        assert there.waits == self.tally.waits != ""
 
     def test_resumed(self) -> None:
         """What was there from before is done, but was not fast."""
@@ -91,7 +106,7 @@ class TallyTests:
         moving = evolve(OFFERED, state=State.MOVING)
         for second in range(4):
             self.hear(evolve(moving, done=100 * second), second)
-        assert self.tally.left is None and "%" not in str(self.tally)
+        assert self.tally.left is None and "%" not in line_of(self.tally)
         assert self.tally.total == 300
 
     def test_ends(self) -> None:
@@ -109,17 +124,28 @@ class TallyTests:
 class LinesTests:
     def test_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
         """In a pipe there is a line every few seconds until it is stopped."""
-        clock = Clock()
+        clock, counted = Clock(), []
         tally = Tally(clock.seconds, current="a\x1b")
-        lines = Lines(clock, tally, Output())
-        lines.start()
+
+        def every(seconds: float, callback: Callable[[], object]) -> Callable[[], None]:
+            loop = LoopingCall(callback)
+            loop.clock = clock
+            loop.start(seconds, now=False)
+            return lambda: loop.stop() if loop.running else None
+
+        stop = show_progress(every, tally, Output(), lambda: counted.append(True))
+        clock.advance(BARS_AFTER / 2)
+        assert not counted
+        clock.advance(BARS_AFTER / 2)
+        assert counted == [True]
         clock.advance(LINE_EVERY - 1)
         assert capsys.readouterr().err == ""
         clock.advance(1)
         assert capsys.readouterr().err == "0 B of 0 B: a\\x1b\n"
-        lines.stop()
+        stop()
+        stop()
         clock.advance(LINE_EVERY)
-        assert capsys.readouterr() == ("", "")
+        assert capsys.readouterr() == ("", "") and counted == [True]
 
 
 class ReportTests:
@@ -160,6 +186,18 @@ class ReportTests:
         assert printed.out == "d/: 1 file, 1 B, 1 already there, 1 did not arrive\n"
         assert report.end() == Exit.PARTIAL
         assert capsys.readouterr().out == "1 file (1 B) there already. 1 did not arrive.\n"
+
+    def test_sums(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """What is only counted comes to the same as what is told one by one."""
+        report = self.make({"d": 4})
+        report.entry(Entry(Kind.FOLDER, "d", "d"), Receipt("d", 0, ""))
+        report.below_arrived("d", Sums(2, 1, 1024, 1, 24))
+        assert capsys.readouterr().out == "d/: 2 files, 1.0 KiB, 1 already there\n"
+        self.now = 1.0
+        assert report.end() == Exit.OK
+        assert capsys.readouterr().out == (
+            "2 files (1.0 KiB) sent to nas in 1.0 s, 24 B/s, 1 of them there already.\n"
+        )
 
     def test_uncounted(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A folder nobody could count has its line at the end."""

@@ -616,7 +616,12 @@ class TerminalTests:
         with path.open("wb") as file:
             file.truncate(200_000_000)
         process, master = self.open("send", path, "nas", "-s", here)
-        seen = self.see(process, master, lambda text: False)
+        id = moving(nas, path.name)
+        # What is over within a second needs no bar.
+        nas.rows("pause", id=id)
+        seen = self.see(process, master, lambda text: "━" in text)
+        nas.rows("resume", id=id)
+        seen += self.see(process, master, lambda text: False)
         os.close(master)
         assert process.wait(PATIENCE) == Exit.OK, seen
         assert "━" in seen and "191 MiB" in seen and "%" in seen and "bar.bin" in seen

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import time
 from pathlib import Path
 from time import sleep as sleep_now
 from typing import Any
 
 import pytest
-from devices import Devices, in_reactor, run, sleep, until
+from devices import Devices, in_reactor, sleep, until
 from twisted.internet.defer import Deferred
 
 from lanxfer.errors import (
@@ -30,7 +29,7 @@ from lanxfer.errors import (
 )
 from lanxfer.rights.file import FILE, LOOK_EVERY, parse_rights
 from lanxfer.testing import Dialogue, Pair, memory_node
-from lanxfer.transfers import Conflict, State
+from lanxfer.transfers import Conflict, Snapshot, State
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet
 from lanxfer.wire.packets import Do, Failed, Ok
@@ -39,13 +38,6 @@ pytestmark = pytest.mark.usefixtures("logged")
 
 MIB = 1024 * 1024
 ASK = "[peers]\noffers = ask\n"
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 class Nas:
@@ -472,15 +464,31 @@ class LimitTests:
         assert (await control.call("status")).args["warnings"] == []
 
     @in_reactor
-    async def test_space_is_promised_once(self, nas: Nas, devices: Devices) -> None:
+    async def test_space_is_promised_once(
+        self, nas: Nas, devices: Devices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Of two offers that would fill the disk one by one, one is taken."""
         # covers: S01, S08
+        monkeypatch.setattr(limits, "WINDOW", MIB // 2)  # so that a file can be held
         laptop = await nas.start("")
         store = nas.service._now.store
         free = store.free
         store.free = lambda: 10 * MIB
+        registry = nas.service._now.registry
+
+        def hold(snapshot: Snapshot) -> None:
+            if snapshot.state is State.MOVING and not decided:
+                registry.find(snapshot.id).pause(True)
+
+        decided: list[bool] = []
+        nas.service.subscribe(hold)
         try:
             sending = [laptop.send_file(devices.source(name, os.urandom(6 * MIB))) for name in "ab"]
+            # Neither is through before both were offered.
+            await until(lambda: any(each.called for each in sending))
+            decided.append(True)
+            for snapshot in registry.pending():
+                registry.find(snapshot.id).pause(False)
             ends: list[str] = []
             for each in sending:
                 try:

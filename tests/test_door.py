@@ -25,7 +25,6 @@ from twisted.python.failure import Failure
 from lanxfer.admission import Admission, Legacy, networks
 from lanxfer.commands.dispatch import builtin
 from lanxfer.cred import LocalUser
-from lanxfer.door import READ_SIZE, tune
 from lanxfer.errors import Lost, NotPaired, TlsRequired
 from lanxfer.factory import LanxferFactory, LocalFactory, _user_of
 from lanxfer.identity import Identity, load_identity
@@ -33,6 +32,7 @@ from lanxfer.peers import Peer, Peers
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions.native import NativeSession
+from lanxfer.sockets import READ_SIZE, tune
 from lanxfer.state import StateFolder
 from lanxfer.testing import (
     Cut,

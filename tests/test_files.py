@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,9 @@ from lanxfer.fetching import FileFacts
 from lanxfer.storage.staging import NAME as STAGING
 from lanxfer.transfers import Conflict, Snapshot, State
 from lanxfer.wire import limits
-from tests.devices import Devices, in_reactor, run
+from tests.devices import Devices, in_reactor
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 @pytest.fixture

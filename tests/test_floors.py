@@ -14,10 +14,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lanxfer"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "transfers", "version", "wire"),
-    ("registry", "sessions"),
+    ("errors", "keys", "showing", "transfers", "version", "wire"),
+    ("registry", "sessions", "tally"),
     (
         "codes",
+        "control",
         "descriptors",
         "identity",
         "journal",
@@ -27,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sandbox",
         "state",
         "storage",
+        "views",
     ),
     ("admission", "allowance", "commands", "policy", "rights"),
     (
@@ -48,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "rates",
         "receiver",
         "refusals",
+        "sockets",
         "streams",
         "tls",
         "turns",
@@ -57,6 +60,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "client",
         "connecting",
         "deciding",
+        "handing",
         "introducing",
         "linking",
         "node",
@@ -86,7 +90,7 @@ BESIDE = {"testing"}
 REACTOR = 4
 """Twisted begins on this floor."""
 
-DISK = {"storage", "state", "identity", "journal", "peers", "codes"}
+DISK = {"storage", "state", "identity", "journal", "peers", "codes", "views"}
 """What may open files and look at paths as it likes."""
 
 OTHER_WAYS = {
@@ -107,7 +111,6 @@ MAY_TOUCH_DISK = {
         "os.path.join": "the whole name of what was fetched",
     },
     "sharing": {"os.path.realpath": "whether a shared folder is the inbox"},
-    "cli.files": {".mkdir": "the command that asks another device for it"},
     "cli.filing": {
         ".mkdir": "asks another device for it",
         "os.path.abspath": "the name of what is put",
@@ -136,6 +139,8 @@ MAY_TOUCH_DISK = {
         "os.fstat": "whether others can read that file",
     },
     "cli.progress": {"os.environ.get": "touches no disk"},
+    "cli.ending": {"os._exit": "touches no disk"},
+    "cli.start": {"os._exit": "touches no disk"},
     "cli.running": {"os._exit": "touches no disk"},
     "cli.send": {"os.path.isdir": "tells a folder from a file"},
     "cli.sending": {

@@ -27,15 +27,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanxfer.errors import AuthFailed, BadConfig, BadState
-from lanxfer.identity import (
-    Identity,
-    format_key,
-    key_of_certificate,
-    load_identity,
-    parse_key,
-    short_key,
-    squeeze_key,
-)
+from lanxfer.identity import Identity, key_of_certificate, load_identity
+from lanxfer.keys import format_key, parse_key, short_key, squeeze_key
 from lanxfer.state import StateFolder
 
 if TYPE_CHECKING:

@@ -47,13 +47,6 @@ from lanxfer.wire import limits
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
-
-
 def content(devices: Devices) -> dict[str, bytes]:
     """Everything on every disk, but for the history that is open."""
     found = {}

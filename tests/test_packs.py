@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blake3 import blake3
 
-from lanxfer.commands.packs import recv_files
 from lanxfer.errors import Lost
 from lanxfer.policy import Principal, Standing
+from lanxfer.sessions import native
 from lanxfer.testing import Cut, Dialogue, Pair, bytewise, pieces, whole
 from lanxfer.transfers import Conflict, Offer, State
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet, parse_rows
 from lanxfer.wire.packets import Do, Failed, Ok
 from lanxfer.wire.packs import format_manifest
-from tests.devices import Devices, in_reactor, run
+from tests.devices import Devices, in_reactor
 from tests.test_protocol import hello
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
-
 
 CUTS: dict[str, Cut] = {"whole": whole, "bytewise": bytewise, "pieces": pieces(7, 1, 30)}
 
@@ -150,16 +141,36 @@ class PackTests:
         assert not pair.there.store.files
 
     # covers: A01
-    def test_stranger(self) -> None:
-        """Who may not offer may not offer many."""
-        pair = Pair(principal=Principal(Standing.STRANGER, "x", "x"))
-        dialogue = Dialogue(pair)
-        dialogue.say(format_packet(Do(1, "recv_files", {"files": 1, "manifest": 1})))
+    @pytest.mark.parametrize("standing", [Standing.VISITOR, Standing.NEWCOMER])
+    def test_unknown(self, standing: Standing) -> None:
+        """Who may not offer one file may not offer many, and none of their bytes is kept."""
+        pair = Pair(principal=Principal(standing, "x", "x"))
+        dialogue = hello(pair)
+        dialogue.say(pack(2, files(a=b"x")))
+        assert outcome(dialogue, 2)[0].code == "not-paired"
         assert not pair.there.store.files
 
-    def test_is_a_command(self) -> None:
-        """It is reached as every command is."""
-        assert Pair().table["recv_files"] is recv_files
+    def test_skipped(self) -> None:
+        """What is kept instead of the file that was sent is not said to be that."""
+        pair = Pair()
+        pair.there.store.files["a"] = b"y"
+        pair.there.store._mtimes["a"] = 5
+        dialogue = hello(pair)
+        dialogue.say(pack(2, files(a=b"x"), conflict=Conflict.SKIP.value))
+        [row] = outcome(dialogue, 2)[1]
+        assert row == {"at": 0, "blake3": blake3(b"y").hexdigest(), "already": True}
+
+    # covers: S08
+    def test_broken_store(self, logged: list[str]) -> None:
+        """Where the store itself fails, each file has an end, and counts against nothing."""
+        pair = Pair()
+        pair.there.store.put_many = lambda files: 1 / 0
+        dialogue = hello(pair)
+        dialogue.say(pack(2, files(a=b"x", b=b"y")))
+        assert outcome(dialogue, 2)[0].code == "internal"
+        assert {each.state for each in pair.there.told} == {State.FAILED}
+        assert len(pair.there.told) == 2 and logged
+        logged.clear()
 
 
 class SendingTests:
@@ -207,6 +218,25 @@ class SendingTests:
         sent = await laptop.send_paths([folder])
         assert sent.files == 10 and len(asked) == 14
         assert self.same(devices, folder)
+
+    # covers: I1
+    @in_reactor
+    async def test_not_all_said(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An answer that has no room for what became of all files makes none of them good."""
+        _, laptop = await self.laptop(devices)
+        folder = self.tree(devices)
+        (devices.inbox("nas") / "tree" / "0").mkdir(parents=True)
+        for at in range(0, 40, 3):  # in the way of a third of them
+            (devices.inbox("nas") / "tree" / "0" / str(at)).mkdir()
+        fits = native.NativeSession._list
+
+        def short(self: Any, ok: Ok, rows: Any) -> bytes:
+            return fits(self, ok, rows[:1] if "outcomes" in ok.args else rows)
+
+        monkeypatch.setattr(native.NativeSession, "_list", short)
+        sent = await laptop.send_paths([folder], conflict=Conflict.REFUSE)
+        assert len(sent.failed) == 14 and {error.code for _, error in sent.failed} == {"exists"}
+        assert sent.files == 26
 
     # covers: B01 C05
     @in_reactor

@@ -6,12 +6,11 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from devices import Devices, in_reactor, run, sleep, until
+from devices import Devices, in_reactor, sleep, until
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -36,13 +35,6 @@ from lanxfer.transfers import State
 from lanxfer.wire import limits
 
 MIB = limits.MIB
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 async def pair(devices: Devices, hooks: Any = None, **settings: Any) -> Any:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from devices import Devices, in_reactor, run, sleep, until
+from devices import Devices, in_reactor, sleep, until
 from test_cli_real import run as lanxfer
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -18,13 +17,6 @@ from lanxfer.peers import Peer, Peers
 from lanxfer.wire import limits
 
 HUGE = 8 * 1024**3
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 def huge(devices: Devices) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blake3 import blake3
-from devices import Devices, in_reactor, run, sleep, until
+from devices import Devices, in_reactor, sleep, until
 from twisted.internet.defer import Deferred
 
 from lanxfer.commands.table import Reply
@@ -33,13 +32,6 @@ from lanxfer.peers import Peer, Peers
 from lanxfer.transfers import Conflict, State
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 async def pair(devices: Devices, hooks: dict[str, Any] | None = None, **settings: Any) -> Any:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import pytest
 from blake3 import blake3
-from devices import Devices, in_reactor, run, sleep, until
+from devices import Devices, in_reactor, sleep, until
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 
@@ -21,13 +19,6 @@ from lanxfer.slots import Slot
 from lanxfer.transfers import Conflict, State
 
 DATA = os.urandom(3_000_000)
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 def answer_to(data: bytes) -> bytes:

@@ -8,13 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from devices import Devices, in_reactor, run, until
+from devices import Devices, in_reactor, until
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
@@ -27,13 +26,6 @@ from lanxfer.state import StateFolder
 from lanxfer.wire import limits
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ How exactly a limit holds is measured by ``python -m chaos rate``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from devices import Devices, in_reactor, run, sleep, until
+from devices import Devices, in_reactor, sleep, until
 
 from lanxfer.errors import BadConfig, BadHeader, Cancelled
 from lanxfer.rates import LOOK_EVERY, Speeds
@@ -23,13 +22,6 @@ from lanxfer.wire import limits
 MIB = limits.MIB
 SLOW = limits.SPEED_LEAST
 """At this a mebibyte takes four minutes, however slow the machine is."""
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 async def pair(devices: Devices, plain: bool = False, **settings: Any) -> Any:

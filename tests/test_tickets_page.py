@@ -10,14 +10,13 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 from blake3 import blake3
-from devices import Devices, in_reactor, run, until
+from devices import Devices, in_reactor, until
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.web.server import Site
@@ -30,13 +29,6 @@ BLOCKS = [
 ]
 OFFER, BASH, NC, PYTHON = BLOCKS
 DATA = b"march" * 20_000
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    made = Devices(tmp_path)
-    yield made
-    run(made.close())
 
 
 async def shell(*line: str, **env: str) -> str:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from lanxfer.errors import BadHeader, Exists
 from lanxfer.transfers import Conflict, Kind, Offer
 from lanxfer.wire import limits
+from lanxfer.wire.native import format_rows
 from lanxfer.wire.packs import (
-    Outcome,
     format_manifest,
-    outcome_row,
+    format_outcome,
     parse_manifest,
     parse_outcomes,
 )
@@ -122,22 +122,33 @@ class ManifestTests:
 class OutcomeTests:
     def test_round_trip(self) -> None:
         """Only what is not plain has a row."""
-        said = [Outcome(), Outcome(stored="a (2)"), Outcome(already=True), Outcome(error=Exists())]
-        rows = [outcome_row(at, each) for at, each in enumerate(said)]
+        said: list[Any] = [{}, {"stored": "a (2)"}, {"already": True}, Exists("so")]
+        rows = [format_outcome(at, each) for at, each in enumerate(said)]
         assert rows[0] is None
-        found = parse_outcomes([row for row in rows if row is not None], 4)
+        found = parse_outcomes([row for row in rows if row is not None], 4, 3)
         assert found[:3] == said[:3]
-        assert type(found[3].error) is Exists
+        assert type(found[3]) is Exists and found[3].reason == "so"
 
-    @pytest.mark.parametrize(
-        "row", [{"at": 4}, {"at": -1}, {}, {"at": 0, "stored": 1}, {"at": 0, "already": 1}]
-    )
+    # covers: I1
+    @pytest.mark.parametrize("outcomes", [0, 2, None, True, "1"])
+    def test_not_all_said(self, outcomes: object) -> None:
+        """Where rows are missing nothing is taken for good."""
+        with pytest.raises(BadHeader):
+            parse_outcomes([{"at": 0, "error": "exists"}], 4, outcomes)
+
+    def test_all_fit(self) -> None:
+        """A word about each file fits into one answer, whatever they say."""
+        worst = Exists("\U0001f600" * 5000)
+        rows = [format_outcome(at, worst) for at in range(limits.PACK_FILES)]
+        assert len(format_rows([row for row in rows if row])) <= limits.ANSWER_BODY_MAX
+
+    @pytest.mark.parametrize("row", [{"at": 4}, {"at": -1}, {}, {"at": 0, "error": 1}])
     def test_refused(self, row: dict[str, Any]) -> None:
         """A row is about one of the files."""
         with pytest.raises(BadHeader):
-            parse_outcomes([row], 4)
+            parse_outcomes([row], 4, 1)
 
     def test_twice(self) -> None:
         """A file has one outcome."""
         with pytest.raises(BadHeader):
-            parse_outcomes([{"at": 1}, {"at": 1}], 4)
+            parse_outcomes([{"at": 1}, {"at": 1}], 4, 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from bench.place import Run
@@ -31,6 +32,10 @@ class Peer:
 
     def prepare(self, run: Run, port: int, sources: Sequence[Path]) -> None:
         """What has to be there before a sender is measured; the service runs already."""
+
+    def beside(self, run: Run) -> AbstractContextManager[object]:
+        """What runs beside the sender, from before ``prepare`` until it is done."""
+        return nullcontext()
 
     def send(self, run: Run, port: int, sources: Sequence[Path]) -> Sequence[str]:
         """The command line of one sender of files or folders."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.peers import Peer
 from bench.place import Run
 from bench.processes import BenchFailed
-from bench.programs import HOST
+from bench.programs import HOST, free_port, serving
 from bench.programs import run as measured
+
+_PATIENCE = 10.0
+"""Seconds in which a service that listens also has its control socket."""
 
 
 def command() -> str:
@@ -36,6 +41,25 @@ class Lanxfer(Peer):
 
     also_serve: tuple[str, ...] = ()
     also_send: tuple[str, ...] = ()
+
+
+class Handed(Lanxfer):
+    """As it is where the sending device has a service of its own, which the command asks."""
+
+    name = "lanxfer TLS, service here"
+
+    @contextmanager
+    def beside(self, run: Run) -> Iterator[None]:
+        port = free_port()
+        where = ("-p", str(port), "-b", HOST, "-i", str(run.folder / "own"))
+        argv = [command(), "serve", "--allow-root", *where, "--state", str(run.client)]
+        with serving(argv, port, run.folder / "own.log"):
+            until = time.monotonic() + _PATIENCE
+            while not (run.client / "control.sock").exists():
+                if time.monotonic() > until:
+                    raise BenchFailed("The sender's own service has no control socket.")
+                time.sleep(0.01)
+            yield
 
 
 class Plain(Lanxfer):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lanxfer.cli.brief import Brief
 from lanxfer.cli.output import columns, count, harmless, human_size
-from lanxfer.cli.running import Run
-from lanxfer.client import Client, local
-from lanxfer.errors import Cancelled, Exit
-from lanxfer.identity import format_key, short_key
+from lanxfer.errors import Exit
+from lanxfer.keys import format_key, short_key
 from lanxfer.peers import Peers
-from lanxfer.rights.words import format_size
+from lanxfer.showing import shown
 from lanxfer.state import StateFolder, default_state
-from lanxfer.storage.names import shown
 from lanxfer.wire.native import parse_rows
 
 Row = Mapping[str, Any]
@@ -25,17 +22,6 @@ TEXT_MAX = 60
 
 PAGE = 100
 """Rows the service gives at a time."""
-
-
-@asynccontextmanager
-async def service(here: Run) -> AsyncIterator[Client]:
-    """The service on this machine, for as long as it is asked."""
-    client = await local(here.reactor, state=here.choices.state)
-    try:
-        yield client
-    finally:
-        with suppress(Cancelled):
-            await client.close()
 
 
 class Names:
@@ -80,10 +66,10 @@ def why(row: Row) -> str:
     return f": {harmless(row['reason'])}" if told else ""
 
 
-async def pending(here: Run) -> int:
+def pending(here: Brief) -> int:
     """List what is under way."""
-    async with service(here) as client:
-        answer = await client.call("pending_requests")
+    with here.service() as service:
+        answer = service.ask("pending_requests")
     rows, names = parse_rows(answer.body), Names(here.choices.state)
     lines = [("ID", "", "STATE", "DONE", "SIZE", "NAME")]
     for row in rows:
@@ -104,15 +90,15 @@ async def pending(here: Run) -> int:
     return int(Exit.OK)
 
 
-async def history(here: Run, limit: int) -> int:
+def history(here: Brief, limit: int) -> int:
     """List what is finished, a page at a time."""
     rows: list[dict[str, Any]] = []
-    async with service(here) as client:
+    with here.service() as service:
         while len(rows) < limit:
             args: dict[str, Any] = {"limit": min(PAGE, limit - len(rows))}
             if rows:
                 args["before"] = rows[-1]["id"]
-            page = await client.rows("history", args)
+            page = parse_rows(service.ask("history", args).body)
             rows += page
             if len(page) < args["limit"]:
                 break
@@ -137,10 +123,10 @@ async def history(here: Run, limit: int) -> int:
     return int(Exit.OK)
 
 
-async def cancel(here: Run, id: str) -> int:
+def cancel(here: Brief, id: str) -> int:
     """Give up a transfer."""
-    async with service(here) as client:
-        answer = await client.call("cancel_request", {"id": id})
+    with here.service() as service:
+        answer = service.ask("cancel_request", {"id": id})
     state = answer.args.get("state")
     here.out.row({"id": id, "state": state})
     over = state in ("done", "failed", "interrupted")
@@ -148,19 +134,19 @@ async def cancel(here: Run, id: str) -> int:
     return int(Exit.OK)
 
 
-async def pause(here: Run, id: str) -> int:
+def pause(here: Brief, id: str) -> int:
     """Hold a transfer back."""
-    return await _hold(here, "pause", id, paused=True)
+    return _hold(here, "pause", id, paused=True)
 
 
-async def resume(here: Run, id: str) -> int:
+def resume(here: Brief, id: str) -> int:
     """Let a transfer go on."""
-    return await _hold(here, "resume", id, paused=False)
+    return _hold(here, "resume", id, paused=False)
 
 
-async def _hold(here: Run, name: str, id: str, paused: bool) -> int:
-    async with service(here) as client:
-        answer = await client.call(name, {"id": id})
+def _hold(here: Brief, name: str, id: str, paused: bool) -> int:
+    with here.service() as service:
+        answer = service.ask(name, {"id": id})
     state = answer.args.get("state")
     here.out.row({"id": id, "state": state})
     if (state == "paused") is paused:
@@ -170,31 +156,31 @@ async def _hold(here: Run, name: str, id: str, paused: bool) -> int:
     return int(Exit.FAILED)
 
 
-async def accept(here: Run, id: str) -> int:
+def accept(here: Brief, id: str) -> int:
     """Say yes to an offer."""
-    return await _answer(here, "accept", {"id": id})
+    return _answer(here, "accept", {"id": id})
 
 
-async def reject(here: Run, id: str, reason: str | None) -> int:
+def reject(here: Brief, id: str, reason: str | None) -> int:
     """Say no to an offer."""
-    return await _answer(here, "reject", {"id": id, "reason": reason} if reason else {"id": id})
+    return _answer(here, "reject", {"id": id, "reason": reason} if reason else {"id": id})
 
 
-async def _answer(here: Run, name: str, args: dict[str, str]) -> int:
-    async with service(here) as client:
-        decided = (await client.call(name, args)).args.get("decided", [])
+def _answer(here: Brief, name: str, args: dict[str, str]) -> int:
+    with here.service() as service:
+        decided = service.ask(name, args).args.get("decided", [])
     here.out.row({"id": args["id"], "answer": name, "decided": decided})
     others = f", with {count(len(decided) - 1, 'other')} of the same send" if decided[1:] else ""
     here.out.done(f"{shown(args['id'])} is {name}ed{others}.")
     return int(Exit.OK)
 
 
-async def usage(here: Run, forget: str | None) -> int:
+def usage(here: Brief, forget: str | None) -> int:
     """How much came from whom."""
-    known = Peers(StateFolder(here.choices.state or default_state()))
+    known = Peers(here.state)
     args = {} if forget is None else {"forget": _principal(known, forget)}
-    async with service(here) as client:
-        answer = await client.call("usage", args)
+    with here.service() as service:
+        answer = service.ask("usage", args)
     rows = parse_rows(answer.body)
     names = Names(here.choices.state)
     lines = [("FROM", "FILES", "SIZE")]
@@ -211,10 +197,12 @@ async def usage(here: Run, forget: str | None) -> int:
     return int(Exit.OK)
 
 
-async def limit(here: Run, changes: dict[str, int]) -> int:
+def limit(here: Brief, changes: dict[str, int]) -> int:
     """Change how fast the service is, and show it."""
-    async with service(here) as client:
-        found = (await client.call("limit", changes)).args
+    from lanxfer.rights.words import format_size
+
+    with here.service() as service:
+        found = service.ask("limit", changes).args
     here.out.row({name: found.get(name) for name in _LIMITS})
     rows = [
         (label, f"{format_size(found[name])}/s" if found.get(name) else "any")
@@ -240,10 +228,10 @@ def _principal(known: Peers, who: str) -> str:
     return f"peer:{known.find(who).key}"
 
 
-async def status(here: Run) -> int:
+def status(here: Brief) -> int:
     """Tell about the service."""
-    async with service(here) as client:
-        found = (await client.call("status")).args
+    with here.service() as service:
+        found = service.ask("status").args
     here.out.row(found)
     transfers = count(int(found["pending"]), "transfer")
     connections = count(int(found["connections"]), "connection")
@@ -267,6 +255,6 @@ def _when(milliseconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(milliseconds / 1000))
 
 
-def _print(here: Run, rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
+def _print(here: Brief, rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
     for line in columns(rows, right):
         here.out.line(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from twisted.internet.task import LoopingCall
 
 from lanxfer.cli.output import Output, count, human_size, human_time
-from lanxfer.cli.progress import Rate, Tally
-from lanxfer.storage.names import shown
+from lanxfer.cli.progress import Every
+from lanxfer.showing import shown
+from lanxfer.tally import Rate, Tally
 
 REDRAW_EVERY = 0.1
 MOVING = ("moving", "paused")
@@ -31,7 +31,9 @@ class _Bars:
     It may be asked to draw as soon as this is made.
     """
 
-    def __init__(self, reactor: Any, out: Output, stream: TextIO) -> None:
+    def __init__(self, every: Every, out: Output, stream: TextIO) -> None:
+        self._every = every
+        self._drawing: Callable[[], object] | None = None
         self._out = out
         self._above: list[str] = []
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
@@ -44,18 +46,18 @@ class _Bars:
             redirect_stderr=False,
             vertical_overflow="crop",
         )
-        self._loop = LoopingCall(self._draw)
-        self._loop.clock = reactor
 
     def start(self) -> None:
         self._live.start()
         self._out.above = self.print
-        self._loop.start(REDRAW_EVERY)
+        self._drawing = self._every(REDRAW_EVERY, self._draw)
+        self._draw()
 
     def stop(self) -> None:
         """Give the terminal back as it was; also where it is gone."""
-        if self._loop.running:
-            self._loop.stop()
+        drawing, self._drawing = self._drawing, None
+        if drawing is not None:
+            drawing()
         self._out.above = None
         with suppress(OSError):
             self._print()
@@ -110,10 +112,9 @@ def _percent(done: int, total: int) -> str:
 class SendBars(_Bars):
     """One bar over all that is sent, and the file that is on its way."""
 
-    def __init__(self, reactor: Any, tally: Tally, out: Output, peer: str) -> None:
+    def __init__(self, every: Every, tally: Tally, out: Output) -> None:
         self._tally = tally
-        self._peer = peer
-        super().__init__(reactor, out, sys.stderr)
+        super().__init__(every, out, sys.stderr)
 
     def _render(self) -> RenderableType:
         tally = self._tally
@@ -125,7 +126,7 @@ class SendBars(_Bars):
             facts.append(f"{human_size(tally.rate)}/s" if tally.rate else "")
         facts.append(f"{human_time(tally.left)} left" if tally.left is not None else "")
         bar = self._row([_bar(tally.done, tally.total), *(each for each in facts if each)])
-        what = tally.waits or tally.current or f"to {self._peer}"
+        what = tally.waits or tally.current or f"to {tally.peer}"
         if self._narrow or tally.expected_files < 2:
             return Group(self._row([_one_line(shown(what, 200))]), bar)
         files = f"{tally.files} of {count(tally.expected_files, 'file')}"
@@ -135,11 +136,13 @@ class SendBars(_Bars):
 class WatchBars(_Bars):
     """A bar for each transfer of the service."""
 
-    def __init__(self, reactor: Any, out: Output, stream: TextIO) -> None:
-        self._reactor = reactor
+    def __init__(
+        self, every: Every, clock: Callable[[], float], out: Output, stream: TextIO
+    ) -> None:
+        self._clock = clock
         self._rows: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
         self._rates: dict[str, Rate] = {}
-        super().__init__(reactor, out, stream)
+        super().__init__(every, out, stream)
 
     def show(self, way: str, what: str, row: Mapping[str, Any]) -> None:
         """A transfer as it is now; ``way`` and ``what`` are the words for it."""
@@ -149,7 +152,7 @@ class WatchBars(_Bars):
             self._rates.pop(row["id"], None)
         else:
             rate = self._rates.setdefault(row["id"], Rate())
-            rate.add(self._reactor.seconds(), row["done"])
+            rate.add(self._clock(), row["done"])
 
     def drop(self, id: str) -> None:
         """It is finished."""
@@ -184,7 +187,7 @@ class WatchBars(_Bars):
     def _bar_of(self, id: str) -> RenderableType:
         row = self._rows[id][2]
         done, size = row["done"], row["size"]
-        rate = self._rates[id].per_second(self._reactor.seconds()) if id in self._rates else 0.0
+        rate = self._rates[id].per_second(self._clock()) if id in self._rates else 0.0
         facts = [_percent(done, size), f"{human_size(done)} of {human_size(size)}"]
         if rate > 0:
             if not self._narrow:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from lanxfer.cli.options import Choices, Speed, common
 
 if TYPE_CHECKING:
-    from lanxfer.cli.running import Run
+    from lanxfer.cli.brief import Brief
 
 HISTORY_LINES = 50
 
 
-def _run(choices: Choices, work: Callable[[Run], Coroutine[Any, Any, int]], **how: Any) -> int:
-    from lanxfer.cli.running import run
+def _run(choices: Choices, work: Callable[[Brief], int]) -> int:
+    from lanxfer.cli.brief import Brief, run
 
-    return run(work, choices, **how)
+    return run(work, Brief(choices))
 
 
 @click.command()
@@ -97,9 +97,9 @@ def status(choices: Choices) -> int:
 @click.pass_obj
 def watch(choices: Choices) -> int:
     """Show what happens, until Ctrl-C."""
-    from lanxfer.cli import watching
+    from lanxfer.cli import running, watching
 
-    return _run(choices, watching.watch, ending="Ending")
+    return running.run(watching.watch, choices, ending="Ending")
 
 
 @click.command()

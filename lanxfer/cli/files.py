@@ -32,10 +32,13 @@ class _Place(click.ParamType):  # type: ignore[type-arg]
 PLACE = _Place()
 
 
-def _run(choices: Choices, peer: str, work: Any) -> int:
+def _run(work: str, choices: Choices, place: Place, *args: Any) -> int:
+    """Do what ``lanxfer.cli.filing`` has under that name; imported late, for it is much."""
+    from lanxfer.cli import filing
     from lanxfer.cli.running import run
 
-    return run(lambda here: work(here, Over(peer)), choices)
+    peer, path = place
+    return run(lambda here: getattr(filing, work)(here, Over(peer), path, *args), choices)
 
 
 @click.command(short_help="List what PEER shares.")
@@ -45,9 +48,7 @@ def _run(choices: Choices, peer: str, work: Any) -> int:
 @click.pass_obj
 def ls(choices: Choices, place: Place, recursive: bool) -> int:
     """List a shared folder of PEER; "PEER:" alone lists the folders it shares."""
-    from lanxfer.cli import filing
-
-    return _run(choices, place[0], lambda here, over: filing.ls(here, over, place[1], recursive))
+    return _run("ls", choices, place, recursive)
 
 
 @click.command(short_help="Fetch a file or folder that PEER shares.")
@@ -61,12 +62,7 @@ def get(choices: Choices, place: Place, local: str, conflict: str | None) -> int
 
     What broke off goes on where it stopped when the same is fetched again.
     """
-    from lanxfer.cli import filing
-
-    policy = Conflict(conflict or "refuse")
-    return _run(
-        choices, place[0], lambda here, over: filing.get(here, over, place[1], local, policy)
-    )
+    return _run("get", choices, place, local, Conflict(conflict or "refuse"))
 
 
 @click.command(short_help="Put a file or folder where PEER shares.")
@@ -80,12 +76,7 @@ def put(choices: Choices, local: str, place: Place, conflict: str | None) -> int
 
     What broke off goes on where it stopped when the same is put again.
     """
-    from lanxfer.cli import filing
-
-    policy = Conflict(conflict or "refuse")
-    return _run(
-        choices, place[0], lambda here, over: filing.put(here, over, local, place[1], policy)
-    )
+    return _run("put", choices, place, local, Conflict(conflict or "refuse"))
 
 
 @click.command(short_help="Remove a file or folder that PEER shares.")
@@ -95,9 +86,7 @@ def put(choices: Choices, local: str, place: Place, conflict: str | None) -> int
 @click.pass_obj
 def rm(choices: Choices, place: Place, recursive: bool) -> int:
     """Remove a file, a link or an empty folder, for good."""
-    from lanxfer.cli import filing
-
-    return _run(choices, place[0], lambda here, over: filing.rm(here, over, place[1], recursive))
+    return _run("rm", choices, place, recursive)
 
 
 @click.command(short_help="Give a file that PEER shares another name.")
@@ -108,12 +97,7 @@ def rm(choices: Choices, place: Place, recursive: bool) -> int:
 @click.pass_obj
 def mv(choices: Choices, place: Place, to: str, overwrite: bool) -> int:
     """Give a file or folder another name in the same shared folder."""
-    from lanxfer.cli import filing
-
-    target = to.removeprefix(f"{place[0]}:")
-    return _run(
-        choices, place[0], lambda here, over: filing.mv(here, over, place[1], target, overwrite)
-    )
+    return _run("mv", choices, place, to.removeprefix(f"{place[0]}:"), overwrite)
 
 
 @click.command(short_help="Make a folder where PEER shares.")
@@ -123,9 +107,7 @@ def mv(choices: Choices, place: Place, to: str, overwrite: bool) -> int:
 @click.pass_obj
 def mkdir(choices: Choices, place: Place, exist_ok: bool) -> int:
     """Make a folder, and those above it."""
-    from lanxfer.cli import filing
-
-    return _run(choices, place[0], lambda here, over: filing.mkdir(here, over, place[1], exist_ok))
+    return _run("mkdir", choices, place, exist_ok)
 
 
 COMMANDS = (ls, get, put, rm, mv, mkdir)

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager, suppress
 
 from lanxfer.cli.jobs import Over
 from lanxfer.cli.output import count, harmless, human_size
-from lanxfer.cli.progress import Tally, show_progress
+from lanxfer.cli.progress import show_progress
 from lanxfer.cli.running import Run
 from lanxfer.client import Client, connect
 from lanxfer.errors import Cancelled, Exit, LanxferError
 from lanxfer.fetching import FileFacts, as_row
+from lanxfer.tally import Tally
 from lanxfer.transfers import Conflict, Kind, Receipt
 from lanxfer.trees import Sent
 
@@ -67,7 +68,7 @@ async def get(here: Run, over: Over, path: str, local: str, conflict: Conflict) 
         return _summed(here, sent, "Fetched")
 
 
-async def put(here: Run, over: Over, local: str, path: str, conflict: Conflict) -> int:
+async def put(here: Run, over: Over, path: str, local: str, conflict: Conflict) -> int:
     """Put it there; the exit code."""
     name = os.path.basename(os.path.abspath(local))
     if path.endswith("/") or "/" not in path:
@@ -118,7 +119,7 @@ class _shown:
             tally.expect(Kind.FILE, size)
             tally.counted = True
         client.registry.subscribe(tally.hear)
-        self._stop: Callable[[], object] = show_progress(here.reactor, tally, here.out, over.peer)
+        self._stop: Callable[[], object] = show_progress(here.every, tally, here.out)
 
     def __enter__(self) -> None:
         return None

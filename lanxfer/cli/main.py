@@ -1,26 +1,38 @@
 """The command ``lanxfer``: its group, and one table of exit codes for all of it.
 
-Whatever needs the reactor, TLS or a terminal is imported by the command that
-needs it, so that ``lanxfer --help`` answers at once.
+A command's module is imported when that command is meant, and what needs the
+reactor, TLS or a terminal by whoever needs it: ``lanxfer send`` of a small file is
+over before all of that would be there.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
 
-from lanxfer.cli import control, files, job, pair, peers, rights, send, serve, units
 from lanxfer.cli.options import Choices, common
 from lanxfer.cli.output import Output, fail_usage, make_printable, show_traceback
 from lanxfer.errors import Cancelled, Exit
 from lanxfer.state import forbid_cores
-from lanxfer.version import VERSION
 
 
 class Lanxfer(click.Group):
     """A group whose errors are one sentence, and whose exit codes are those of ``Exit``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of ``--help``."""
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, from its module."""
+        name = _MODULES.get(cmd_name)
+        if name is None:
+            return None
+        commands: tuple[click.Command, ...] = import_module(f"lanxfer.cli.{name}").COMMANDS
+        return next(each for each in commands if each.name == cmd_name)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As click's own, but never with a traceback, and 4 for a line that makes no sense."""
@@ -46,12 +58,41 @@ class Lanxfer(click.Group):
             return Output(choices.json).report(error)
 
 
+_MODULES = {
+    **dict.fromkeys(("send", "message"), "send"),
+    **dict.fromkeys(("pending", "accept", "reject", "history", "cancel", "pause"), "control"),
+    **dict.fromkeys(("resume", "status", "usage", "watch", "limit"), "control"),
+    **dict.fromkeys(("ls", "get", "put", "rm", "mv", "mkdir"), "files"),
+    **dict.fromkeys(("peers", "peer", "key"), "peers"),
+    "job": "job",
+    "pair": "pair",
+    "serve": "serve",
+    "unit": "units",
+}
+"""Where each command is, in ``lanxfer.cli``."""
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from lanxfer.version import VERSION
+
+        click.echo(f"lanxfer {VERSION}")
+        context.exit()
+
+
 @click.group(
     cls=Lanxfer,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(VERSION, message="lanxfer %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @common
 @click.pass_context
 def main(context: click.Context) -> int:
@@ -61,12 +102,6 @@ def main(context: click.Context) -> int:
         return int(Exit.USAGE)
     return int(Exit.OK)
 
-
-MODULES = (send, files, control, peers, pair, serve, units, job)
-for each in (command for module in MODULES for command in module.COMMANDS):
-    main.add_command(each)
-for each in rights.COMMANDS:
-    peers.peer.add_command(each)
 
 if __name__ == "__main__":
     main()

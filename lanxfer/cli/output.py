@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
 from lanxfer.errors import Exit, LanxferError
-from lanxfer.storage.names import shown
+from lanxfer.showing import shown
 
 SENTENCE_MAX = 2000
 
@@ -78,6 +77,13 @@ class Output:
         self.row({"error": error.code, "reason": error.reason, "exit": int(error.exit)})
         return int(error.exit)
 
+    def with_trouble(self, code: int) -> int:
+        """The exit code, when the results could not be written as well."""
+        if not self.trouble:
+            return code
+        self.warn(self.trouble)
+        return code or int(Exit.FAILED)
+
     def _result(self, text: str) -> None:
         if self._broken:
             return
@@ -127,6 +133,8 @@ def debugging() -> bool:
 def show_traceback(error: BaseException) -> None:
     """Everything about an error, where that is wanted."""
     if debugging():
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
 
 

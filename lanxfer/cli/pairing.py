@@ -14,17 +14,17 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.threads import deferToThread
 
-from lanxfer.cli.asking import service
 from lanxfer.cli.keys import key_of
 from lanxfer.cli.output import count, harmless
 from lanxfer.cli.peers import own_addresses
-from lanxfer.cli.running import Run
+from lanxfer.cli.running import Run, service
 from lanxfer.client import pair
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import check_newcomer, find_target
 from lanxfer.errors import BadConfig, Cancelled, Exit, LanxferError, Unreachable
-from lanxfer.identity import load_identity, short_key
+from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced
+from lanxfer.keys import short_key
 from lanxfer.peers import Peers, format_address, parse_address
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.names import shown

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lanxfer.cli import rights
 from lanxfer.cli.options import Choices, common
 from lanxfer.cli.output import Output, columns
 from lanxfer.errors import BadConfig, Exit
@@ -40,7 +41,7 @@ def _row(peer: Peer) -> dict[str, Any]:
 @click.pass_obj
 def peers(choices: Choices) -> int:
     """List the devices that are known here."""
-    from lanxfer.identity import short_key
+    from lanxfer.keys import short_key
     from lanxfer.storage.names import shown
 
     out = Output(choices.json, choices.quiet)
@@ -96,7 +97,7 @@ def add(choices: Choices, name: str, where: str, tofu: bool, legacy: bool, repla
 
 
 def _keep(choices: Choices, peer: Peer, replace: bool) -> int:
-    from lanxfer.identity import format_key
+    from lanxfer.keys import format_key
 
     out = Output(choices.json, choices.quiet)
     kept = _known(choices).add(peer, replace)
@@ -148,7 +149,8 @@ def key() -> None:
 @click.pass_obj
 def show(choices: Choices, port: int | None) -> int:
     """Print this device's key, and what to type on the other one."""
-    from lanxfer.identity import format_key, load_identity
+    from lanxfer.identity import load_identity
+    from lanxfer.keys import format_key
     from lanxfer.peers import DEFAULT_PORT
     from lanxfer.state import StateFolder, default_state
 
@@ -166,7 +168,7 @@ def show(choices: Choices, port: int | None) -> int:
 
 def paste_lines(own: str, port: int) -> list[str]:
     """The command for another device, for each address it may reach this one at."""
-    from lanxfer.identity import format_key
+    from lanxfer.keys import format_key
     from lanxfer.peers import format_address, parse_name
 
     try:
@@ -194,5 +196,8 @@ def own_addresses() -> list[str]:
                 found.append(ip)
     return sorted(dict.fromkeys(found), key=lambda ip: (":" in ip, ip))
 
+
+for each in rights.COMMANDS:
+    peer.add_command(each)
 
 COMMANDS = (peers, peer, key)

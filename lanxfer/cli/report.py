@@ -9,20 +9,22 @@ from attrs import define, field
 
 from lanxfer.cli.output import Output, count, human_size, human_time
 from lanxfer.errors import Exit, LanxferError
-from lanxfer.storage.names import quoted, shown
-from lanxfer.storage.sources import Entry
-from lanxfer.transfers import Kind, Receipt
+from lanxfer.showing import quoted, shown
+from lanxfer.tally import NOTHING, Sums, sums_of
+from lanxfer.transfers import Entry, Kind, Receipt
 
 
 @define
 class _Named:
     """Something that was named on the command line."""
 
-    files: int = 0
-    bytes: int = 0
-    already: int = 0
+    arrived: Sums = NOTHING
     failed: int = 0
-    decided: int = 0
+
+    @property
+    def decided(self) -> int:
+        """Files, folders and links."""
+        return self.arrived.files + self.arrived.folders + self.failed
 
 
 @define
@@ -37,15 +39,12 @@ class Report:
     peer: str
     clock: Callable[[], float]
     below: Callable[[str], int | None]
-    files: int = 0
-    folders: int = 0
-    bytes: int = 0
-    already: int = 0
+    arrived: Sums = NOTHING
     failed: int = 0
+    _waited: bool = False
     _error: LanxferError | None = None
     _skipped: dict[str, int] = field(factory=dict)
     _open: dict[str, _Named] = field(factory=dict)
-    _moved: int = 0
     _began: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -55,7 +54,6 @@ class Report:
         """One file, folder or link is decided; a ``single`` one was named as such."""
         top = entry.path if single else entry.path.partition("/")[0]
         named = self._open.setdefault(top, _Named())
-        named.decided += 1
         if isinstance(outcome, LanxferError):
             self._fail(entry, outcome, named)
         else:
@@ -66,6 +64,26 @@ class Report:
                 self.out.done(_file_line(entry, outcome))
         elif named.decided == self.below(top):
             self._folder(top)
+
+    def below_arrived(self, top: str, sums: Sums) -> None:
+        """So much of what is below a name at the top arrived, all of it under its own name."""
+        named = self._open.setdefault(top, _Named())
+        self._count(named, sums)
+        if named.decided == self.below(top):
+            self._folder(top)
+
+    def waits(self, path: str) -> None:
+        """Somebody over there has to say yes first; that is said once."""
+        if not self._waited:
+            self._waited = True
+            self.out.row({"path": path, "waiting": self.peer})
+            self.out.say(f"Waiting for {shown(self.peer)} to accept.")
+
+    @property
+    def so_far(self) -> str:
+        """What had arrived when it was cancelled, as a sentence; "" where that was nothing."""
+        files = self.arrived.files
+        return f"Cancelled; {count(files, 'file')} had arrived." if files else ""
 
     def skip(self, path: str, why: str) -> None:
         """Something was left out, and was never to be sent."""
@@ -82,23 +100,18 @@ class Report:
         self.out.done(self._sentence(seconds))
         if self._error is None:
             return int(Exit.OK)
-        return int(Exit.PARTIAL if self.arrived else self._error.exit)
+        return int(Exit.PARTIAL if self._anything else self._error.exit)
 
     @property
-    def arrived(self) -> int:
-        """Files, folders and links that the other side has."""
-        return self.files + self.folders
+    def _anything(self) -> bool:
+        return bool(self.arrived.files or self.arrived.folders)
+
+    def _count(self, named: _Named, sums: Sums) -> None:
+        self.arrived = self.arrived.plus(sums)
+        named.arrived = named.arrived.plus(sums)
 
     def _arrive(self, entry: Entry, receipt: Receipt, named: _Named) -> None:
-        folder = entry.kind is Kind.FOLDER
-        self.folders += folder
-        self.files += not folder
-        self.bytes += receipt.size
-        self._moved += 0 if receipt.already else receipt.size - receipt.resumed_from
-        self.already += receipt.already and not folder
-        named.files += not folder
-        named.bytes += receipt.size
-        named.already += receipt.already and not folder
+        self._count(named, sums_of(entry, receipt))
         self.out.row(
             {
                 "path": entry.path,
@@ -122,9 +135,10 @@ class Report:
 
     def _folder(self, top: str) -> None:
         named = self._open.pop(top)
-        parts = [f"{shown(top)}/: {count(named.files, 'file')}, {human_size(named.bytes)}"]
-        if named.already:
-            parts.append(f"{named.already} already there")
+        arrived = named.arrived
+        parts = [f"{shown(top)}/: {count(arrived.files, 'file')}, {human_size(arrived.bytes)}"]
+        if arrived.already:
+            parts.append(f"{arrived.already} already there")
         if named.failed:
             parts.append(f"{named.failed} did not arrive")
         self.out.done(", ".join(parts))
@@ -138,29 +152,28 @@ class Report:
     def _summary(self, seconds: float) -> Mapping[str, Any]:
         return {
             "peer": self.peer,
-            "files": self.files,
-            "folders": self.folders,
-            "bytes": self.bytes,
-            "already": self.already,
+            "files": self.arrived.files,
+            "folders": self.arrived.folders,
+            "bytes": self.arrived.bytes,
+            "already": self.arrived.already,
             "skipped": sum(self._skipped.values()),
             "failed": self.failed,
             "seconds": round(seconds, 3),
         }
 
     def _sentence(self, seconds: float) -> str:
-        peer = shown(self.peer)
+        peer, arrived = shown(self.peer), self.arrived
         failed = f" {self.failed} did not arrive." if self.failed else ""
-        if not self.arrived:
+        if not self._anything:
             return f"Nothing arrived at {peer}."
-        if self.already and self.already == self.files:
-            return f"{count(self.files, 'file')} ({human_size(self.bytes)}) there already.{failed}"
-        what = count(self.files, "file") if self.files else count(self.folders, "folder")
-        already = f", {self.already} of them there already" if self.already else ""
-        rate = f", {human_size(self._moved / seconds)}/s" if seconds > 0.5 and self._moved else ""
-        return (
-            f"{what} ({human_size(self.bytes)}) sent to {peer} in"
-            f" {human_time(seconds)}{rate}{already}.{failed}"
-        )
+        size = human_size(arrived.bytes)
+        if arrived.already and arrived.already == arrived.files:
+            return f"{count(arrived.files, 'file')} ({size}) there already.{failed}"
+        what = count(arrived.files, "file") if arrived.files else count(arrived.folders, "folder")
+        already = f", {arrived.already} of them there already" if arrived.already else ""
+        fast = seconds > 0.5 and arrived.moved
+        rate = f", {human_size(arrived.moved / seconds)}/s" if fast else ""
+        return f"{what} ({size}) sent to {peer} in {human_time(seconds)}{rate}{already}.{failed}"
 
 
 def _file_line(entry: Entry, receipt: Receipt) -> str:

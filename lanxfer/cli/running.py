@@ -8,14 +8,16 @@ or a disk, is not waited for.
 
 from __future__ import annotations
 
+import gc
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall
 from twisted.logger import (
     FilteringLogObserver,
     LogEvent,
@@ -27,47 +29,49 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
+from lanxfer.cli.ending import AGAIN, PATIENT, Ending
 from lanxfer.cli.options import Choices
 from lanxfer.cli.output import Output, debugging, show_traceback
-from lanxfer.errors import Cancelled, Exit, Internal
+from lanxfer.client import Client, local
+from lanxfer.errors import Cancelled, Internal
 
 LINGER = 5.0
 """Seconds that threads get to end after the command has."""
 
-PATIENT = 0.5
-"""Seconds after Ctrl-C before it is said what is being waited for."""
-
 Work: TypeAlias = "Callable[[Run], Coroutine[Deferred[Any], Any, int]]"
 
 
-class Run:
+class Run(Ending):
     """What a command's coroutine is given."""
 
     def __init__(self, reactor: Any, choices: Choices) -> None:
+        super().__init__()
         self.reactor = reactor
         self.choices = choices
         self.out = Output(choices.json, choices.quiet)
-        self.interrupted = False
-        self._last_words: list[Callable[[], object]] = []
 
-    def if_killed(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Have ``callback`` called before a second Ctrl-C ends it; call the result to forget it."""
-        self._last_words.append(callback)
+    def every(self, seconds: float, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have ``callback`` called every so many seconds until what this gives is called."""
+        loop = LoopingCall(callback)
+        loop.clock = self.reactor
+        loop.start(seconds, now=False)
 
-        def forget() -> None:
-            if callback in self._last_words:
-                self._last_words.remove(callback)
+        def stop() -> None:
+            if loop.running:
+                loop.stop()
 
-        return forget
+        return stop
 
-    def killed(self) -> None:
-        """End at once."""
-        for each in reversed(self._last_words):
-            try:
-                each()
-            except Exception as error:
-                show_traceback(error)
-        os._exit(Exit.CANCELLED)
+
+@asynccontextmanager
+async def service(here: Run) -> AsyncIterator[Client]:
+    """The service on this machine, for as long as it is asked."""
+    client = await local(here.reactor, state=here.choices.state)
+    try:
+        yield client
+    finally:
+        with suppress(Cancelled):
+            await client.close()
 
 
 def run(work: Work, choices: Choices, *, ending: str = "Cancelling", logs: bool = False) -> int:
@@ -78,6 +82,7 @@ def run(work: Work, choices: Choices, *, ending: str = "Cancelling", logs: bool 
     """
     from twisted.internet import reactor
 
+    gc.enable()  # what has a reactor may run for long (lanxfer.cli.start)
     here = Run(reactor, choices)
     _begin_logging(here.out if logs else None)
     ended: list[int] = []
@@ -102,29 +107,12 @@ def run(work: Work, choices: Choices, *, ending: str = "Cancelling", logs: bool 
 
     def tell() -> None:
         if not ended:
-            here.out.say(f"{ending}; Ctrl-C again ends it at once.")
+            here.out.say(f"{ending}; {AGAIN}")
 
-    def signalled(number: int, frame: Any) -> None:
-        if here.interrupted:
-            here.killed()
-        here.interrupted = True
-        here.reactor.callFromThread(interrupt)
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-        number = getattr(signal, name, None)
-        # What nohup, or a shell in the background, said to ignore stays ignored.
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signalled)
+    here.catch_signals(lambda: here.reactor.callFromThread(interrupt))
     here.reactor.callWhenRunning(begin)
     here.reactor.run(installSignalHandlers=False)
-    return _with_trouble(ended[0], here.out)
-
-
-def _with_trouble(code: int, out: Output) -> int:
-    if not out.trouble:
-        return code
-    out.warn(out.trouble)
-    return code or int(Exit.FAILED)
+    return here.out.with_trouble(ended[0])
 
 
 def _report(why: Failure, out: Output) -> int:

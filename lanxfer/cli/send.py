@@ -27,7 +27,8 @@ def _over(command: Any) -> Any:
         metavar="FILE",
         help="The password of --user (or LANXFER_PASSWORD; else it is asked for).",
     )
-    return plain(legacy(by_secret(user(file(command)))))
+    here = click.option("--here", is_flag=True, help="Without the service on this machine.")
+    return plain(legacy(by_secret(user(file(here(command))))))
 
 
 def _login(user: str | None, file: str | None, plain: bool) -> tuple[str, str] | None:
@@ -72,6 +73,7 @@ def send(
     token_file: str | None,
     user: str | None,
     password_file: str | None,
+    here: bool,
 ) -> int:
     """Send files and folders to PEER: a name, HOST[:PORT], or the beginning of a key.
 
@@ -87,11 +89,17 @@ def send(
         raise click.UsageError("what is queued is as fast as the service: lanxfer limit")
     login = _login(user, password_file, plain or legacy_peer)
     job = evolve(job, over=evolve(job.over, login=login, limit_rate=limit_rate))
+    if not (queue or here or job.stdin):
+        from lanxfer.cli import handing
+
+        done = handing.send(choices, job)
+        if done is not None:
+            return done
     from lanxfer.cli import sending
     from lanxfer.cli.running import run
 
     work = sending.queue if queue else sending.send
-    return run(lambda here: work(here, job), choices)
+    return run(lambda running: work(running, job), choices)
 
 
 def _check_over(over: Over) -> None:
@@ -134,13 +142,12 @@ def message(
     token_file: str | None,
     user: str | None,
     password_file: str | None,
+    here: bool,
 ) -> int:
     """Send TEXT to PEER; a TEXT of "-" is standard input."""
-    from lanxfer.cli import sending
-    from lanxfer.cli.running import run
-    from lanxfer.cli.sources import read_text
-
     if text == STDIN:
+        from lanxfer.cli.sources import read_text
+
         text = read_text()
     elif not text.isascii():
         try:
@@ -150,7 +157,16 @@ def message(
     login = _login(user, password_file, plain or legacy_peer)
     over = Over(peer, plain, legacy_peer, code=code, token_file=token_file, login=login)
     _check_over(over)
-    return run(lambda here: sending.message(here, text, over), choices)
+    if not here:
+        from lanxfer.cli import handing
+
+        done = handing.message(choices, text, over)
+        if done is not None:
+            return done
+    from lanxfer.cli import sending
+    from lanxfer.cli.running import run
+
+    return run(lambda running: sending.message(running, text, over), choices)
 
 
 COMMANDS = (send, message)

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from lanxfer.cli import pairing
 from lanxfer.cli.jobs import Job, Over
-from lanxfer.cli.output import count
-from lanxfer.cli.progress import Tally, show_progress
+from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
 from lanxfer.cli.running import Run
 from lanxfer.cli.sources import Count, Spool
 from lanxfer.client import PATIENCE, Client, connect, local
 from lanxfer.connecting import Target
 from lanxfer.errors import Cancelled, Exit, LanxferError, NotPaired
-from lanxfer.identity import short_key
-from lanxfer.introducing import Introduced
-from lanxfer.storage.names import shown
-from lanxfer.storage.sources import Entry
+from lanxfer.keys import short_key
+from lanxfer.showing import shown
 from lanxfer.storage.system import unreadable
-from lanxfer.transfers import Kind, Receipt, Snapshot, State
+from lanxfer.tally import Tally
+from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State
+
+if TYPE_CHECKING:
+    from lanxfer.introducing import Introduced
 
 PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
 
@@ -97,6 +99,8 @@ async def _reach(here: Run, over: Over, asks: bool) -> Client:
     try:
         return await _connect(here, over, None)
     except NotPaired:
+        from lanxfer.cli import pairing
+
         if over.plain or over.legacy or over.token_file is not None:
             raise
         if over.code is None and not (asks and pairing.may_ask(here)):
@@ -156,7 +160,6 @@ class _Sending:
         self._client = client
         self._spool = Spool()
         self._tally = Tally(clock, peer=job.over.peer)
-        self._waited = False
         self._count = Count(job.files, job.links, self._tally)
         self._report = Report(here.out, job.over.peer, clock, self._below)
 
@@ -167,7 +170,7 @@ class _Sending:
                 await self._fill()
             await self._send_all()
         except Cancelled:
-            raise Cancelled(self._so_far()) from None
+            raise Cancelled(self._report.so_far) from None
         finally:
             self._count.stop()
             self._spool.stop()
@@ -180,10 +183,14 @@ class _Sending:
 
     async def _send_all(self) -> None:
         job, here = self._job, self._here
-        counting = deferToThread(self._count.run)
+        counting: list[Deferred[None]] = []
         self._client.registry.subscribe(self._tally.hear)
         self._client.registry.subscribe(self._told_to_wait)
-        stop = show_progress(here.reactor, self._tally, here.out, job.over.peer)
+
+        def look() -> None:
+            counting.append(deferToThread(self._count.run))
+
+        stop = show_progress(here.every, self._tally, here.out, look)
         forget = here.if_killed(stop)
         try:
             if job.stdin:
@@ -196,14 +203,12 @@ class _Sending:
             stop()
             forget()
             self._count.stop()
-            await counting
+            for each in counting:
+                await each
 
     def _told_to_wait(self, snapshot: Snapshot) -> None:
-        """Say once that somebody over there has to say yes first."""
-        if snapshot.state is State.WAITING and not self._waited:
-            self._waited = True
-            self._here.out.row({"path": snapshot.path, "waiting": self._job.over.peer})
-            self._here.out.say(f"Waiting for {shown(self._job.over.peer)} to accept.")
+        if snapshot.state is State.WAITING:
+            self._report.waits(snapshot.path)
 
     async def _send_one(self, path: str, name: str) -> None:
         outcome: Receipt | LanxferError
@@ -230,7 +235,3 @@ class _Sending:
 
     def _below(self, top: str) -> int | None:
         return self._count.below.get(top) if self._tally.counted else None
-
-    def _so_far(self) -> str:
-        files = self._report.files
-        return f"Cancelled; {count(files, 'file')} had arrived." if files else ""

@@ -15,7 +15,7 @@ from lanxfer.cli.asking import Names, way, what, why
 from lanxfer.cli.output import count, human_size
 from lanxfer.cli.running import Run
 from lanxfer.errors import Exit
-from lanxfer.identity import format_key
+from lanxfer.keys import format_key
 from lanxfer.sandbox import refuse_root
 from lanxfer.service import Message, Prompt, Settings, TransferService
 from lanxfer.storage.names import shown

@@ -12,10 +12,10 @@ from contextlib import suppress
 
 from attrs import define, field
 
-from lanxfer.cli.progress import Tally
 from lanxfer.errors import LanxferError, SourceUnreadable
-from lanxfer.storage.names import quoted
+from lanxfer.showing import quoted
 from lanxfer.storage.sources import walk
+from lanxfer.tally import Tally
 from lanxfer.wire import limits
 
 CHUNK = 256 * limits.KIB

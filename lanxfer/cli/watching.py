@@ -10,10 +10,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 
-from lanxfer.cli.asking import Names, Row, service, way, what, why
+from lanxfer.cli.asking import Names, Row, way, what, why
 from lanxfer.cli.output import human_size
 from lanxfer.cli.progress import LINE_EVERY, takes_bars
-from lanxfer.cli.running import Run
+from lanxfer.cli.running import Run, service
 from lanxfer.client import Client
 from lanxfer.errors import Cancelled, Exit, LanxferError, Lost
 from lanxfer.transfers import State
@@ -57,7 +57,7 @@ class _Bars:
 
         self._here = here
         self._names = names
-        self._bars = WatchBars(here.reactor, here.out, sys.stdout)
+        self._bars = WatchBars(here.every, here.reactor.seconds, here.out, sys.stdout)
         self.start = self._bars.start
         self.stop = self._bars.stop
 

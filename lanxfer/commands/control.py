@@ -7,10 +7,9 @@ from lanxfer.errors import NotFound, UnsupportedVersion
 from lanxfer.policy import UNKNOWN, Principal, Standing, mine
 from lanxfer.transfers import Snapshot, as_row
 from lanxfer.wire import limits
-from lanxfer.wire.native import Fields
+from lanxfer.wire.native import VERSION, Fields
 from lanxfer.wire.packets import Args
 
-VERSION = "lanxfer/1"
 PAGE = 100
 """Rows of one list answer at most (catalogue L09)."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lanxfer.commands.receiving import outcome
 from lanxfer.commands.table import Accepted, Call, Node, Reply, command
-from lanxfer.errors import BadHeader, LanxferError
+from lanxfer.errors import BadHeader, Internal, LanxferError
 from lanxfer.storage import Small
 from lanxfer.storage.names import part_key, shown
-from lanxfer.transfers import Conflict, Direction, Kind, Offer, Snapshot, State, Stored
+from lanxfer.transfers import Conflict, Direction, Offer, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields
-from lanxfer.wire.packs import Outcome, outcome_row, parse_manifest
+from lanxfer.wire.packets import Args
+from lanxfer.wire.packs import format_outcome, parse_manifest
 
 
 @command("recv_files")
@@ -22,18 +22,29 @@ async def recv_files(call: Call, node: Node) -> Reply:
     started = node.registry.clock()
     ids = [node.registry.new_id() for _ in offers]
     # Raises before anything counts; from here on each file has an end of its own.
-    admitted = list(node.admit(call.principal, offers, group, ids))
-    ends = await _store(call, node, admitted, offers, bodies)
-    finished = [
-        _snapshot(call, node, offer, end, id, group, started)
-        for offer, end, id in zip(offers, ends, ids, strict=True)
-    ]
-    node.registry.passed(finished)
-    rows = (
-        outcome_row(at, _outcome(offer, end))
+    admitted = node.admit(call.principal, offers, group, ids)
+    ends: list[Stored | LanxferError] = [Internal() for _ in offers]
+    try:
+        ends = await _store(call, node, admitted, offers, bodies)
+    finally:
+        for offer, end, id in zip(offers, ends, ids, strict=True):
+            node.registry.passed(
+                Direction.IN,
+                call.principal.name,
+                shown(offer.path),
+                offer.size,
+                end,
+                id=id,
+                started=started,
+                group=group,
+                secure=call.principal.secure,
+            )
+    found = (
+        format_outcome(at, _told(offer, end))
         for at, (offer, end) in enumerate(zip(offers, ends, strict=True))
     )
-    return Reply({"files": len(offers)}, rows=[row for row in rows if row is not None])
+    rows = [row for row in found if row is not None]
+    return Reply({"files": len(offers), "outcomes": len(rows)}, rows=rows)
 
 
 def _read(call: Call) -> tuple[list[Offer], list[memoryview], str]:
@@ -64,66 +75,41 @@ async def _store(
     offers: Sequence[Offer],
     bodies: Sequence[memoryview],
 ) -> list[Stored | LanxferError]:
-    """One end a file, whatever happens: each was counted, and has to be uncounted."""
+    """How each of them ended."""
     principal = call.principal.name
-    ends: list[Stored | LanxferError] = [
-        each if isinstance(each, LanxferError) else LanxferError() for each in admitted
-    ]
-    files: list[tuple[int, Small]] = []
+    files: dict[int, Small] = {}
     for at, each in enumerate(admitted):
         if isinstance(each, Accepted) and each.path is not None:
             asked, offer = offers[at], each.offer
             key = part_key(principal, asked.path, asked.size, asked.mtime_ns)
             conflict = offer.conflict or Conflict.RENAME
-            files.append((at, Small(key, offer, each.path, conflict, bodies[at])))
+            files[at] = Small(key, offer, each.path, conflict, bodies[at])
+    stored: Sequence[Stored | LanxferError] = []
     try:
         call.check()
-        waiting = node.hold(sum(len(small.data) for _, small in files))
+        waiting = node.reserve(None, sum(len(small.data) for small in files.values()))
         if waiting is not None:
             await call.shield(waiting)
-        # Not to be stopped from here on: what is stored is to be said.
-        stored = await node.store_many([small for _, small in files]) if files else []
+        if files:
+            # Not to be stopped from here on: what is stored is to be said.
+            stored = await node.in_thread(node.store.put_many, list(files.values()))
     except LanxferError as error:
         stored = [error] * len(files)
-    for (at, _), end in zip(files, stored, strict=True):
-        ends[at] = end
-    return ends
+    ends = dict(zip(files, stored, strict=True))
+    return [
+        each if isinstance(each, LanxferError) else ends[at] for at, each in enumerate(admitted)
+    ]
 
 
-def _outcome(offer: Offer, end: Stored | LanxferError) -> Outcome:
+def _told(offer: Offer, end: Stored | LanxferError) -> Args | LanxferError:
+    """What of the answer about one file is not plain."""
     if isinstance(end, LanxferError):
-        return Outcome(error=end)
-    return Outcome(None if end.path == offer.path else end.path, end.already)
-
-
-def _snapshot(
-    call: Call,
-    node: Node,
-    offer: Offer,
-    end: Stored | LanxferError,
-    id: str,
-    group: str,
-    started: float,
-) -> Snapshot:
-    """The whole life of one of the files."""
-    failed = end if isinstance(end, LanxferError) else None
-    stored = end if isinstance(end, Stored) else Stored("", 0, "")
-    return Snapshot(
-        id=id,
-        direction=Direction.IN,
-        kind=Kind.FILE,
-        peer=call.principal.name,
-        path=shown(offer.path),
-        size=offer.size,
-        state=State.DONE if failed is None else outcome(failed),
-        done=stored.size,
-        stored=stored.path,
-        digest=stored.digest,
-        already=stored.already,
-        code="" if failed is None else failed.code,
-        reason="" if failed is None else failed.reason,
-        started=started,
-        changed=node.registry.clock(),
-        secure=call.principal.secure,
-        group=group,
-    )
+        return end
+    args: dict[str, object] = {}
+    if end.path != offer.path:
+        args["stored"] = end.path
+    if end.digest != offer.digest:
+        args["blake3"] = end.digest
+    if end.already:
+        args["already"] = True
+    return args

@@ -20,7 +20,7 @@ from lanxfer.errors import (
     SourceChanged,
     TooLarge,
 )
-from lanxfer.registry import Transfer
+from lanxfer.registry import Transfer, outcome
 from lanxfer.storage import Facts, Part, Small, Store
 from lanxfer.storage.names import SafePath, part_key, safe_path, shown
 from lanxfer.storage.rules import numbered
@@ -34,13 +34,6 @@ _DISCARD = (Cancelled, SourceChanged, DigestMismatch, BadOffset)
 
 PREVIEW = 200
 """Characters of a message that lists show."""
-
-
-def outcome(error: LanxferError) -> State:
-    """The state a transfer ends in with this error."""
-    if isinstance(error, Cancelled):
-        return State.CANCELLED
-    return State.INTERRUPTED if error.retry else State.FAILED
 
 
 def read_offer(args: Args) -> Offer:
@@ -163,20 +156,11 @@ async def _store(
         if offer.digest is None:
             raise BadHeader("A file that travels with its request needs its digest there.")
         small = Small(key, offer, path, conflict, data)
-        if shared is not None:
-            transfer.enter(State.COMMITTING)
-            return await _put_one(node, shared, small)
-        await _reserve_small(call, node, offer, path, transfer)
+        if shared is None:
+            await _reserve_small(call, node, offer, path, transfer)
         transfer.enter(State.COMMITTING)
-        return await node.store_small(small)
+        return await node.store_small(small, store)
     return await _stream(call, node, offer, path, conflict, key, transfer, slot, shared)
-
-
-async def _put_one(node: Node, store: Store, small: Small) -> Stored:
-    found = (await node.in_thread(store.put_many, [small]))[0]
-    if isinstance(found, LanxferError):
-        raise found
-    return found
 
 
 async def _reserve(call: Call, node: Node, size: int, transfer: Transfer) -> None:

@@ -112,8 +112,8 @@ class Call(Protocol):
         idle and still open.
         """
 
-    def tell(self, args: Args) -> None:
-        """Send an event; dropped where the other side does not keep up."""
+    def tell(self, args: Args) -> bool:
+        """Send an event; False, and it is dropped, where the other side does not keep up."""
 
     crc: int
     """CRC-32 of the body that was poured, for dialects that answer with it, after what it was."""
@@ -137,6 +137,9 @@ class Call(Protocol):
 
     async def stopped(self) -> None:
         """Wait until the asker gives up; raises what it gave up with."""
+
+    def stop(self, error: LanxferError) -> None:
+        """End this call with ``error`` at the next point where that loses nothing."""
 
 
 class Sharing(Protocol):
@@ -174,7 +177,7 @@ class Node(Protocol):
         """Where unknown devices may try; raises NotPaired where none ever may."""
 
     def open_pairing(
-        self, once: bool, name: str | None, tell: Callable[[Args], None]
+        self, once: bool, name: str | None, tell: Callable[[Args], object]
     ) -> Awaitable[Args]:
         """Open a window, ``tell`` its words, wait for its end."""
 
@@ -187,8 +190,8 @@ class Node(Protocol):
     def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
         """Whether a principal has all of the rights ``perm`` (``r``, ``w``, ``rw``) at a path."""
 
-    def store_small(self, small: Small) -> Awaitable[Stored]:
-        """Store one small file together with others."""
+    def store_small(self, small: Small, store: Store) -> Awaitable[Stored]:
+        """Store one small file together with others that are for that store just now."""
 
     def enter(self, principal: Principal, name: str) -> None:
         """One more request of a principal; raises where that is too many, or too soon."""
@@ -207,17 +210,13 @@ class Node(Protocol):
     ) -> Sequence[Accepted | LanxferError]:
         """``consent`` for many files about which nobody is to be asked; raises for all of them."""
 
-    def store_many(self, files: Sequence[Small]) -> Awaitable[Sequence[Stored | LanxferError]]:
-        """Store many small files; one answer a file, in the order given."""
-
-    def hold(self, size: int) -> Awaitable[None] | None:
-        """Count on so many bytes of the disk just now; DiskFull.  None if that is known."""
-
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         """Ask rights, application and owner; what is to be done, or why nothing (raises)."""
 
-    def reserve(self, transfer: Transfer, size: int) -> Awaitable[None] | None:
+    def reserve(self, transfer: Transfer | None, size: int) -> Awaitable[None] | None:
         """Keep so many bytes of the disk for a transfer until it is over; DiskFull.
+
+        Without a transfer, for what is written at once.
 
         None where that is known at once: there are many small files.
         """
@@ -242,6 +241,9 @@ class Node(Protocol):
 
     def send(self, call: Call) -> Awaitable[Args]:
         """Send a file or a text of this device to another one, as the call's args say."""
+
+    def send_paths(self, call: Call) -> Awaitable[Args]:
+        """Send what a command of the owner's named, and tell it what becomes of that."""
 
     def history(self, limit: int, before: str, peer: str | None) -> Awaitable[list[Snapshot]]:
         """Finished transfers, newest first."""

@@ -119,14 +119,10 @@ class ServiceWithJobs(Service):
 
     def __init__(self, reactor: Any, transfers: TransferService, app_cfg: str) -> None:
         self.transfers = transfers
-
-        def tell(snapshot: Snapshot) -> None:
-            transfers.registry.passed([snapshot])
-
         self.jobs = JobsService(
             reactor,
             app_cfg,
-            on_end=tell,
+            on_end=transfers.registry.note,
             new_id=lambda: transfers.registry.new_id(),
             state=transfers.settings.state,
         )

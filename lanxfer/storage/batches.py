@@ -33,7 +33,7 @@ from lanxfer.wire import limits
 _ANY = (OSError, SyncFailed, LanxferError)
 
 TOGETHER = 16
-"""Files from which on one sync of the file system is less work than one each: see bench/."""
+"""Files from which on one sync of the file system takes their place (``sync_all``)."""
 
 
 class Batch:

@@ -23,7 +23,8 @@ from lanxfer.errors import Forbidden, SourceChanged, SourceUnreadable, TooLarge
 from lanxfer.storage.names import quoted
 from lanxfer.storage.prefixes import running_digests
 from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, unreadable
-from lanxfer.storage.walks import Entry, walk
+from lanxfer.storage.walks import walk
+from lanxfer.transfers import Entry
 from lanxfer.wire import limits
 
 __all__ = ["Confined", "Entry", "Source", "Whole", "confined", "open_source", "read_small", "walk"]

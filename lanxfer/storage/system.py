@@ -70,7 +70,8 @@ _syncfs = _find_syncfs()
 def sync_all(fd: int) -> bool:
     """Make everything durable that was written to the file system of ``fd``; or SyncFailed.
 
-    For many files that is a tenth of the work of a sync each.  False where there is no such call.
+    For many files that is less work than a sync each (250 of 4 KiB on ext4: 4 ms instead of
+    17), though it waits for what others wrote there as well.  False where there is no such call.
     """
     if _syncfs is None:
         return False

@@ -11,12 +11,12 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from lanxfer.errors import BadName, LanxferError, TooLarge
+from lanxfer.errors import BadName, TooLarge
 from lanxfer.storage.names import quoted, shown
 from lanxfer.storage.system import FOLDER_FLAGS, unreadable
-from lanxfer.transfers import Kind
+from lanxfer.transfers import Entry, Kind
 
 ENTRIES_MAX = 100_000
 
@@ -26,28 +26,6 @@ _OTHERS = {
     stat.S_IFCHR: "device",
     stat.S_IFBLK: "device",
 }
-
-
-@frozen
-class Entry:
-    """One thing that was found.
-
-    ``path`` is the name for the wire, ``local`` where it is here.  With
-    ``error`` it cannot be sent; ``skipped`` says why it is not, and neither is
-    an entry's fault that the others are sent.  ``target`` is where a link points.
-    ``shared`` says that the path begins with the name of a shared folder there.
-    """
-
-    kind: Kind
-    path: str
-    local: str
-    size: int = 0
-    mtime_ns: int | None = None
-    target: str | None = None
-    executable: bool = False
-    error: LanxferError | None = None
-    skipped: str = ""
-    shared: bool = False
 
 
 def walk(

@@ -121,6 +121,8 @@ REQUESTS_PER_PRINCIPAL = 256
 COMMANDS_RATE = 20.0
 COMMANDS_BURST = 50
 SEND_ENTRIES = 100_000
+UNTOLD_MAX = 10_000
+"""Entries that wait for the command to read of them in whose place they were sent."""
 LOGINS_BURST = 5
 LOGINS_RATE = 1 / 30
 """Failed logins a second from one source."""

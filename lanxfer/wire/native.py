@@ -37,6 +37,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _HALF = re.compile("[\ud800-\udfff]")
 
+VERSION = "lanxfer/1"
+
 REASON_MAX = 1024
 """Characters of a reason."""
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-from attrs import frozen
 
 from lanxfer.errors import BadHeader, LanxferError, from_wire
 from lanxfer.transfers import Conflict, Kind, Offer
 from lanxfer.wire import limits
 from lanxfer.wire.native import REASON_MAX, Fields, is_whole
+from lanxfer.wire.packets import Args
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -75,31 +74,33 @@ def _offer(row: Any, conflict: Conflict | None) -> Offer:
     return Offer(path, size, Kind.FILE, mtime, digest, executable, conflict)
 
 
-@frozen
-class Outcome:
-    """What became of one file; without a row in the answer, this."""
-
-    stored: str | None = None  # None: under its own name
-    already: bool = False
-    error: LanxferError | None = None
+REASON = 200
+"""Characters of a reason in a row: an answer has to have room for one about each file."""
 
 
-def outcome_row(at: int, outcome: Outcome) -> dict[str, Any] | None:
-    """The row of the answer for file ``at``; None where nothing has to be said."""
-    row: dict[str, Any] = {"at": at}
-    error = outcome.error
-    if error is not None:
-        row.update(error=error.code, reason=error.reason[:REASON_MAX], retry=error.retry)
-    if outcome.stored is not None:
-        row["stored"] = outcome.stored
-    if outcome.already:
-        row["already"] = True
-    return row if len(row) > 1 else None
+def format_outcome(at: int, end: Args | LanxferError) -> Args | None:
+    """The row about file ``at``; None where there is nothing to say but that it was stored."""
+    if isinstance(end, LanxferError):
+        return {
+            "at": at,
+            "error": end.code,
+            "reason": end.reason[:REASON],
+            "retry": end.retry,
+        }
+    return {"at": at, **end} if end else None
 
 
-def parse_outcomes(rows: Sequence[Mapping[str, Any]], files: int) -> list[Outcome]:
-    """One outcome a file; BadHeader where the rows make no sense."""
-    found = [Outcome()] * files
+def parse_outcomes(
+    rows: Sequence[Args], files: int, outcomes: object
+) -> list[dict[str, Any] | LanxferError]:
+    """What became of each file: its error, or what the answer about it alone would have said.
+
+    BadHeader where the rows make no sense, or where there are not as many ``outcomes``
+    of them as the other side had: what is not said must not be taken for good.
+    """
+    if type(outcomes) is not int or len(rows) != outcomes:
+        raise BadHeader("The answer does not say what became of all files.")
+    found: list[dict[str, Any] | LanxferError] = [{} for _ in range(files)]
     named = set()
     for row in rows:
         fields = Fields(row)
@@ -108,8 +109,8 @@ def parse_outcomes(rows: Sequence[Mapping[str, Any]], files: int) -> list[Outcom
             raise BadHeader("The answer names a file twice.")
         named.add(at)
         code = fields.maybe_text("error", most=32)
-        reason = fields.maybe_text("reason", most=REASON_MAX) or ""
-        fields.take_flag("retry")  # the code says that as well
-        error = None if code is None else from_wire(code, reason)
-        found[at] = Outcome(fields.maybe_text("stored"), fields.take_flag("already"), error)
+        if code is None:
+            found[at] = dict(fields.rest())
+        else:
+            found[at] = from_wire(code, fields.maybe_text("reason", most=REASON_MAX) or "")
     return found

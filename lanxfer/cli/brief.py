@@ -1,0 +1,126 @@
+"""A command that the service on this machine does: no reactor, from start to exit code.
+
+The counterpart of ``lanxfer.cli.running``, with the same meaning of Ctrl-C:
+what is being asked is given up, and its answer is still waited for.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from attrs import define
+
+from lanxfer.cli.ending import AGAIN, PATIENT, Ending
+from lanxfer.cli.options import Choices
+from lanxfer.cli.output import Output
+from lanxfer.control import Control
+from lanxfer.errors import Cancelled, LanxferError
+from lanxfer.state import StateFolder, default_state
+
+Work: TypeAlias = "Callable[[Brief], int]"
+
+
+@define(eq=False)
+class _Timer:
+    every: float
+    callback: Callable[[], object]
+    due: float
+
+
+class Brief(Ending):
+    """What such a command is given."""
+
+    def __init__(self, choices: Choices) -> None:
+        super().__init__()
+        self.choices = choices
+        self.out = Output(choices.json, choices.quiet)
+        self.state = StateFolder(choices.state or default_state())
+        self._control: Control | None = None
+        self._gave_up = False
+        self._timers: list[_Timer] = []
+        self._signalled, self._wake = socket.socketpair()
+        self._signalled.setblocking(False)
+        self._wake.setblocking(False)
+        self._woke = -1
+
+    @contextmanager
+    def service(self) -> Iterator[Control]:
+        """The service, for as long as it is asked; Unreachable where none runs."""
+        self._control = Control(self.state.socket_path, self._wait)
+        try:
+            yield self._control
+        finally:
+            self._control.close()
+            self._control = None
+
+    def every(self, seconds: float, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have ``callback`` called every so many seconds until what this gives is called."""
+        timer = _Timer(seconds, callback, time.monotonic() + seconds)
+        self._timers.append(timer)
+
+        def stop() -> None:
+            if timer in self._timers:
+                self._timers.remove(timer)
+
+        return stop
+
+    def listen(self) -> None:
+        """Hear of signals, whatever is being waited for."""
+        self.catch_signals(lambda: None)
+        self._woke = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+
+    def deafen(self) -> None:
+        """Leave signals to whoever comes next."""
+        signal.set_wakeup_fd(self._woke)
+
+    def _wait(self, connection: socket.socket, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while True:
+            if self.interrupted:
+                self._give_up()
+            soonest = min([until, *(each.due for each in self._timers)])
+            left = max(0.0, soonest - time.monotonic())
+            heard = select.select([connection, self._signalled], [], [], left)[0]
+            if self._signalled in heard:
+                self._signalled.recv(64)
+                continue
+            if connection in heard:
+                return True
+            now = time.monotonic()
+            for each in [each for each in self._timers if each.due <= now]:
+                each.due = now + each.every
+                each.callback()
+            if now >= until:
+                return False
+
+    def _give_up(self) -> None:
+        """Once: after that the answer is waited for, and what that waits for is said."""
+        if self._gave_up:
+            return
+        self._gave_up = True
+        if self._control is None or not self._control.cancel():
+            raise Cancelled()
+
+        def tell() -> None:
+            stop()
+            self.out.say(f"Cancelling; {AGAIN}")
+
+        stop = self.every(PATIENT, tell)
+
+
+def run(work: Work, here: Brief) -> int:
+    """Run ``work`` to its end; the exit code.  Its error becomes a sentence and its own code."""
+    here.listen()
+    try:
+        code = work(here)
+    except LanxferError as error:
+        code = here.out.report(error)
+    finally:
+        here.deafen()
+    return here.out.with_trouble(code)

@@ -1,0 +1,162 @@
+"""How far a send is: what to expect, what has gone out, how fast, and how long it will take."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from attrs import define, field
+
+from lanxfer.showing import shown
+from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State
+
+RATE_SPAN = 8.0
+"""Seconds over which a rate is the average: steady enough to read, quick enough to believe."""
+
+
+@define
+class Rate:
+    """Bytes a second, over the last moments."""
+
+    _samples: deque[tuple[float, int]] = field(factory=deque)
+
+    def add(self, now: float, moved: int) -> None:
+        """``moved`` bytes in all so far."""
+        self._samples.append((now, moved))
+
+    def per_second(self, now: float) -> float:
+        """The rate; 0 before anything can be said about it."""
+        samples = self._samples
+        while len(samples) > 1 and now - samples[1][0] > RATE_SPAN:
+            samples.popleft()
+        if not samples or now - samples[0][0] < 0.2:
+            return 0.0
+        return (samples[-1][1] - samples[0][1]) / (now - samples[0][0])
+
+
+@define
+class Tally:
+    """The state of one send of many files.
+
+    ``expect`` may be called from another thread than the rest; ``counted`` says
+    that nothing more is to be expected.
+    """
+
+    clock: Callable[[], float]
+    peer: str = "the other device"
+    current: str = ""
+    files: int = 0
+    counted: bool = False
+    expected_bytes: int = 0
+    expected_files: int = 0
+    _finished: int = 0
+    _lost: int = 0
+    _moved: int = 0
+    _moving: dict[str, int] = field(factory=dict)
+    _fresh: set[str] = field(factory=set)
+    _waiting: set[str] = field(factory=set)
+    _rate: Rate = field(factory=Rate)
+
+    def expect(self, kind: Kind, size: int) -> None:
+        """One more thing is going to be sent."""
+        if kind is not Kind.FOLDER:
+            self.expected_files += 1
+            self.expected_bytes += size
+
+    def hear(self, snapshot: Snapshot) -> None:
+        """Something happened to one of the transfers."""
+        id, before = snapshot.id, self._moving.get(snapshot.id, 0)
+        (self._waiting.add if snapshot.state is State.WAITING else self._waiting.discard)(id)
+        if snapshot.state.finished:
+            self._moving.pop(id, None)
+            self._fresh.discard(id)
+            if snapshot.state is State.DONE:
+                self._finished += snapshot.size
+                self._moved += max(0, snapshot.size - before)
+                self.files += snapshot.kind is not Kind.FOLDER
+            else:
+                self._lost += snapshot.size
+        else:
+            if snapshot.state is State.OFFERED:
+                self._fresh.add(id)
+            if snapshot.state in (State.MOVING, State.COMMITTING):
+                self.current = snapshot.path
+            more = snapshot.done - before
+            if more > 0 and id in self._fresh:
+                # What the receiver held from another time was not moved now.
+                self._fresh.discard(id)
+            elif more > 0:
+                self._moved += more
+            self._moving[id] = snapshot.done
+        self._rate.add(self.clock(), self._moved)
+
+    @property
+    def waits(self) -> str:
+        """That nothing moves because somebody has to say yes first; "" where something does."""
+        idle = self._waiting and self._waiting >= self._moving.keys()
+        return f"waiting for {shown(self.peer)} to accept" if idle else ""
+
+    def as_row(self) -> dict[str, int | str | bool]:
+        """What has happened so far, as plain values for ``take_row``."""
+        return {
+            "done": self.done,
+            "moved": self._moved,
+            "lost": self._lost,
+            "files": self.files,
+            "current": self.current,
+            "waiting": bool(self.waits),
+        }
+
+    def take_row(self, row: Mapping[str, Any]) -> None:
+        """What another tally of the same send has come to."""
+        self._finished, self._moved, self._lost = row["done"], row["moved"], row["lost"]
+        self.files, self.current = row["files"], row["current"]
+        self._waiting = {""} if row["waiting"] else set()
+        self._rate.add(self.clock(), self._moved)
+
+    @property
+    def done(self) -> int:
+        """Bytes that are there, or on their way."""
+        return self._finished + sum(self._moving.values())
+
+    @property
+    def total(self) -> int:
+        """Bytes in all, as far as they are known and can still arrive."""
+        return max(self.expected_bytes - self._lost, self.done)
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second just now."""
+        return self._rate.per_second(self.clock())
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, where that can be said."""
+        rate = self.rate
+        return (self.total - self.done) / rate if rate > 0 and self.counted else None
+
+
+class Sums(NamedTuple):
+    """What arrived, counted: links are files, and ``moved`` are the bytes that were sent now."""
+
+    files: int = 0
+    folders: int = 0
+    bytes: int = 0
+    already: int = 0
+    moved: int = 0
+
+    def plus(self, other: Sums) -> Sums:
+        """Both together."""
+        return Sums(*map(sum, zip(self, other, strict=True)))
+
+
+NOTHING = Sums()
+
+
+def sums_of(entry: Entry, receipt: Receipt) -> Sums:
+    """One entry that arrived."""
+    moved = 0 if receipt.already else receipt.size - receipt.resumed_from
+    if entry.kind is Kind.FOLDER:
+        return Sums(folders=1, bytes=receipt.size, moved=moved)
+    return Sums(1, 0, receipt.size, int(receipt.already), moved)

@@ -1,0 +1,146 @@
+"""Links over real streams of bytes: UNIX sockets and the pipes of a child."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+
+from lanxfer.commands.declared import command
+from lanxfer.commands.table import Call
+from lanxfer.errors import Lost, Unreachable
+from lanxfer.linking import LinkService, SharedLink, dial_link, listen_links, spawn_link
+from tests.devices import in_reactor, until
+
+CHILD = """
+from twisted.internet import reactor
+from lanxfer.commands.declared import command
+from lanxfer.commands.table import Call
+from lanxfer.linking import stdio_link
+
+class Child:
+    @command("c.twice")
+    async def twice(self, call: Call, data: bytes) -> bytes:
+        return 2 * (await call.link.call("p.echo", data=data)).body
+
+stdio_link(reactor, Child()).when_closed().addCallback(lambda _: reactor.stop())
+reactor.run()
+"""
+
+
+class Parent:
+    def __init__(self) -> None:
+        self.together = threading.Barrier(4)
+
+    @command("p.echo")
+    def echo(self, data: bytes) -> bytes:
+        return data
+
+    @command("p.meet", blocking=True)
+    def meet(self) -> int:
+        """Fires only when four of them are in threads at the same time."""
+        self.together.wait(30)
+        return 4
+
+    @command("p.back")
+    async def back(self, call: Call, data: bytes) -> bytes:
+        answer = await call.link.call("p.echo", data=data)
+        return bytes(answer.body)
+
+
+class UnixTests:
+    @in_reactor
+    async def test_both_ways(self, tmp_path: Path) -> None:
+        """Each side asks the other over a socket, and both ends close in order."""
+        # covers: S3-01 S3-25 S3-32
+        place = f"unix:{tmp_path}/s"
+        there = await listen_links(reactor, place, Parent())
+        link = await dial_link(reactor, place, Parent())
+        assert (await link.call("p.back", data=b"abc")).body == b"abc"
+        asked = [link.call("p.echo", data=b"%d" % n) for n in range(2000)]
+        found = await gatherResults(asked)
+        assert [each.body for each in found] == [b"%d" % n for n in range(2000)]
+        await link.close()
+        assert await link.when_closed() is None
+        await there.close()
+
+    @in_reactor
+    async def test_blocking(self, tmp_path: Path) -> None:
+        """Commands that block run four at a time, and hold up no other."""
+        # covers: S3-16
+        place = f"unix:{tmp_path}/s"
+        there = await listen_links(reactor, place, Parent())
+        link = await dial_link(reactor, place)
+        three = [link.call("p.meet") for _ in range(3)]
+        assert (await link.call("p.echo", data=b"x")).body == b"x"
+        assert not any(each.called for each in three)
+        found = await gatherResults([*three, link.call("p.meet")])
+        assert [each.flags for each in found] == [4] * 4
+        await link.close()
+        await there.close()
+
+    @in_reactor
+    async def test_shared(self, tmp_path: Path) -> None:
+        """Nothing is dialled before somebody needs it; the last one to let go closes it."""
+        # covers: S3-22 S3-24
+        place = f"unix:{tmp_path}/s"
+        there = await listen_links(reactor, place, Parent())
+        shared = SharedLink(reactor, lambda: dial_link(reactor, place))
+        assert not there.links
+        first, second = await gatherResults([shared.hold(), shared.hold()])
+        assert first is second
+        assert len(there.links) == 1
+        shared.release()
+        assert (await second.call("p.echo", data=b"x")).body == b"x"
+        shared.release()
+        await until(lambda: not there.links)
+        assert (await shared.call("p.echo", data=b"y")).body == b"y"
+        with pytest.raises(ValueError, match="more often"):
+            shared.release()
+        await until(lambda: not there.links)
+        await there.close()
+
+    @in_reactor
+    async def test_again(self, tmp_path: Path) -> None:
+        """A link that breaks is made anew; what was under way is told."""
+        # covers: S3-23
+        place = f"unix:{tmp_path}/s"
+        parent = Parent()
+        there = await listen_links(reactor, place, parent)
+        service = LinkService(reactor, place, initial_delay=0.01)
+        service.startService()
+        link: Any = await service.when_linked()
+        waiting = link.call("p.meet")
+        await until(lambda: there.factory.node._pool is not None)
+        for each in list(there.links):
+            each.protocol.abort(Lost())
+        with pytest.raises(Lost):
+            await waiting
+        await until(lambda: link.protocol.gone)
+        again = await service.when_linked()
+        assert (await again.call("p.echo", data=b"x")).body == b"x"
+        await service.stopService()
+        parent.together.abort()
+        await there.close()
+
+    @in_reactor
+    async def test_nobody(self, tmp_path: Path) -> None:
+        """Where nobody listens that is said."""
+        with pytest.raises(Unreachable):
+            await dial_link(reactor, f"unix:{tmp_path}/none")
+
+
+class ChildTests:
+    @in_reactor
+    async def test_pipes(self) -> None:
+        """A child process is asked, and asks back, through its standard input and output."""
+        # covers: S3-25
+        link = await spawn_link(reactor, [sys.executable, "-c", CHILD], Parent())
+        big = bytes(range(256)) * 2000
+        assert (await link.call("c.twice", data=big)).body == 2 * big
+        await link.close()
