@@ -229,8 +229,8 @@ def makeService(options: Options) -> IService:
         daemon = _Daemon(reactor, settings)
         daemon.open_because = why
         return daemon
+    from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
     from lanxfer.jobs.errors import Error
-    from lanxfer.jobs.schedule import ServiceWithJobs, with_jobs
 
     try:
         daemon = _Daemon(reactor, with_jobs(settings, os.path.abspath(options["jobs"])))

@@ -9,15 +9,10 @@ from typing import Any
 import pytest
 
 from lanxfer.jobs import ConfigError, load
-from lanxfer.jobs.reading import (
-    config_path,
-    extra_sections,
-    job_ids,
-    read_app,
-    read_job,
-    read_sections,
-)
-from lanxfer.jobs.settings import JobConfig, Password
+from lanxfer.jobs.config.app import read_app
+from lanxfer.jobs.config.files import as_parser, config_path
+from lanxfer.jobs.config.job import job_ids, read_job, read_sections
+from lanxfer.jobs.config.settings import JobConfig, Password
 
 APP = """
 [global]
@@ -48,7 +43,7 @@ class Files:
         return str(path)
 
     def job(self) -> JobConfig:
-        return read_job(self.app, "j")[0]
+        return read_job(self.app, "j")
 
     def fails(self, why: str) -> None:
         with pytest.raises(ConfigError, match=why) as caught:
@@ -69,7 +64,7 @@ class AppTests:
         files.write("elsewhere/j.job", JOB)
         files.write("elsewhere/j.cfg", "nonsense")
         assert files.job().id == "j"
-        assert job_ids(read_app(files.app)[0]) == ["j"]
+        assert job_ids(read_app(files.app)) == ["j"]
 
     def test_no_job(self, files: Files) -> None:
         """A job that has no file is named; so is what no job can be called."""
@@ -194,7 +189,7 @@ class JobTests:
         )
         files.write("jobs/j.cfg", JOB + "[notify]\nmail_cfg = mine\nerror = carol@example.com\n")
         files.write("jobs/k.cfg", JOB)
-        job, other = files.job(), read_job(files.app, "k")[0]
+        job, other = files.job(), read_job(files.app, "k")
         assert job.notify.whom(False) == (
             "admin@example.com",
             "carol@example.com",
@@ -305,9 +300,9 @@ class ExtraTests:
         _, plain = load(files.app, "j", reactor=object(), interpolation=None)
         assert plain["name"]["k"] == "%(base)s/x"
         files.write("jobs/j.cfg", JOB + "[x:name]\nk = 100%\n")
-        _, merged = read_job(files.app, "j")
+        own = read_job(files.app, "j").own
         with pytest.raises(ConfigError, match="of your own"):
-            extra_sections(merged)
+            as_parser(own)
 
 
 class SectionsTests:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanxfer.jobs.rules import Rules, Temp, parse_temp
+from lanxfer.jobs.config.rules import Rules, Temp, parse_temp
 
 PATHS = st.lists(
     st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1).filter(

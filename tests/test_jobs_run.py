@@ -34,8 +34,9 @@ from lanxfer.jobs import (
     transfer,
 )
 from lanxfer.jobs import running as running_module
-from lanxfer.jobs.ends import EndError, LocalEnd
-from lanxfer.jobs.reading import read_sections
+from lanxfer.jobs.config.job import read_sections
+from lanxfer.jobs.ends import EndError
+from lanxfer.jobs.ends.local import LocalEnd
 from lanxfer.jobs.results import Row, Tally
 from lanxfer.jobs.running import Job
 

@@ -13,12 +13,12 @@ from devices import in_reactor
 from servers import PASSWORD, USER, Sshd, certificate, ftp_server, silent_server, sshd
 
 from lanxfer.jobs import ConfigError, ConnectError, FileTag, TransferError, transfer
+from lanxfer.jobs.config.job import read_job, read_sections
+from lanxfer.jobs.config.settings import Host, Password
 from lanxfer.jobs.ends import Broken
-from lanxfer.jobs.ftp import FtpEnd
-from lanxfer.jobs.reading import read_job, read_sections
+from lanxfer.jobs.ends.ftp import FtpEnd
+from lanxfer.jobs.ends.sftp import SftpEnd
 from lanxfer.jobs.running import Job
-from lanxfer.jobs.settings import Host, Password
-from lanxfer.jobs.sftp import SftpEnd
 
 FILES = {
     "a.txt": b"first",
@@ -307,7 +307,7 @@ class SftpTests:
         (tmp_path / "jobs" / "j.cfg").write_text(
             f"[source]\npath = in\nrecursive = yes\n[target]\nhost_id = far\npath = {tmp_path}/x\n"
         )
-        config, _ = read_job(str(tmp_path / "app.cfg"), "j")
+        config = read_job(str(tmp_path / "app.cfg"), "j")
         ran = await Job(_reactor(), config).run()
         assert ran.result.files_cnt == 4
         assert tree(tmp_path / "x") == FILES

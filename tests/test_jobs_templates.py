@@ -9,11 +9,12 @@ import pytest
 from attrs import evolve
 
 from lanxfer.jobs import ConfigError, ConnectError, FileTag, JobResult, Terminated
-from lanxfer.jobs.reading import read_sections
+from lanxfer.jobs.config.job import read_sections
+from lanxfer.jobs.config.settings import Notify
 from lanxfer.jobs.results import Row
-from lanxfer.jobs.settings import Notify
 from lanxfer.jobs.telling import mail_template
-from lanxfer.jobs.templates import DEFAULT, NAMES, Report, default_template, parse_template
+from lanxfer.jobs.telling.reports import Report
+from lanxfer.jobs.telling.templates import DEFAULT, NAMES, default_template, parse_template
 
 JOB = evolve(
     read_sections({"path": "/in"}, {"path": "/out"}),

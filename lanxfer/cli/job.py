@@ -1,4 +1,4 @@
-"""``lanxfer job``: the options; ``lanxfer.cli.jobbing`` does it."""
+"""``lanxfer job``: the options; ``jobbing``, ``job_views`` and ``host_keys`` do it."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def run(
 @click.pass_obj
 def check(choices: Choices, jobid: str | None, config: str | None) -> int:
     """Say what a job (or each) would do, and what in its files is not understood."""
-    from lanxfer.cli import jobbing
+    from lanxfer.cli import job_views
 
-    return jobbing.check(choices, jobid, config)
+    return job_views.check(choices, jobid, config)
 
 
 @job.command("list")
@@ -66,9 +66,9 @@ def check(choices: Choices, jobid: str | None, config: str | None) -> int:
 @click.pass_obj
 def list_jobs(choices: Choices, config: str | None) -> int:
     """The jobs there are, and when they run by themselves."""
-    from lanxfer.cli import jobbing
+    from lanxfer.cli import job_views
 
-    return jobbing.list_jobs(choices, config)
+    return job_views.list_jobs(choices, config)
 
 
 @job.command()
@@ -78,9 +78,9 @@ def list_jobs(choices: Choices, config: str | None) -> int:
 @click.pass_obj
 def status(choices: Choices, jobid: str | None, config: str | None) -> int:
     """Whether a job (or each) runs just now, and what became of its last run."""
-    from lanxfer.cli import jobbing
+    from lanxfer.cli import job_views
 
-    return jobbing.status(choices, jobid, config)
+    return job_views.status(choices, jobid, config)
 
 
 @job.command("mail-preview")
@@ -91,9 +91,9 @@ def status(choices: Choices, jobid: str | None, config: str | None) -> int:
 @click.pass_obj
 def mail_preview(choices: Choices, jobid: str, config: str | None, failed: bool) -> int:
     """Print the mail about a job, and send nothing."""
-    from lanxfer.cli import jobbing
+    from lanxfer.cli import job_views
 
-    return jobbing.mail_preview(choices, jobid, config, failed)
+    return job_views.mail_preview(choices, jobid, config, failed)
 
 
 @job.command()
@@ -108,9 +108,9 @@ def trust(
     choices: Choices, host: str, config: str | None, file: str | None, hashed: bool, yes: bool
 ) -> int:
     """Show the key of an SFTP host (or of a host of the hosts file) and keep it."""
-    from lanxfer.cli import jobbing
+    from lanxfer.cli import host_keys
 
-    return jobbing.trust(choices, host, config, file, hashed, yes)
+    return host_keys.trust(choices, host, config, file, hashed, yes)
 
 
 @job.command()
@@ -121,9 +121,9 @@ def trust(
 @click.pass_obj
 def untrust(choices: Choices, host: str, config: str | None, file: str | None) -> int:
     """Forget the key of an SFTP host."""
-    from lanxfer.cli import jobbing
+    from lanxfer.cli import host_keys
 
-    return jobbing.untrust(choices, host, config, file)
+    return host_keys.untrust(choices, host, config, file)
 
 
 COMMANDS = (job,)

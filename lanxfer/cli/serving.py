@@ -113,8 +113,8 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         return int(Exit.USAGE)
     jobs = options.get("jobs")
     if jobs:
+        from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
         from lanxfer.jobs.errors import Error
-        from lanxfer.jobs.schedule import ServiceWithJobs, with_jobs
 
         jobs = os.path.abspath(jobs)
         try:

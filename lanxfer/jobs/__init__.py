@@ -18,6 +18,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from lanxfer.jobs.config.files import as_parser, config_path
+from lanxfer.jobs.config.job import read_job, read_sections
 from lanxfer.jobs.errors import (
     ConfigError,
     ConnectError,
@@ -27,7 +29,6 @@ from lanxfer.jobs.errors import (
     Terminated,
     TransferError,
 )
-from lanxfer.jobs.reading import config_path, extra_sections, read_job, read_sections
 from lanxfer.jobs.results import FileTag, FileTags, JobResult
 from lanxfer.jobs.running import Job, Ran, set_sigterm_handler
 
@@ -66,8 +67,8 @@ def load(
     device's key and known peers.
     """
     named = None if app_cfg is None else os.fspath(app_cfg)
-    config, merged = read_job(config_path(named), job_id, state)
-    return Job(_reactor(reactor), config, state=state), extra_sections(merged, **how)
+    config = read_job(config_path(named), job_id, state)
+    return Job(_reactor(reactor), config, state=state), as_parser(config.own, **how)
 
 
 def configure(

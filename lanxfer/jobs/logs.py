@@ -8,7 +8,7 @@ import os
 import sys
 from datetime import datetime
 
-from lanxfer.jobs.settings import Logging
+from lanxfer.jobs.config.settings import Logging
 
 
 class _Json(logging.Formatter):

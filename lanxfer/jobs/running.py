@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from attrs import evolve
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 
-from lanxfer.jobs.ends import End, LocalEnd, lock_name
+from lanxfer.jobs.config.settings import JobConfig
 from lanxfer.jobs.errors import (
     ConnectError,
     Error,
@@ -29,25 +24,15 @@ from lanxfer.jobs.errors import (
     TransferError,
     exit_code,
 )
-from lanxfer.jobs.ftp import FtpEnd
+from lanxfer.jobs.kept import lock_name, record_name
 from lanxfer.jobs.logs import RunLog
-from lanxfer.jobs.moving import (
-    Attempts,
-    FetchMover,
-    Mover,
-    Run,
-    SendMover,
-    SpoolMover,
-    Stopped,
-    StreamMover,
-)
-from lanxfer.jobs.peer import PeerEnd
-from lanxfer.jobs.remote import FsspecEnd
+from lanxfer.jobs.moving import Run
+from lanxfer.jobs.moving.attempts import Attempts
+from lanxfer.jobs.moving.making import Maker, mover
 from lanxfer.jobs.results import JobResult, Tally
-from lanxfer.jobs.settings import Host, JobConfig
-from lanxfer.jobs.sftp import SftpEnd
 from lanxfer.jobs.telling import tell
-from lanxfer.jobs.templates import Report, counts
+from lanxfer.jobs.telling.reports import Report, counts
+from lanxfer.jobs.threads import in_thread
 from lanxfer.storage.claims import claim
 from lanxfer.storage.records import write_record
 
@@ -58,9 +43,6 @@ DELAY_MAX = 60.0
 
 PEER_PATIENCE = 10.0
 """Seconds that a lanxfer device gets to come back within one attempt."""
-
-ENDING = 10.0
-"""Seconds that a thread gets to end when the run is to."""
 
 
 class Ran(NamedTuple):
@@ -200,170 +182,36 @@ class Job:
         finally:
             held.release()
 
-    # Attempts.
-
     async def _attempts(self, tally: Tally, log: RunLog, dry: bool) -> None:
-        config = self.config
-        run = Run(config, self._source(), self._target(dry), tally, log, dry)
-        with_spool: list[str] = []
-        attempts = Attempts(run, self._mover(run, with_spool), log.activate)
+        config, maker = self.config, Maker(self._reactor, self._state, PEER_PATIENCE)
+        run = Run(config, maker.source(config), maker.target(config, dry), tally, log, dry)
+        attempts = Attempts(run, mover(run), log.activate)
         delays = backoffPolicy(1.0, DELAY_MAX, 2.0, lambda: random.random() / 10)
-        tries = 0
+
+        def in_thread_of_its_own(work: Callable[[], T]) -> Deferred[T]:
+            return in_thread(self._reactor, f"job-{config.id}", work, run.stop)
+
         try:
-            while True:
-                try:
-                    if (
-                        not await self._in_thread(attempts.attempt, run.stop)
-                        or tries >= config.retries
-                    ):
-                        return
-                    why = "some files failed"
-                except (ConnectError, TransferError) as error:
-                    if not error.again or tries >= config.retries:
-                        raise
-                    why = error.reason
+            for tries in count():
+                why = await self._attempt(in_thread_of_its_own(attempts.attempt), tries)
+                if not why:
+                    return
                 delay = delays(tries)
-                tries += 1
-                log.warning("%s; attempt %d of %d in %.1f s", why, tries, config.retries, delay)
+                log.warning("%s; attempt %d of %d in %.1f s", why, tries + 1, config.retries, delay)
                 await deferLater(self._clock, delay, lambda: None)
         finally:
             with suppress(CancelledError):
-                await self._in_thread(attempts.close, run.stop)
-            for each in with_spool:
-                shutil.rmtree(each, ignore_errors=True)
+                await in_thread_of_its_own(attempts.close)
 
-    def _in_thread(self, work: Callable[[], T], stop: Callable[[], None]) -> Deferred[T]:
-        """Call ``work`` in a thread of its own.
-
-        Cancelled, it is asked to stop, and waited for; a thread that hangs in a
-        disk is left behind.
-        """
-        reactor = self._reactor
-
-        done = _Patient[T](stop, reactor)
-
-        def finish(result: Any) -> None:
-            if not done.called:
-                done.finish(result)
-
-        def run() -> None:
-            try:
-                result: Any = work()
-            except Stopped:
-                result = Failure(CancelledError())
-            except BaseException:
-                result = Failure()
-            reactor.callFromThread(finish, result)
-
-        threading.Thread(target=run, name=f"job-{self.config.id}", daemon=True).start()
-        return done
-
-    # What it is made of.
-
-    def _source(self) -> End:
-        source = self.config.source
-        host = source.host
-        if host.kind == "local":
-            return LocalEnd(source.path)
-        if host.kind == "lanxfer":
-            return self._peer(host, source.path)
-        return _remote(host, source.path, False)
-
-    def _target(self, dry: bool) -> End:
-        target = self.config.target
-        host = target.host
-        if host.kind == "local":
-            return LocalEnd(target.path, make=True)
-        if host.kind == "lanxfer":
-            return self._peer(
-                host, target.path, shared=target.shared, make=True, conflict=target.conflict
-            )
-        return _remote(host, target.path, True)
-
-    def _peer(self, host: Host, path: str, **how: Any) -> PeerEnd:
-        return PeerEnd(self._reactor, host, path, patience=PEER_PATIENCE, state=self._state, **how)
-
-    def _mover(self, run: Run, spools: list[str]) -> Mover:
-        source, target = run.source, run.target
-        if not isinstance(source, PeerEnd) and not isinstance(target, PeerEnd):
-            return StreamMover(run)
-        if isinstance(source, LocalEnd) and isinstance(target, PeerEnd):
-            return SendMover(run, source, target)
-        if isinstance(source, PeerEnd) and isinstance(target, LocalEnd):
-            return FetchMover(run, target, source)
-        return self._spooled(run, spools)
-
-    def _spooled(self, run: Run, spools: list[str]) -> Mover:
-        source, target = run.source, run.target
-        above = run.job.app.locks_dir
-        os.makedirs(above, mode=0o700, exist_ok=True)
-        folder = tempfile.mkdtemp(prefix="spool-", dir=above)
-        spools.append(folder)
-        spool = LocalEnd(folder, make=True)
-        spool.connect()
-        # The source is removed by who knows what the target has.
-        plain = evolve(run.job, source=evolve(run.job.source, delete=False))
-        careful = run.job.target.verify
-        if careful == "auto" and run.job.source.delete:
-            careful = "digest"
-        inner = evolve(
-            run,
-            job=evolve(plain, target=evolve(plain.target, skip="none")),
-            target=spool,
-            tally=Tally(),
-        )
-        outer = evolve(
-            run, job=evolve(plain, target=evolve(plain.target, verify=careful)), source=spool
-        )
-        inward: Mover = (
-            FetchMover(inner, spool, source) if isinstance(source, PeerEnd) else StreamMover(inner)
-        )
-        outward: Mover = (
-            SendMover(outer, spool, target) if isinstance(target, PeerEnd) else StreamMover(outer)
-        )
-        return SpoolMover(run, spool, inner, inward, outward)
-
-
-class _Patient(Deferred[T]):
-    """A Deferred that, cancelled, asks for the end and fires when that has come."""
-
-    def __init__(self, stop: Callable[[], None], reactor: Any) -> None:
-        super().__init__()
-        self._stop = stop
-        self._reactor = reactor
-        self._limit: Any = None
-        self._ending = False
-
-    def cancel(self) -> None:
-        if self.called:
-            super().cancel()
-        elif not self._ending:
-            self._ending = True
-            self._stop()
-            self._limit = self._reactor.callLater(ENDING, self.finish, None)
-
-    def finish(self, result: Any) -> None:
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
-        if self.called:
-            return
-        if self._ending:
-            self.errback(CancelledError())
-        elif isinstance(result, Failure):
-            self.errback(result)
-        else:
-            self.callback(result)
-
-
-def _remote(host: Host, path: str, make: bool) -> End:
-    kinds: dict[str, Any] = {"ftp": FtpEnd, "ftps": FtpEnd, "sftp": SftpEnd}
-    made: End = kinds.get(host.kind, FsspecEnd)(host, path, make=make)
-    return made
-
-
-def record_name(job_id: str) -> str:
-    """The name of the file that keeps what became of the last run."""
-    return f"{lock_name(job_id)}.last.json"
+    async def _attempt(self, attempt: Deferred[bool], tries: int) -> str:
+        """Why there is to be another attempt; "" where there is none."""
+        last = tries >= self.config.retries
+        try:
+            return "some files failed" if await attempt and not last else ""
+        except (ConnectError, TransferError) as error:
+            if last or not error.again:
+                raise
+            return error.reason
 
 
 _under_way: set[Deferred[Any]] = set()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from lanxfer.jobs import times
+from lanxfer.jobs.config.app import read_app
+from lanxfer.jobs.config.job import job_ids, read_job
+from lanxfer.jobs.config.settings import JobConfig
 from lanxfer.jobs.errors import (
     ConfigError,
     Error,
@@ -22,18 +22,11 @@ from lanxfer.jobs.errors import (
     SingleInstanceError,
     Terminated,
 )
-from lanxfer.jobs.reading import job_ids, read_app, read_job
+from lanxfer.jobs.planned import Planned
 from lanxfer.jobs.results import JobResult
-from lanxfer.jobs.running import Job, record_name
-from lanxfer.jobs.settings import JobConfig, Schedule
-from lanxfer.jobs.templates import counts
-from lanxfer.jobs.watching import FolderWatch
-from lanxfer.service import Settings, TransferService
-from lanxfer.storage.records import read_record
+from lanxfer.jobs.running import Job
+from lanxfer.jobs.telling.reports import counts
 from lanxfer.transfers import Direction, Kind, Snapshot, State
-
-AGAIN = 60.0
-"""Seconds until a job whose files make no sense is looked at again."""
 
 
 class JobsService(Service):
@@ -67,7 +60,7 @@ class JobsService(Service):
     def startService(self) -> None:
         super().startService()
         for id in scheduled(self.app_cfg):
-            planned = _Planned(self, id)
+            planned = Planned(self, id)
             self._loops.append(Deferred.fromCoroutine(planned.loop()))
 
     def stopService(self) -> Deferred[None]:
@@ -114,177 +107,17 @@ class JobsService(Service):
         self._reactor.callFromThread(call)
 
 
-class ServiceWithJobs(Service):
-    """A transfer service, and the jobs of a configuration file beside it, in its history."""
-
-    def __init__(self, reactor: Any, transfers: TransferService, app_cfg: str) -> None:
-        self.transfers = transfers
-        self.jobs = JobsService(
-            reactor,
-            app_cfg,
-            on_end=transfers.registry.note,
-            new_id=lambda: transfers.registry.new_id(),
-            state=transfers.settings.state,
-        )
-
-    def startService(self) -> None:
-        super().startService()
-        self.transfers.startService()
-        self.jobs.startService()
-
-    def stopService(self) -> Deferred[None]:
-        """The jobs first: the history is to know how they ended."""
-        super().stopService()
-
-        async def stop() -> None:
-            await self.jobs.stopService()
-            await self.transfers.stopService()
-
-        return Deferred.fromCoroutine(stop())
-
-
-class _Planned:
-    """One job, again and again."""
-
-    def __init__(self, service: JobsService, id: str) -> None:
-        self._service = service
-        self._id = id
-        self._last: datetime | None = None
-        self._changed = False
-        self._waiting: Deferred[None] | None = None
-        self._watch: FolderWatch | None = None
-
-    async def loop(self) -> None:
-        service = self._service
-        try:
-            while True:
-                try:
-                    config, _ = read_job(service.app_cfg, self._id, service.state)
-                    if complaint := times.check(config.schedule):
-                        raise ConfigError(complaint)
-                except ConfigError as error:
-                    service.log.error("job {id}: {error}", id=self._id, error=error.reason)
-                    await service.sleep(AGAIN)
-                    continue
-                if not config.schedule:
-                    return
-                if self._last is None:
-                    self._last = _last_run(config)
-                    self._begin_to_watch(config)
-                await self._until_due(config.schedule)
-                config, _ = read_job(service.app_cfg, self._id, service.state)
-                self._last, self._changed = service.now(), False
-                await service.run(config)
-        except CancelledError:
-            pass
-        finally:
-            if self._watch is not None:
-                self._watch.stop()
-
-    async def _until_due(self, schedule: Schedule) -> None:
-        service = self._service
-        while True:
-            if self._changed:
-                # Whoever writes there may be still at it.
-                self._changed = False
-                await service.sleep(schedule.settle)
-                if not self._changed:
-                    return
-                continue
-            due = times.next_run(schedule, service.now(), self._last)
-            wait = None if due is None else (due - service.now()).total_seconds()
-            if wait is not None and wait <= 0:
-                return
-            await self._wait(wait)
-
-    async def _wait(self, seconds: float | None) -> None:
-        """Until something changes, or for so long; clocks that are set are noticed in an hour."""
-        waiting = self._waiting = Deferred()
-        timer = None
-        if seconds is not None:
-            timer = self._service.sleep(min(seconds, 3600.0))
-            timer.addCallbacks(lambda _: self._wake(), lambda _: None)
-        try:
-            await waiting
-        finally:
-            self._waiting = None
-            if timer is not None:
-                timer.cancel()
-
-    def _wake(self) -> None:
-        waiting = self._waiting
-        if waiting is not None and not waiting.called:
-            waiting.callback(None)
-
-    def _begin_to_watch(self, config: JobConfig) -> None:
-        schedule, source = config.schedule, config.source
-        if not schedule.watch:
-            return
-        if source.host.kind != "local":
-            self._service.log.error(
-                "job {id}: watch = yes is for folders of this machine", id=self._id
-            )
-            return
-        self._changed = True  # what came while nobody watched
-
-        def noticed() -> None:
-            self._changed = True
-            self._wake()
-
-        self._watch = FolderWatch(
-            source.path,
-            source.rules.matcher(),
-            schedule.poll,
-            lambda: self._service.from_thread(noticed),
-        )
-        self._watch.start()
-
-
 def scheduled(app_cfg: str) -> list[str]:
     """The jobs that have a ``[schedule]``, or of which that cannot be told."""
-    app, _, _ = read_app(app_cfg)
+    app = read_app(app_cfg)
     found = []
     for id in job_ids(app):
         try:
-            if read_job(app_cfg, id)[0].schedule:
+            if read_job(app_cfg, id).schedule:
                 found.append(id)
         except ConfigError:
             found.append(id)
     return found
-
-
-def with_jobs(settings: Settings, app_cfg: str) -> Settings:
-    """Leave the folders that jobs write to open, where the service confines itself."""
-    found = (*settings.also_writable, *writable(app_cfg, settings.state))
-    return evolve(settings, also_writable=found) if settings.sandbox else settings
-
-
-def writable(app_cfg: str, state: str) -> tuple[str, ...]:
-    """The folders of this machine that scheduled jobs change; made where they are missing."""
-    app, _, _ = read_app(app_cfg, state)
-    folders = [app.locks_dir, app.logging.log_dir]
-    for id in scheduled(app_cfg):
-        try:
-            config, _ = read_job(app_cfg, id)
-        except ConfigError:
-            continue
-        if config.target.host.kind == "local":
-            folders.append(config.target.path)
-        if config.source.host.kind == "local" and (config.source.delete or config.ready_file):
-            folders.append(config.source.path)
-    found = tuple(dict.fromkeys(each for each in folders if each))
-    for each in found:
-        os.makedirs(each, exist_ok=True)
-    return found
-
-
-def _last_run(config: JobConfig) -> datetime | None:
-    row = read_record(config.app.locks_dir, record_name(config.id))
-    try:
-        when = datetime.fromisoformat(str((row or {}).get("started", "")))
-    except ValueError:
-        return None
-    return when.astimezone().replace(tzinfo=None)
 
 
 def _snapshot(

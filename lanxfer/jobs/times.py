@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from lanxfer.jobs.config.settings import Schedule
 from lanxfer.jobs.errors import ConfigError
-from lanxfer.jobs.settings import Schedule
 
 
 def next_run(schedule: Schedule, now: datetime, last: datetime | None) -> datetime | None:

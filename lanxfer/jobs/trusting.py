@@ -12,8 +12,8 @@ from typing import Any
 
 from attrs import frozen
 
+from lanxfer.jobs.ends.sftp import paramiko
 from lanxfer.jobs.errors import ConfigError, ConnectError
-from lanxfer.jobs.sftp import paramiko
 
 
 @frozen

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from lanxfer.jobs.ends import EndError, LocalEnd, walk
-from lanxfer.jobs.rules import Matcher
+from lanxfer.jobs.config.rules import Matcher
+from lanxfer.jobs.ends import EndError, walk
+from lanxfer.jobs.ends.local import LocalEnd
 
 LOOK_AGAIN = 1.0
 """Seconds after which a watching thread sees that it is to end."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from lanxfer.jobs.config.settings import Host
 from lanxfer.jobs.ends import Broken, EndError, FileInfo, Reader, Refused, Writer
-from lanxfer.jobs.remote import SECOND, RemoteEnd, missing
-from lanxfer.jobs.settings import Host
+from lanxfer.jobs.ends.remote import SECOND, OpenFile, RemoteEnd, missing
 
 AHEAD = 64
 """Requests of 32 KiB that are under way while a file is read."""
@@ -26,8 +26,6 @@ def paramiko() -> Any:
 
 class SftpEnd(RemoteEnd):
     """A folder of a server."""
-
-    keeps_times = True
 
     @property
     def _sftp(self) -> Any:
@@ -136,7 +134,7 @@ class SftpEnd(RemoteEnd):
             file.seek(offset)
             if size > offset:
                 file.prefetch(size, max_concurrent_requests=AHEAD)
-            return _SftpFile(self, file)
+            return OpenFile(self, file)
 
     def writer(self, path: str, offset: int) -> Writer:
         self._make_above(path)
@@ -146,7 +144,7 @@ class SftpEnd(RemoteEnd):
             if offset:
                 file.truncate(offset)
                 file.seek(offset)
-            return _SftpFile(self, file)
+            return OpenFile(self, file)
 
     def set_time(self, path: str, mtime_ns: int) -> None:
         when = mtime_ns // SECOND
@@ -157,33 +155,16 @@ class SftpEnd(RemoteEnd):
         self._sftp.mkdir(full)
 
     def _rename(self, full: str, to: str) -> None:
-        self._sftp.posix_rename(full, to)
+        try:
+            self._sftp.posix_rename(full, to)
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError:
+            self._sftp.rename(full, to)  # a server without OpenSSH's extension
 
     def remove(self, path: str) -> None:
         with self._typed():
             self._sftp.remove(self.full(path))
-
-
-class _SftpFile:
-    def __init__(self, end: SftpEnd, file: Any) -> None:
-        self._end = end
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        with self._end._typed():
-            return bytes(self._file.read(size))
-
-    def write(self, data: bytes) -> None:
-        with self._end._typed():
-            self._file.write(data)
-
-    def finish(self) -> None:
-        with self._end._typed():
-            self._file.close()
-
-    def close(self) -> None:
-        with suppress(Exception):
-            self._file.close()
 
 
 def _filesystem() -> Any:

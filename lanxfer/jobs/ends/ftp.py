@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from time import gmtime, strftime, strptime
 from typing import Any
 
-from lanxfer.jobs.ends import Broken, EndError, FileInfo, Reader, Refused, Writer
-from lanxfer.jobs.remote import SECOND, RemoteEnd, missing
-from lanxfer.jobs.settings import Host
+from lanxfer.jobs.config.settings import Host
+from lanxfer.jobs.ends import Absent, Broken, EndError, FileInfo, Reader, Refused, Writer
+from lanxfer.jobs.ends.ftp_connection import filesystem
+from lanxfer.jobs.ends.remote import SECOND, RemoteEnd
 
 _NOT_LOGGED_IN = ("530", "430", "332")
 
@@ -21,8 +22,8 @@ _NOT_LOGGED_IN = ("530", "430", "332")
 class FtpEnd(RemoteEnd):
     """A folder of a server; with ``ftps`` the control connection is encrypted before the login."""
 
-    def __init__(self, host: Host, path: str, *, make: bool = False) -> None:
-        super().__init__(host, path, make=make)
+    def __init__(self, host: Host, path: str, absent: Absent = Absent.REFUSE) -> None:
+        super().__init__(host, path, absent)
         self._ftp: Any = None
         self._data: socket.socket | None = None
         self._features: set[str] = set()
@@ -30,9 +31,9 @@ class FtpEnd(RemoteEnd):
     # Connections.
 
     def _open(self) -> None:
-        filesystem = _filesystem()
+        connecting = filesystem()
         try:
-            self.fs = filesystem(self.host, self._keep)
+            self.fs = connecting(self.host, self._keep)
         except ftplib.error_perm as error:
             if str(error)[:3] in _NOT_LOGGED_IN:
                 raise Refused(f"{self.host.name} does not take that user and password.") from None
@@ -45,7 +46,6 @@ class FtpEnd(RemoteEnd):
         except (OSError, EOFError, ftplib.Error) as error:
             raise Broken(f"{self.host.name} cannot be reached: {_said(error)}") from None
         self._features = self._ask_features()
-        self.keeps_times = "MFMT" in self._features
 
     def _keep(self, ftp: Any) -> None:
         self._ftp = ftp
@@ -150,14 +150,14 @@ class FtpEnd(RemoteEnd):
         full = self.full(path)
         with self._typed():
             self._ftp.voidcmd("TYPE I")
-            return _FtpReader(self, self._transfer(f"RETR {full}", offset))
+            return _Data(self, self._transfer(f"RETR {full}", offset))
 
     def writer(self, path: str, offset: int) -> Writer:
         self._make_above(path)
         full = self.full(path)
         with self._typed():
             self._ftp.voidcmd("TYPE I")
-            return _FtpWriter(self, self._transfer(f"STOR {full}", offset))
+            return _Data(self, self._transfer(f"STOR {full}", offset))
 
     def _transfer(self, command: str, offset: int) -> socket.socket:
         data: socket.socket = self._ftp.transfercmd(command, rest=offset or None)
@@ -183,7 +183,7 @@ class FtpEnd(RemoteEnd):
                 self._ftp.voidresp()
 
     def set_time(self, path: str, mtime_ns: int) -> None:
-        if self.keeps_times:
+        if "MFMT" in self._features:
             when = strftime("%Y%m%d%H%M%S", gmtime(mtime_ns // SECOND))
             with self._typed():
                 self._ftp.voidcmd(f"MFMT {when} {self.full(path)}")
@@ -199,7 +199,9 @@ class FtpEnd(RemoteEnd):
             self._ftp.delete(self.full(path))
 
 
-class _FtpReader:
+class _Data:
+    """A data connection, as a Reader and a Writer."""
+
     def __init__(self, end: FtpEnd, data: socket.socket) -> None:
         self._end = end
         self._data = data
@@ -211,30 +213,15 @@ class _FtpReader:
             self._end._ended(self._data, True)
             return b""
 
-    def close(self) -> None:
-        with suppress(EndError), self._end._typed():
-            self._end._ended(self._data, False)
-
-
-class _FtpWriter:
-    def __init__(self, end: FtpEnd, data: socket.socket) -> None:
-        self._end = end
-        self._data = data
-
     def write(self, data: bytes) -> None:
-        try:
-            self._data.sendall(data)
-        except OSError as error:
-            self._explain(error)
-
-    def _explain(self, error: OSError) -> None:
-        """The data connection broke; a server that closed it says why on the other one."""
         with self._end._typed():
             try:
-                self._end._ended(self._data, True)
+                self._data.sendall(data)
             except OSError:
-                raise error from None
-            raise error
+                # A server that closed this connection says why on the other one.
+                with suppress(OSError):
+                    self._end._ended(self._data, True)
+                raise
 
     def finish(self) -> None:
         with self._end._typed():
@@ -259,92 +246,3 @@ def _parse_time(text: str) -> int | None:
         return timegm(strptime(text, "%Y%m%d%H%M%S")) * SECOND
     except ValueError:
         return None
-
-
-def context(host: Any) -> ssl.SSLContext:
-    """TLS that knows whom it speaks to, unless the owner said that it need not."""
-    found = ssl.create_default_context(cafile=host.tls_ca or None)
-    if not host.tls_verify:
-        found.check_hostname = False
-        found.verify_mode = ssl.CERT_NONE
-    return found
-
-
-class _Listing(ftplib.FTP):
-    """LIST shows hidden files where the owner says that the server needs to be asked."""
-
-    list_all = False
-
-    def dir(self, *args: Any) -> None:
-        super().dir(*(("-a", *args) if self.list_all else args))
-
-
-class _Tls(ftplib.FTP_TLS, _Listing):
-    """Data connections go on with the session of the control connection, as servers want it."""
-
-    def ntransfercmd(self, cmd: str, rest: Any = None) -> Any:
-        data, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
-        if self._prot_p:  # type: ignore[attr-defined]
-            control: Any = self.sock
-            data = self.context.wrap_socket(
-                data, server_hostname=self.host, session=control.session
-            )
-        return data, size
-
-
-def _filesystem() -> Any:
-    try:
-        from fsspec.implementations.ftp import FTPFileSystem  # type: ignore[import-untyped]
-    except ImportError:
-        raise missing("fsspec") from None
-
-    class FileSystem(FTPFileSystem):  # type: ignore[misc]
-        cachable = False
-
-        def __init__(self, host: Host, keep: Any) -> None:
-            self._about = host
-            self._keep = keep
-            secret = "" if host.password is None else host.password.reveal()
-            super().__init__(
-                host.host,
-                host.port,
-                host.user,
-                secret,
-                timeout=host.connect_timeout,
-                use_listings_cache=False,
-                skip_instance_cache=True,
-            )
-
-        def _connect(self) -> None:
-            host = self._about
-            if host.kind == "ftps":
-                ftp: Any = _Tls(context=context(host), timeout=host.connect_timeout)
-            else:
-                ftp = _Listing(timeout=host.connect_timeout)
-            self.ftp = ftp
-            ftp.list_all = host.dir_a_option
-            ftp.connect(host.host, host.port)
-            ftp.login(*self.cred)
-            ftp.set_pasv(host.passive_mode)
-            if host.kind == "ftps" and host.encrypt_data:
-                ftp.prot_p()
-            ftp.timeout = host.progress_timeout
-            ftp.sock.settimeout(host.progress_timeout)
-            _keep_alive(ftp.sock, host.keep_alive)
-            self._keep(ftp)
-
-        def __del__(self) -> None:
-            with suppress(Exception):
-                self.ftp.close()
-
-    return FileSystem
-
-
-def _keep_alive(sock: socket.socket, seconds: float) -> None:
-    """Have the system keep the idle control connection open while data flows on the other."""
-    if not seconds:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, int(seconds)))

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import traceback
-from datetime import datetime
 from string import Template
 
 from attrs import frozen
 
-from lanxfer.jobs.errors import ConfigError, Terminated, exit_code
-from lanxfer.jobs.results import JobResult
-from lanxfer.jobs.settings import JobConfig
+from lanxfer.jobs.errors import ConfigError, Terminated
+from lanxfer.jobs.telling.reports import Report, counts, file_list
 
 NAMES = (
     "datetime_format",
@@ -73,41 +71,6 @@ $stacktrace
 
 
 @frozen
-class Report:
-    """One run, as it is told of."""
-
-    job: JobConfig
-    result: JobResult | None
-    error: BaseException | None
-    started: datetime
-    ended: datetime
-    log_file: str = ""
-
-    @property
-    def code(self) -> int:
-        return exit_code(self.error, self.result)
-
-    @property
-    def good(self) -> bool:
-        return self.code == 0
-
-    def as_row(self) -> dict[str, object]:
-        """Plain values, for commands, webhooks and ``--json``."""
-        row: dict[str, object] = {
-            "job": self.job.id,
-            "name": self.job.name,
-            "info": self.job.info,
-            "source": self.job.source.url,
-            "target": self.job.target.url,
-            "started": self.started.astimezone().isoformat(timespec="seconds"),
-            "ended": self.ended.astimezone().isoformat(timespec="seconds"),
-            "exit": self.code,
-            "error": "" if self.error is None else str(self.error),
-        }
-        return row if self.result is None else {**row, **self.result.as_row()}
-
-
-@frozen
 class Mail:
     """A subject, and a text."""
 
@@ -157,28 +120,6 @@ class MailTemplate:
         }
 
 
-def counts(result: JobResult | None) -> str:
-    """A result in a line."""
-    if result is None:
-        return "nothing was transferred"
-    return (
-        f"{result.files_cnt} transferred, {result.src_error_cnt} source errors,"
-        f" {result.tgt_error_cnt} target errors, {result.skipped} skipped"
-    )
-
-
-def file_list(result: JobResult | None) -> str:
-    """A line a file; "" where they were not collected."""
-    if result is None or result.file_list is None:
-        return ""
-    return "\n".join(
-        f"{row.tag} {row.path} ({row.info:.3f} s)"
-        if isinstance(row.info, float)
-        else f"{row.tag} {row.path} ({row.info})"
-        for row in result.file_list
-    )
-
-
 def parse_template(text: str) -> MailTemplate:
     """A template from the text of its file; ConfigError says what is wrong with it."""
     values: dict[str, str] = {}
@@ -209,6 +150,17 @@ def parse_template(text: str) -> MailTemplate:
             what = f"${unknown[0]}" if unknown else "a single $"
             raise ConfigError(f"The {name} of the mail template has {what}, which means nothing.")
     return MailTemplate(values)
+
+
+def load_template(path: str) -> MailTemplate:
+    """A template from its file; ConfigError where that is missing or broken."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse_template(file.read())
+    except OSError as error:
+        raise ConfigError(f"The template {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"The template {path} is not UTF-8.") from None
 
 
 def default_template() -> MailTemplate:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from email.utils import parseaddr
 from typing import Any, TypeAlias
 
-from lanxfer.jobs.rules import MATCHERS, parse_temp
-from lanxfer.jobs.settings import Password
+from lanxfer.jobs.config.rules import MATCHERS, parse_temp
+from lanxfer.jobs.config.settings import Password
 
 Read: TypeAlias = Callable[[str], Any]
 

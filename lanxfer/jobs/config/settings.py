@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from attrs import field, frozen
 
-from lanxfer.jobs.rules import Rules, Temp
+from lanxfer.jobs.config.rules import Rules, Temp
+
+Sections: TypeAlias = dict[str, dict[str, str]]
 
 PORTS = {"ftp": 21, "ftps": 21, "sftp": 22, "lanxfer": 36969, "smtp": 25}
 
@@ -64,7 +68,8 @@ class Host:
     state: str = ""
     token_file: str = ""
     plain: bool = False
-    options: dict[str, str] = field(factory=dict)
+    options: dict[str, Password] = field(factory=dict)
+    """What an fsspec back end wants to know beside these; any of it may be secret."""
 
     @property
     def name(self) -> str:
@@ -198,6 +203,11 @@ class AppConfig:
     sftp: dict[str, str | Password] = field(factory=dict)
     mail: MailServer | None = None
     notify: Notify = field(factory=Notify)
+    base: str = ""
+    """What relative paths of this and of the jobs' files begin with."""
+    own: Sections = field(factory=dict, repr=False)
+    """The sections that lanxfer leaves to the application, without their ``x:``."""
+    warnings: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -217,5 +227,7 @@ class JobConfig:
     notify: Notify = field(factory=Notify)
     schedule: Schedule = field(factory=Schedule)
     app: AppConfig = field(factory=AppConfig)
+    own: Sections = field(factory=dict, repr=False)
+    """Those sections of both files; what the job says goes before what the application says."""
     warnings: tuple[str, ...] = ()
     """What is in the files and was not understood."""

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from lanxfer.errors import BadName
-from lanxfer.jobs.ends import Broken, EndError, FileInfo, Reader, Writer
-from lanxfer.jobs.settings import Host
+from lanxfer.jobs.config.settings import Host
+from lanxfer.jobs.ends import Absent, Broken, EndError, FileInfo
 from lanxfer.storage.names import safe_path, shown
 
 SECOND = 10**9
@@ -34,15 +34,14 @@ def missing(package: str) -> EndError:
 class RemoteEnd:
     """What all of them share; ``fs`` is the fsspec file system while there is a connection."""
 
-    keeps_times = False
     resolution = SECOND
 
-    def __init__(self, host: Host, path: str, *, make: bool = False) -> None:
+    def __init__(self, host: Host, path: str, absent: Absent = Absent.REFUSE) -> None:
         self.host = host
         self.path = path
         self.root = ""
         self.fs: Any = None
-        self._make = make
+        self._absent = absent
         self._made: set[str] = set()
 
     def connect(self) -> None:
@@ -52,9 +51,9 @@ class RemoteEnd:
         try:
             home = self._home()
             self.root = posixpath.normpath(posixpath.join(home, self.path or "."))
-            if self._make:
+            if self._absent is Absent.MAKE:
                 self._make_folder(self.root)
-            else:
+            elif self._absent is Absent.REFUSE:
                 self._check_folder(self.root)
         except BaseException:
             self.close()
@@ -157,22 +156,7 @@ class RemoteEnd:
     def close(self) -> None:
         raise NotImplementedError
 
-    def abort(self) -> None:
-        raise NotImplementedError
-
-    def alive(self) -> bool:
-        raise NotImplementedError
-
     def look(self, path: str) -> FileInfo | None:
-        raise NotImplementedError
-
-    def reader(self, path: str, offset: int) -> Reader:
-        raise NotImplementedError
-
-    def writer(self, path: str, offset: int) -> Writer:
-        raise NotImplementedError
-
-    def set_time(self, path: str, mtime_ns: int) -> None:
         raise NotImplementedError
 
     def remove(self, path: str) -> None:
@@ -191,113 +175,16 @@ def _plain(path: str) -> str:
     return path
 
 
-class FsspecEnd(RemoteEnd):
-    """Any back end of fsspec as it is; a broken file begins anew, and times are not kept."""
+class OpenFile:
+    """A file of a server, as the library that reaches it has it: a Reader and a Writer."""
 
-    def _open(self) -> None:
-        try:
-            import fsspec  # type: ignore[import-untyped]
-        except ImportError:
-            raise missing("fsspec") from None
-        protocol = self.host.kind.partition(":")[2]
-        options: dict[str, Any] = dict(self.host.options)
-        if self.host.host:
-            options["host"] = self.host.host
-        if self.host.port:
-            options["port"] = self.host.port
-        if self.host.user:
-            options["username"] = self.host.user
-        if self.host.password is not None:
-            options["password"] = self.host.password.reveal()
-        with self._typed():
-            try:
-                self.fs = fsspec.filesystem(protocol, skip_instance_cache=True, **options)
-            except (ImportError, ValueError, TypeError) as error:
-                raise EndError(f"fsspec: {error}", again=False) from error
-
-    def _home(self) -> str:
-        return str(self.fs.root_marker or "/")
-
-    def _time(self, row: dict[str, Any]) -> int | None:
-        return None
-
-    def _is_folder(self, full: str) -> bool:
-        return bool(self.fs.isdir(full))
-
-    def _mkdir(self, full: str) -> None:
-        self.fs.makedirs(full, exist_ok=True)
-
-    def _rename(self, full: str, to: str) -> None:
-        self.fs.mv(full, to)
-
-    def close(self) -> None:
-        self.fs = None
-
-    def abort(self) -> None:
-        """Nothing that all of them have."""
-
-    def alive(self) -> bool:
-        return self.fs is not None
-
-    def look(self, path: str) -> FileInfo | None:
-        with self._typed():
-            self.fs.invalidate_cache()
-            try:
-                row = self.fs.info(self.full(path))
-            except FileNotFoundError:
-                return None
-        return self._info(posixpath.dirname(path), row)
-
-    def reader(self, path: str, offset: int) -> Reader:
-        with self._typed():
-            file = self.fs.open(self.full(path), "rb")
-            file.seek(offset)
-        return _FileReader(self, file)
-
-    def writer(self, path: str, offset: int) -> Writer:
-        if offset:
-            raise EndError("That cannot be gone on with.")
-        self._make_above(path)
-        with self._typed():
-            return _FileWriter(self, self.fs.open(self.full(path), "wb"))
-
-    def set_time(self, path: str, mtime_ns: int) -> None:
-        """Not every back end could."""
-
-    def remove(self, path: str) -> None:
-        with self._typed():
-            self.fs.rm_file(self.full(path))
-
-    @contextmanager
-    def _typed(self) -> Iterator[None]:
-        try:
-            yield
-        except EndError:
-            raise
-        except FileNotFoundError as error:
-            raise EndError("There is no such file.", again=False) from error
-        except Exception as error:
-            raise EndError(f"{type(error).__name__}: {error}") from error
-
-
-class _FileReader:
-    def __init__(self, end: FsspecEnd, file: Any) -> None:
+    def __init__(self, end: RemoteEnd, file: Any) -> None:
         self._end = end
         self._file = file
 
     def read(self, size: int) -> bytes:
         with self._end._typed():
             return bytes(self._file.read(size))
-
-    def close(self) -> None:
-        with suppress(Exception):
-            self._file.close()
-
-
-class _FileWriter:
-    def __init__(self, end: FsspecEnd, file: Any) -> None:
-        self._end = end
-        self._file = file
 
     def write(self, data: bytes) -> None:
         with self._end._typed():

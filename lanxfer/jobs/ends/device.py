@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
@@ -27,9 +27,9 @@ from lanxfer.errors import (
     Unreachable,
 )
 from lanxfer.fetching import FileFacts
-from lanxfer.jobs.ends import Broken, EndError, FileInfo, Reader, Refused, Writer
-from lanxfer.jobs.moving import Outcome, SourceTrouble
-from lanxfer.jobs.settings import Host
+from lanxfer.jobs.config.rules import Rules
+from lanxfer.jobs.config.settings import Host
+from lanxfer.jobs.ends import Absent, Broken, EndError, FileInfo, Refused, SourceTrouble, walk
 from lanxfer.storage.sources import Entry
 from lanxfer.transfers import Conflict, Kind, Receipt
 
@@ -38,19 +38,21 @@ T = TypeVar("T")
 _BROKEN = (Lost, Unreachable, TimedOut)
 
 
-class PeerEnd:
-    """One device; ``shared``: the path begins with the name of a folder it shares."""
+Outcome: TypeAlias = tuple[FileInfo, EndError | None, bool]
+"""A file, what was wrong with it, and whether nothing had to be written."""
 
-    keeps_times = True
+
+class DeviceEnd:
+    """One device; ``shared``: the path begins with the name of a folder it shares."""
 
     def __init__(
         self,
         reactor: Any,
         host: Host,
         path: str,
+        absent: Absent = Absent.REFUSE,
         *,
         shared: bool = True,
-        make: bool = False,
         conflict: str = "overwrite",
         patience: float | None = None,
         state: str | None = None,
@@ -59,10 +61,10 @@ class PeerEnd:
         self.path = path.strip("/")
         self.shared = shared
         self._reactor = reactor
-        self._make = make
+        self._absent = absent
         self._conflict = Conflict(conflict)
         self._patience = patience
-        self._state = host.state or state
+        self._state = state
         self._client: Client | None = None
         self._pending: set[Deferred[Any]] = set()
         self._facts: dict[str, FileFacts] = {}
@@ -124,7 +126,8 @@ class PeerEnd:
             raise
         except EndError as error:
             raise Refused(error.reason) from error
-        if self.shared and self.path and not self._make and self.look("") is None:
+        refuse = self.shared and self.path and self._absent is Absent.REFUSE
+        if refuse and self.look("") is None:
             raise EndError(f"{host.peer} shares no {self.path}.", again=False)
 
     @property
@@ -168,19 +171,14 @@ class PeerEnd:
         return FileInfo(path, facts.kind, facts.size, facts.mtime_ns)
 
     def all_files(self) -> list[FileInfo]:
+        """Every file of a shared folder; an inbox is nobody's to look into."""
         if not self.shared:
             return []
-        found: list[FileInfo] = []
-        pending = [""]
-        while pending:
-            folder = pending.pop()
-            try:
-                rows = self.listing(folder)
-            except _Missing:
-                continue
-            found += [each for each in rows if each.kind == "file" and not each.error]
-            pending += [each.path for each in rows if each.kind == "folder" and not each.error]
-        return found
+        try:
+            everything = walk(self, Rules(ignore=(), recursive=True).matcher())
+            return [each for each in everything if not each.error]
+        except _Missing:
+            return []
 
     # Moving.
 
@@ -287,23 +285,6 @@ class PeerEnd:
 
     def remove(self, path: str) -> None:
         self._ask(lambda: self.client.remove(self._full(path)))
-
-    def remove_folder(self, path: str) -> None:
-        """Not needed: no part of a file is ever seen there."""
-
-    # What movers that know nothing of devices would use; these ends have movers of their own.
-
-    def reader(self, path: str, offset: int) -> Reader:
-        raise NotImplementedError
-
-    def writer(self, path: str, offset: int) -> Writer:
-        raise NotImplementedError
-
-    def replace(self, path: str, to: str) -> None:
-        raise NotImplementedError
-
-    def set_time(self, path: str, mtime_ns: int) -> None:
-        raise NotImplementedError
 
 
 class _Missing(EndError):
