@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from lanxfer.cli.options import Choices
-from lanxfer.cli.output import Output, human_size
+from lanxfer.cli.output import Output, human_size, show_traceback
 from lanxfer.cli.running import Run
 from lanxfer.jobs import load
 from lanxfer.jobs.ends import EndError
@@ -32,6 +32,9 @@ async def run(
         error = Terminated()
     except (Error, Terminated) as found:
         error, result = found, found.result
+    except Exception as found:
+        show_traceback(found)
+        error = found
     code = exit_code(error, result, strict)
     out = here.out
     if error is not None:

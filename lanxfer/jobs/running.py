@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 
 from lanxfer.jobs.config.settings import JobConfig
 from lanxfer.jobs.errors import (
+    ConfigError,
     ConnectError,
     Error,
     NotReadyError,
@@ -174,7 +175,11 @@ class Job:
         if not lock or dry:
             await self._attempts(tally, log, dry)
             return
-        held = claim(self.config.app.locks_dir, lock_name(lock))
+        folder = self.config.app.locks_dir
+        try:
+            held = claim(folder, lock_name(lock))
+        except OSError as error:
+            raise ConfigError(f"The folder {folder} cannot be used: {error.strerror}.") from error
         if held is None:
             raise SingleInstanceError(f"The job {self.config.id} is running already.")
         try:

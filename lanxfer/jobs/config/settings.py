@@ -151,13 +151,18 @@ class MailServer:
     tls_ca: str = ""
 
 
+def _without_secrets(whom: tuple[str, ...]) -> str:
+    """What stands after the host of a web hook is often its secret."""
+    return repr(tuple(f"{each.split('://')[0]}://***" if "://" in each else each for each in whom))
+
+
 @frozen(kw_only=True)
 class Notify:
     """Who is told: mail addresses, ``exec:COMMAND``, ``http://`` and ``https://`` URLs."""
 
-    success: tuple[str, ...] = ()
-    error: tuple[str, ...] = ()
-    done: tuple[str, ...] = ()
+    success: tuple[str, ...] = field(default=(), repr=_without_secrets)
+    error: tuple[str, ...] = field(default=(), repr=_without_secrets)
+    done: tuple[str, ...] = field(default=(), repr=_without_secrets)
     mail_cfg: str = ""
 
     def whom(self, good: bool) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.protocol import ProcessProtocol, Protocol
 from twisted.python.failure import Failure
 
 from lanxfer.jobs.telling.reports import PATIENCE, NotTold, Report
@@ -73,9 +73,17 @@ class _Command(ProcessProtocol):
             self.ended.errback(NotTold(f"{why}{': ' + said if said else ''}."))
 
 
+class _NotRead(Protocol):
+    """Whatever a web server has to say beside its code."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
 async def post(reactor: Any, url: str, report: Report) -> None:
     """Post the report as JSON."""
-    from twisted.web.client import Agent, FileBodyProducer, readBody
+    from twisted.web.client import Agent, FileBodyProducer
     from twisted.web.http_headers import Headers
 
     body = FileBodyProducer(BytesIO(json.dumps(report.as_row()).encode()))
@@ -84,7 +92,7 @@ async def post(reactor: Any, url: str, report: Report) -> None:
 
     async def ask() -> int:
         response: Any = await agent.request(b"POST", url.encode(), headers, body)
-        await readBody(response)
+        response.deliverBody(_NotRead())
         return int(response.code)
 
     code = await Deferred.fromCoroutine(ask()).addTimeout(PATIENCE, reactor)
