@@ -1,4 +1,4 @@
-"""Jobs beside a transfer service: in its history, and in its sandbox."""
+"""Jobs beside a transfer service: in its history, and let out of its sandbox."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ServiceWithJobs(Service):
         self.jobs = JobsService(
             reactor,
             app_cfg,
-            on_end=transfers.registry.note,
+            on_end=lambda snapshot: transfers.registry.note(snapshot),
             new_id=lambda: transfers.registry.new_id(),
             state=transfers.settings.state,
         )

@@ -14,6 +14,9 @@ T = TypeVar("T")
 ENDING = 10.0
 """Seconds that a thread gets to end when it is to."""
 
+AGAIN = 0.5
+"""Seconds until it is told so again."""
+
 
 def in_thread(
     reactor: Any, name: str, work: Callable[[], T], stop: Callable[[], None]
@@ -44,6 +47,7 @@ class _Patient(Deferred[T]):
         self._stop = stop
         self._reactor = reactor
         self._limit: Any = None
+        self._again: Any = None
         self._ending = False
 
     def cancel(self) -> None:
@@ -51,12 +55,18 @@ class _Patient(Deferred[T]):
             super().cancel()
         elif not self._ending:
             self._ending = True
-            self._stop()
             self._limit = self._reactor.callLater(ENDING, self.finish, None)
+            self._stop_it()
+
+    def _stop_it(self) -> None:
+        """Again and again: what is only just being connected cannot be cut the first time."""
+        self._stop()
+        self._again = self._reactor.callLater(AGAIN, self._stop_it)
 
     def finish(self, result: Any) -> None:
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
+        for each in (self._limit, self._again):
+            if each is not None and each.active():
+                each.cancel()
         if self.called:
             return
         if self._ending:

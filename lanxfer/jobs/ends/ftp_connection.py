@@ -74,6 +74,7 @@ def filesystem() -> Any:
             else:
                 ftp = _Listing(timeout=host.connect_timeout)
             self.ftp = ftp
+            self._keep(ftp)  # from now on it can be aborted
             ftp.list_all = host.dir_a_option
             ftp.connect(host.host, host.port)
             ftp.login(*self.cred)
@@ -83,7 +84,6 @@ def filesystem() -> Any:
             ftp.timeout = host.progress_timeout
             ftp.sock.settimeout(host.progress_timeout)
             _keep_alive(ftp.sock, host.keep_alive)
-            self._keep(ftp)
 
         def __del__(self) -> None:
             with suppress(Exception):

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from lanxfer.jobs.config.settings import Host
-from lanxfer.jobs.ends import Broken, EndError, FileInfo, Reader, Refused, Writer
+from lanxfer.jobs.ends import Absent, Broken, EndError, FileInfo, Reader, Refused, Writer
 from lanxfer.jobs.ends.remote import SECOND, OpenFile, RemoteEnd, missing
 
 AHEAD = 64
@@ -27,6 +27,10 @@ def paramiko() -> Any:
 class SftpEnd(RemoteEnd):
     """A folder of a server."""
 
+    def __init__(self, host: Host, path: str, absent: Absent = Absent.REFUSE) -> None:
+        super().__init__(host, path, absent)
+        self._client: Any = None
+
     @property
     def _sftp(self) -> Any:
         if self.fs is None:
@@ -38,7 +42,7 @@ class SftpEnd(RemoteEnd):
         filesystem = _filesystem()
         name = self.host.name
         try:
-            self.fs = filesystem(self.host)
+            self.fs = filesystem(self.host, self._keep)
         except ssh.BadHostKeyException:
             raise Refused(
                 f"{name} has another host key than the one in {self.host.known_hosts};"
@@ -64,17 +68,20 @@ class SftpEnd(RemoteEnd):
         except (OSError, EOFError) as error:
             raise Broken(f"{name} cannot be reached: {error}.") from None
 
+    def _keep(self, client: Any) -> None:
+        self._client = client
+
     def close(self) -> None:
-        fs, self.fs = self.fs, None
-        if fs is not None:
+        client, self._client, self.fs = self._client, None, None
+        if client is not None:
             with suppress(Exception):
-                fs.client.close()
+                client.close()
 
     def abort(self) -> None:
-        fs = self.fs
-        if fs is not None:
+        client = self._client
+        if client is not None:
             with suppress(Exception):
-                fs.client.get_transport().close()
+                client.get_transport().close()
 
     def alive(self) -> bool:
         try:
@@ -177,13 +184,15 @@ def _filesystem() -> Any:
     class FileSystem(SFTPFileSystem):  # type: ignore[misc]
         cachable = False
 
-        def __init__(self, host: Host) -> None:
+        def __init__(self, host: Host, keep: Any) -> None:
             self._about = host
+            self._keep = keep
             super().__init__(host.host, skip_instance_cache=True)
 
         def _connect(self) -> None:
             host = self._about
             self.client = ssh.SSHClient()
+            self._keep(self.client)  # from now on it can be aborted
             # What was in no file the owner named is not known, whatever else is on this machine.
             with suppress(FileNotFoundError):
                 self.client.load_host_keys(host.known_hosts)

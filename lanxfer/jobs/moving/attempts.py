@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from lanxfer.jobs.config.rules import Matcher
-from lanxfer.jobs.ends import Broken, EndError, FileInfo, Refused, walk
+from lanxfer.jobs.ends import Broken, End, EndError, FileInfo, Refused, walk
 from lanxfer.jobs.errors import ConnectError, NotReadyError, TransferError
 from lanxfer.jobs.moving import Mover, Run, Stopped
 from lanxfer.jobs.results import FileTag
@@ -26,6 +26,7 @@ class Attempts:
         self._mover = mover
         self._ready: list[str] = []
         self._began = False
+        self._connected = set[str]()
 
     def attempt(self) -> bool:
         """Move what is still to be moved; whether another attempt makes sense.
@@ -38,11 +39,12 @@ class Attempts:
         run.again = False
         run.tally.forget_errors()
         try:
-            self._connect()
+            self._connect("source", run.source)
             if not self._began:
                 self._look_whether_ready()
                 self._began = True
                 self._begun()
+            self._connect("target", run.target)
             run.delete_due()
             self._mover.prepare()
             for files in self._batches():
@@ -64,16 +66,16 @@ class Attempts:
             with suppress(EndError):
                 end.close()
 
-    def _connect(self) -> None:
-        for name, end in (("source", self.run.source), ("target", self.run.target)):
-            if self._began and end.alive():
-                continue
-            try:
-                end.connect()
-            except (Refused, Broken) as error:
-                self.run.keep_on()
-                raise ConnectError(error.reason, again=error.again) from error
-            self.run.log.debug("%s is connected", name)
+    def _connect(self, name: str, end: End) -> None:
+        if name in self._connected and end.alive():
+            return
+        try:
+            end.connect()
+        except (Refused, Broken) as error:
+            self.run.keep_on()  # what was aborted breaks
+            raise ConnectError(error.reason, again=error.again) from error
+        self._connected.add(name)
+        self.run.log.debug("%s is connected", name)
 
     def _look_whether_ready(self) -> None:
         named = self.run.job.ready_file
