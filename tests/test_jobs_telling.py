@@ -266,7 +266,7 @@ class HookTests:
             assert await job.run("", f"done = {hook}") == 0
             assert await job.run("", f"done = {hook}-fail") == 0
         assert [(row["job"], row["exit"]) for row in bodies] == [("j", 0)] * 2
-        assert f"told: 127.0.0.1:{port}" in job.logs
+        assert f"told: http://127.0.0.1:{port}/..." in job.logs
         assert "It answered 500." in job.logs
         assert "t0ken" not in job.logs
         assert "s3cret" not in job.logs

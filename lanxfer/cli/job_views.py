@@ -13,7 +13,7 @@ from lanxfer.jobs import times
 from lanxfer.jobs.config.app import read_app
 from lanxfer.jobs.config.files import config_path
 from lanxfer.jobs.config.job import job_ids, read_job
-from lanxfer.jobs.config.settings import JobConfig, Schedule
+from lanxfer.jobs.config.settings import JobConfig, Schedule, shown_sink
 from lanxfer.jobs.errors import ConfigError
 from lanxfer.jobs.kept import lock_name, record_name
 from lanxfer.jobs.results import FileTag, JobResult, Row
@@ -80,14 +80,10 @@ def describe(job: JobConfig) -> list[str]:
         lines.append(f"  tries again up to {job.retries} times")
     for word, whom in (("well", job.notify.whom(True)), ("badly", job.notify.whom(False))):
         if whom:
-            lines.append(f"  when it went {word}, tells {', '.join(map(_shown_sink, whom))}")
+            lines.append(f"  when it went {word}, tells {', '.join(map(shown_sink, whom))}")
     if job.schedule:
         lines.append(f"  runs by itself {when(job.schedule)}")
     return lines
-
-
-def _shown_sink(text: str) -> str:
-    return text.partition("?")[0]
 
 
 def when(schedule: Schedule) -> str:
@@ -187,7 +183,7 @@ def mail_preview(choices: Choices, job_id: str, config: str | None, failed: bool
         complain = Complain(out)
         mail = mail_template(job, complain).render(sample(job, failed))
         whom = job.notify.whom(not failed)
-        out.line(f"To: {', '.join(map(_shown_sink, whom)) or '(nobody)'}")
+        out.line(f"To: {', '.join(map(shown_sink, whom)) or '(nobody)'}")
         out.line(f"Subject: {mail.subject}\n\n{mail.text}")
         out.row({"to": whom, "subject": mail.subject, "text": mail.text})
         return int(complain.said)

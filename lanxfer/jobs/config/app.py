@@ -8,7 +8,14 @@ from attrs import evolve
 
 from lanxfer.jobs.config import options
 from lanxfer.jobs.config.files import Reader, own_sections, parse
-from lanxfer.jobs.config.settings import PORTS, AppConfig, Logging, MailServer, Notify
+from lanxfer.jobs.config.settings import (
+    PORTS,
+    AppConfig,
+    Logging,
+    MailServer,
+    Notify,
+    is_sink,
+)
 from lanxfer.jobs.errors import ConfigError
 from lanxfer.state import default_state
 
@@ -68,7 +75,7 @@ def _mail(reader: Reader) -> MailServer | None:
 
 def warn_of_notify(notify: Notify, app: AppConfig, reader: Reader) -> None:
     """Warn where mail is to go out and cannot."""
-    mails = [each for each in notify.whom(True) + notify.whom(False) if not options.is_sink(each)]
+    mails = [each for each in notify.whom(True) + notify.whom(False) if not is_sink(each)]
     if mails and app.mail is None:
         reader.warnings.append(
             f"{reader.label}: [notify] names addresses, but there is no mail server."

@@ -13,7 +13,7 @@ from email.utils import parseaddr
 from typing import Any, TypeAlias
 
 from lanxfer.jobs.config.rules import MATCHERS, parse_temp
-from lanxfer.jobs.config.settings import Password
+from lanxfer.jobs.config.settings import Password, is_sink
 
 Read: TypeAlias = Callable[[str], Any]
 
@@ -99,17 +99,11 @@ def addresses(text: str) -> tuple[str, ...]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     found: list[str] = []
     for line in lines:
-        whole = line.startswith(("exec:", "http://", "https://"))
-        found += [line] if whole else words(line)
+        found += [line] if is_sink(line) else words(line)
     for each in found:
         if not is_sink(each) and "@" not in parseaddr(each)[1]:
             raise ValueError(f"names nobody with {each!r}")
     return tuple(found)
-
-
-def is_sink(text: str) -> bool:
-    """Whether that is no mail address."""
-    return text.startswith(("exec:", "http://", "https://"))
 
 
 def host_port(text: str) -> tuple[str, int]:

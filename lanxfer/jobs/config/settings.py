@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -151,18 +152,30 @@ class MailServer:
     tls_ca: str = ""
 
 
-def _without_secrets(whom: tuple[str, ...]) -> str:
-    """What stands after the host of a web hook is often its secret."""
-    return repr(tuple(f"{each.split('://')[0]}://***" if "://" in each else each for each in whom))
+def is_sink(text: str) -> bool:
+    """Whether that is a command or a web hook, and no mail address."""
+    return text.startswith(("exec:", "http://", "https://"))
+
+
+def shown_sink(text: str) -> str:
+    """Whom to tell, without what stands after the host of a web hook: often that is its secret."""
+    if not text.startswith(("http://", "https://")):
+        return text
+    parts = urlsplit(text)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
+
+
+def _shown(whom: tuple[str, ...]) -> str:
+    return repr(tuple(map(shown_sink, whom)))
 
 
 @frozen(kw_only=True)
 class Notify:
     """Who is told: mail addresses, ``exec:COMMAND``, ``http://`` and ``https://`` URLs."""
 
-    success: tuple[str, ...] = field(default=(), repr=_without_secrets)
-    error: tuple[str, ...] = field(default=(), repr=_without_secrets)
-    done: tuple[str, ...] = field(default=(), repr=_without_secrets)
+    success: tuple[str, ...] = field(default=(), repr=_shown)
+    error: tuple[str, ...] = field(default=(), repr=_shown)
+    done: tuple[str, ...] = field(default=(), repr=_shown)
     mail_cfg: str = ""
 
     def whom(self, good: bool) -> tuple[str, ...]:

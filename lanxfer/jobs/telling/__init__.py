@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable
 from typing import Any
-from urllib.parse import urlsplit
 
-from lanxfer.jobs.config.options import is_sink
-from lanxfer.jobs.config.settings import JobConfig
+from lanxfer.jobs.config.settings import JobConfig, is_sink, shown_sink
 from lanxfer.jobs.errors import ConfigError
 from lanxfer.jobs.logs import RunLog
 from lanxfer.jobs.telling.hooks import post, run_command
@@ -51,8 +49,7 @@ async def tell(reactor: Any, report: Report, log: RunLog) -> None:
         if each.startswith("exec:"):
             await _try(log, "", run_command(reactor, each[5:], report), each)
         elif is_sink(each):
-            # What stands after the host of a hook is often its secret.
-            await _try(log, "", post(reactor, each, report), urlsplit(each).netloc)
+            await _try(log, "", post(reactor, each, report), shown_sink(each))
 
 
 async def _try(log: RunLog, text: str, work: Awaitable[None], *whom: str) -> None:
