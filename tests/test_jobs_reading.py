@@ -279,6 +279,34 @@ class SecretTests:
         os.unlink(secret)
         files.fails("cannot be read")
 
+    # covers: S4-36
+    def test_not_in_errors(self, files: Files) -> None:
+        """A line that makes no sense may be a password: its number is said, and not the line."""
+        for text, why in (
+            ("[far]\npassword s3cret\n", "line 2 is no option"),
+            ("password = s3cret\n", "line 1 stands before the first section"),
+        ):
+            path = files.folder / "broken.cfg"
+            path.write_text(text)
+            with pytest.raises(ConfigError, match=why) as caught:
+                read_app(str(path))
+            assert "s3cret" not in str(caught.value)
+
+    # covers: S4-36
+    def test_of_any_back_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What goes to a back end of fsspec may be secret, and may come from the environment."""
+        monkeypatch.setenv("TOKEN", "s3cret")
+        (tmp_path / "jobs").mkdir()
+        app = tmp_path / "app.cfg"
+        app.write_text("[global]\njobs_dir = jobs\nhosts_cfg = hosts\n")
+        (tmp_path / "hosts").write_text("[far]\ntype = fsspec:memory\nfs_token = env:TOKEN\n")
+        (tmp_path / "jobs" / "j.cfg").write_text(
+            "[source]\npath = in\n[target]\nhost_id = far\npath = x\n"
+        )
+        job = read_job(str(app), "j")
+        assert job.target.host.options == {"token": Password("s3cret")}
+        assert "s3cret" not in repr(job)
+
 
 class ExtraTests:
     # covers: S4-10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -35,7 +36,7 @@ from lanxfer.jobs import (
 )
 from lanxfer.jobs import running as running_module
 from lanxfer.jobs.config.job import read_sections
-from lanxfer.jobs.ends import EndError
+from lanxfer.jobs.ends import Broken, EndError
 from lanxfer.jobs.ends.local import LocalEnd
 from lanxfer.jobs.results import Row, Tally
 from lanxfer.jobs.running import Job
@@ -465,6 +466,33 @@ class DeleteTests:
         assert (out / "b.csv").read_bytes() == b"the old one"
         assert all(not name.startswith(".") for name in os.listdir(out))
 
+    # covers: S4-46 S4-43
+    @in_reactor
+    async def test_source_breaks_before(
+        self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What arrived just before the source was lost goes when that is back."""
+        plain, tried = LocalEnd.remove, list[str]()
+
+        def remove(end: LocalEnd, path: str) -> None:
+            tried.append(path)
+            if len(tried) == 1:
+                raise Broken("It went away.")
+            plain(end, path)
+
+        monkeypatch.setattr(LocalEnd, "remove", remove)
+        clock = Clock()
+        job = _job(all_of(source, delete=True), tmp_path / "out", retries=1)
+        running = Job(reactor, job, clock=clock).run()
+        await until(lambda: clock.getDelayedCalls() or running.called)
+        assert tree(source) == FILES
+        clock.advance(5)
+        result = (await running).result
+        assert (result.files_cnt, result.exit_code) == (4, 0)
+        assert tried[:2] == ["a.txt", "a.txt"]
+        assert tree(source) == {}
+        assert tree(tmp_path / "out") == FILES
+
     # covers: S4-46
     @in_reactor
     async def test_target_lies(
@@ -673,8 +701,13 @@ class EndTests:
         result, code = await load(config.app, "j")[0].run(dry=True)
         assert (result.files_cnt, code) == (4, 0)
         assert tree(tmp_path / "in") == FILES
-        assert not tree(tmp_path / "out") if (tmp_path / "out").exists() else True
+        assert not (tmp_path / "out").exists()
         assert not (tmp_path / "locks").exists()
+        (tmp_path / "out").mkdir()
+        shutil.copy2(tmp_path / "in" / "a.txt", tmp_path / "out")
+        result, _ = await load(config.app, "j")[0].run(dry=True)
+        assert (result.files_cnt, result.skipped) == (3, 1)
+        assert tree(tmp_path / "in") == FILES
 
 
 class LogTests:
