@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from devices import Devices, in_reactor, run, until
 from servers import PASSWORD, USER, ftp_server
+from twisted.internet import reactor
+from twisted.internet.task import Clock
 
 from lanxfer.jobs import ConnectError, JobResult, transfer
 from lanxfer.jobs import running as running_module
+from lanxfer.jobs.config.job import read_sections
+from lanxfer.jobs.ends import EndError
+from lanxfer.jobs.ends.device import DeviceEnd
+from lanxfer.jobs.running import Job
 
 FILES = {
     "a.txt": b"first",
@@ -231,6 +238,40 @@ class PeerTests:
             assert (result.files_cnt, result.exit_code) == (4, 0)
         assert tree(tmp_path / "two") == FILES
         assert tree(nas.folder) == {}
+
+    # covers: S4-43
+    @in_reactor
+    async def test_tried_again_on_the_second_half(
+        self, nas: Nas, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a device did not take of what was fetched for it is fetched and sent again."""
+        plain, times = DeviceEnd.send, list[int]()
+
+        def send(end: DeviceEnd, files: Any) -> Iterator[Any]:
+            times.append(len(files))
+            if len(times) > 1:
+                return plain(end, files)
+            return iter([(info, EndError("Not now."), False) for info, _ in files])
+
+        monkeypatch.setattr(DeviceEnd, "send", send)
+        await nas.start()
+        clock = Clock()
+        with ftp_server(source) as server:
+            job = read_sections(
+                {
+                    **{"type": "FTP", "host": f"127.0.0.1:{server.port}", "path": "/"},
+                    **{"user": USER, "password": PASSWORD, "recursive": True, "delete": True},
+                },
+                nas.host(path="box", shared=True),
+            )
+            running = Job(reactor, evolve(job, retries=1), clock=clock).run()
+            await until(lambda: clock.getDelayedCalls() or running.called)
+            assert tree(source) == FILES
+            clock.advance(5)
+            result = (await running).result
+        assert (result.files_cnt, result.exit_code, times) == (4, 0, [4, 4])
+        assert tree(nas.folder) == FILES
+        assert tree(source) == {}
 
 
 class ManyFilesTests:
