@@ -211,7 +211,6 @@ MAY_TOUCH_DISK = {
         ".rename": "of a server; touches no disk here",
     },
     "jobs.moving.making": {
-        "os.makedirs": "see tempfile",
         "tempfile": "files on their way between two servers, in a folder of their own",
     },
     "jobs.moving.spools": {"shutil": "that folder, in the end"},
@@ -228,8 +227,10 @@ MAY_TOUCH_DISK = {
     },
     "jobs.telling.templates": {"open": "the owner's mail templates"},
     "jobs.trusting": {
-        **dict.fromkeys(("open", "os.fsync", "os.makedirs"), "the owner's known_hosts file"),
-        **dict.fromkeys(("os.path.dirname", "os.replace", "os.unlink"), "see open"),
+        **dict.fromkeys(("open", "os.fsync"), "the owner's known_hosts file"),
+        **dict.fromkeys(
+            ("os.path.abspath", "os.path.dirname", "os.replace", "os.unlink"), "see open"
+        ),
     },
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
     "sending": {

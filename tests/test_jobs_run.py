@@ -328,6 +328,19 @@ class LockTests:
             holder.stdout.close()
         assert (await load(config.app, "j")[0].run()).result.files_cnt == 4
 
+    # covers: S4-34
+    @in_reactor
+    async def test_private(
+        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where nothing is said of locks they are below the state folder, open to nobody else."""
+        monkeypatch.setenv("LANXFER_STATE", str(tmp_path / "share" / "state"))
+        text = config.app.read_text()
+        config.app.write_text(text.replace("locks_dir = locks\n", ""))
+        assert (await load(config.app, "j")[0].run()).code == 0
+        for each in ("share", "share/state", "share/state/jobs"):
+            assert (tmp_path / each).stat().st_mode & 0o777 == 0o700
+
 
 class ReadyTests:
     # covers: S4-42 S4-35

@@ -14,6 +14,7 @@ from lanxfer.jobs.config.job import read_job
 from lanxfer.jobs.errors import ConfigError
 from lanxfer.jobs.schedule import JobsService, scheduled
 from lanxfer.service import Settings, TransferService
+from lanxfer.storage.private import make_private
 
 
 class ServiceWithJobs(Service):
@@ -54,6 +55,7 @@ def with_jobs(settings: Settings, app_cfg: str) -> Settings:
 def writable(app_cfg: str, state: str) -> tuple[str, ...]:
     """The folders of this machine that scheduled jobs change; made where they are missing."""
     app = read_app(app_cfg, state)
+    make_private(app.locks_dir)
     folders = [app.locks_dir, app.logging.log_dir]
     for id in scheduled(app_cfg):
         try:

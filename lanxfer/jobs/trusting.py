@@ -14,6 +14,7 @@ from attrs import frozen
 
 from lanxfer.jobs.ends.sftp import paramiko
 from lanxfer.jobs.errors import ConfigError, ConnectError
+from lanxfer.storage.private import make_private
 
 
 @frozen
@@ -121,8 +122,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _write(path: str, lines: list[str]) -> None:
-    folder = os.path.dirname(path) or "."
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    make_private(os.path.dirname(os.path.abspath(path)))
     part = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
         with open(part, "x", encoding="utf-8") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from lanxfer.storage.private import make_private
 from lanxfer.storage.system import close, flock
 
 
@@ -22,7 +23,7 @@ class Claim:
 
 def claim(folder: str, name: str) -> Claim | None:
     """Take a name; None where another process has it.  The folder is made if need be."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    make_private(folder)
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
     fd = os.open(os.path.join(folder, f"{name}.lock"), flags, 0o600)
     try:

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from lanxfer.storage.private import make_private
+
 
 def write_record(folder: str, name: str, row: Mapping[str, Any]) -> None:
     """Keep ``row`` under a name; a reader sees the old one or the new one."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    make_private(folder)
     path = os.path.join(folder, name)
     part = f"{path}.{secrets.token_hex(4)}.tmp"
     try:

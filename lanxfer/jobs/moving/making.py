@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from typing import Any
 
@@ -20,6 +19,7 @@ from lanxfer.jobs.moving.devices import FetchMover, SendMover
 from lanxfer.jobs.moving.spools import SpoolMover
 from lanxfer.jobs.moving.streams import StreamMover
 from lanxfer.jobs.results import Tally
+from lanxfer.storage.private import make_private
 
 _SERVERS: dict[str, Any] = {"ftp": FtpEnd, "ftps": FtpEnd, "sftp": SftpEnd}
 
@@ -89,7 +89,7 @@ def _direct(run: Run) -> Mover:
 def _through_spool(run: Run) -> Mover:
     job = run.job
     above = job.app.locks_dir
-    os.makedirs(above, mode=0o700, exist_ok=True)
+    make_private(above)
     spool = LocalEnd(tempfile.mkdtemp(prefix="spool-", dir=above), Absent.MAKE)
     # The source is removed by who knows what the target has.
     kept = evolve(job, source=evolve(job.source, delete=False))
