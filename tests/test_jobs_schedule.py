@@ -17,7 +17,6 @@ from twisted.internet.task import Clock
 
 from lanxfer.jobs import ConfigError, watching
 from lanxfer.jobs.beside import ServiceWithJobs, with_jobs, writable
-from lanxfer.jobs.config.rules import Rules
 from lanxfer.jobs.config.settings import JobConfig, Schedule
 from lanxfer.jobs.planned import AGAIN, Planned
 from lanxfer.jobs.schedule import JobsService, scheduled
@@ -180,7 +179,7 @@ class WatchTests:
             monkeypatch.setattr(FolderWatch, "_by_notice", _not_here)
         monkeypatch.setattr(watching, "LOOK_AGAIN", 0.05)
         noticed = threading.Event()
-        watch = FolderWatch(str(tmp_path), Rules().matcher(), 0.05, noticed.set)
+        watch = FolderWatch(str(tmp_path), False, 0.05, noticed.set)
         watch.start()
         try:
             for number in range(200):
@@ -188,6 +187,12 @@ class WatchTests:
                 if noticed.wait(0.1):
                     break
             assert noticed.is_set()
+            while noticed.is_set():  # by the last of them, too
+                noticed.clear()
+                noticed.wait(1.0)
+            for path in tmp_path.iterdir():
+                path.unlink()
+            assert not noticed.wait(1.0)  # what goes is no reason
         finally:
             watch.stop()
 
@@ -251,15 +256,19 @@ class ServiceTests:
     async def test_when_the_folder_changes(self, files: Files) -> None:
         """A file that comes is gone from there a moment later."""
         files.job("watch = yes\nsettle = 0.05\npoll = 0.05", source="path = in\ndelete = yes")
-        service = JobsService(reactor, files.app)
+        told = list[Snapshot]()
+        service = JobsService(reactor, files.app, on_end=told.append)
         service.startService()
         try:
+            await until(lambda: told, 60)
             for number in range(3):
                 (files.folder / "in" / f"{number}").write_text("x")
                 await until(lambda: not os.listdir(files.folder / "in"), 60)
             assert files.out() == ["0", "1", "2"]
         finally:
             await service.stopService()
+        assert [each.reason[0] for each in told if each.size] == ["1"] * 3
+        assert len(told) == 4  # and one for what came while nobody watched
 
     def test_sandbox(self, files: Files, devices: Devices) -> None:
         """What scheduled jobs write to is left open to them, and nothing else."""

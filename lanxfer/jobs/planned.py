@@ -140,7 +140,7 @@ class Planned:
 
         self._watch = FolderWatch(
             source.path,
-            source.rules.matcher(),
+            source.rules.recursive or "/" in config.ready_file,
             schedule.poll,
             lambda: self._service.from_thread(noticed),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from lanxfer.jobs.config.rules import Matcher
+from lanxfer.jobs.config.rules import Rules
 from lanxfer.jobs.ends import EndError, walk
 from lanxfer.jobs.ends.local import LocalEnd
 
@@ -14,19 +14,20 @@ LOOK_AGAIN = 1.0
 
 
 class FolderWatch:
-    """Calls ``changed``, from a thread, when files of the job come, go or change.
+    """Calls ``changed``, from a thread, when a file comes or changes.
 
+    One that goes is no reason: it may have been moved by what is called here.
     Without the package watchfiles, or where that cannot watch, the folder is
-    listed every ``poll`` seconds.
+    listed every ``poll`` seconds; ``deep``: also the folders in it.
     """
 
-    def __init__(
-        self, path: str, matcher: Matcher, poll: float, changed: Callable[[], object]
-    ) -> None:
+    def __init__(self, path: str, deep: bool, poll: float, changed: Callable[[], object]) -> None:
         self._path = path
-        self._matcher = matcher
+        self._deep = deep
+        self._matcher = Rules(ignore=(), recursive=deep).matcher()
         self._poll = poll
         self._changed = changed
+        self._before = set[tuple[str, int, int | None]]()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-watch", daemon=True)
 
@@ -38,6 +39,7 @@ class FolderWatch:
         self._stop.set()
 
     def _run(self) -> None:
+        self._before = self._files()
         while not self._stop.is_set():
             try:
                 self._by_notice()
@@ -47,31 +49,36 @@ class FolderWatch:
     def _by_notice(self) -> None:
         from watchfiles import watch
 
+        begun = False
         # Its own filter leaves out what developers do not want to see.
-        for _ in watch(
+        for changes in watch(
             self._path,
             watch_filter=None,
             stop_event=self._stop,
             rust_timeout=int(LOOK_AGAIN * 1000),
-            yield_on_timeout=False,
+            yield_on_timeout=True,
             raise_interrupt=False,
+            recursive=self._deep,
         ):
-            self._changed()
+            if changes or not begun:  # something may have come before it watched
+                self._look()
+            begun = True
 
     def _by_looking(self) -> None:
-        before = self._state()
         while not self._stop.wait(self._poll):
-            now = self._state()
-            if now != before:
-                before = now
-                self._changed()
+            self._look()
 
-    def _state(self) -> list[tuple[str, int, int | None]]:
+    def _look(self) -> None:
+        before, self._before = self._before, self._files()
+        if self._before - before:
+            self._changed()
+
+    def _files(self) -> set[tuple[str, int, int | None]]:
         end = LocalEnd(self._path)
         try:
             end.connect()
-            return [(each.path, each.size, each.mtime_ns) for each in walk(end, self._matcher)]
+            return {(each.path, each.size, each.mtime_ns) for each in walk(end, self._matcher)}
         except EndError:
-            return []
+            return set()
         finally:
             end.close()
