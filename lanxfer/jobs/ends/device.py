@@ -42,6 +42,9 @@ Outcome: TypeAlias = tuple[FileInfo, EndError | None, bool]
 """A file, what was wrong with it, and whether nothing had to be written."""
 
 
+_Outcomes: TypeAlias = "queue.SimpleQueue[tuple[FileInfo, Receipt | LanxferError] | None]"
+
+
 class DeviceEnd:
     """One device; ``shared``: the path begins with the name of a folder it shares."""
 
@@ -67,7 +70,6 @@ class DeviceEnd:
         self._state = state
         self._client: Client | None = None
         self._pending: set[Deferred[Any]] = set()
-        self._facts: dict[str, FileFacts] = {}
 
     # Between the run's thread and the reactor.
 
@@ -183,6 +185,8 @@ class DeviceEnd:
     # Moving.
 
     def send(self, files: Sequence[tuple[FileInfo, str]]) -> Iterator[Outcome]:
+        """Send files, each with where it is on this machine; their outcomes, as they come."""
+        client, outcomes = self.client, queue.SimpleQueue[Any]()
         entries = [
             Entry(
                 Kind.FILE,
@@ -195,48 +199,37 @@ class DeviceEnd:
             for info, local in files
         ]
         infos = {entry.path: info for entry, (info, _) in zip(entries, files, strict=True)}
-        outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def decided(entry: Entry, outcome: Receipt | LanxferError) -> None:
             outcomes.put((infos[entry.path], outcome))
 
         def begin() -> Deferred[Any]:
-            return self.client.send_entries(entries, conflict=self._conflict, on_entry=decided)
+            return client.send_entries(entries, conflict=self._conflict, on_entry=decided)
 
         return self._outcomes(begin, outcomes, list(infos.values()))
 
     def fetch(self, files: Sequence[FileInfo], folder: str) -> Iterator[Outcome]:
+        """Fetch files into a folder of this machine; their outcomes, as they come."""
+        client, outcomes = self.client, queue.SimpleQueue[Any]()
         infos = {info.path: info for info in files}
-        outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        wanted = [(self._facts(info), info.path) for info in files]
 
         def decided(name: str, outcome: Receipt | LanxferError) -> None:
             outcomes.put((infos[name], outcome))
 
-        wanted = [
-            (
-                FileFacts(
-                    self._full(info.path),
-                    info.path.rpartition("/")[2],
-                    "file",
-                    info.size,
-                    info.mtime_ns or 0,
-                ),
-                info.path,
-            )
-            for info in files
-        ]
-
         def begin() -> Deferred[Any]:
-            return self.client.get_files(
-                wanted, folder, conflict=Conflict.OVERWRITE, on_entry=decided
-            )
+            return client.get_files(wanted, folder, conflict=Conflict.OVERWRITE, on_entry=decided)
 
         return self._outcomes(begin, outcomes, files)
+
+    def _facts(self, info: FileInfo) -> FileFacts:
+        name = info.path.rpartition("/")[2]
+        return FileFacts(self._full(info.path), name, "file", info.size, info.mtime_ns or 0)
 
     def _outcomes(
         self,
         begin: Callable[[], Deferred[Any]],
-        outcomes: queue.SimpleQueue[Any],
+        outcomes: _Outcomes,
         files: Sequence[FileInfo],
     ) -> Iterator[Outcome]:
         """What the reactor tells, handled in the run's thread; every file gets an outcome."""
@@ -273,15 +266,10 @@ class DeviceEnd:
         for info in list(left.values()):
             yield info, why, False
         if broken is not None:
-            self._client_lost()
+            self.close()  # the next attempt begins with a new connection
             raise broken
         if failure is not None and isinstance(why, Broken):
             raise why
-
-    def _client_lost(self) -> None:
-        """The next attempt begins with a new connection."""
-        with suppress(EndError):
-            self.close()
 
     def remove(self, path: str) -> None:
         self._ask(lambda: self.client.remove(self._full(path)))
