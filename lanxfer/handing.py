@@ -43,6 +43,7 @@ class Job:
     view: str
     conflict: Conflict | None
     links: bool
+    plain: bool
     name: str | None
     rows: bool
 
@@ -69,6 +70,7 @@ def parse_job(call: Call) -> Job:
         fields.take_text("view", most=256),
         policy,
         fields.take_flag("links"),
+        fields.take_flag("plain"),
         name,
         fields.take_flag("rows"),
     )

@@ -27,8 +27,6 @@ from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State
 if TYPE_CHECKING:
     from lanxfer.introducing import Introduced
 
-PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
-
 
 async def send(here: Run, job: Job) -> int:
     """Send it all; the exit code."""
@@ -119,8 +117,6 @@ def _paired(found: Introduced) -> str:
 async def _connect(here: Run, over: Over, target: Target | None) -> Client:
     until = here.reactor.seconds() + (over.wait or 0)
     told = False
-    if over.plain or over.legacy:
-        here.out.say(PLAIN)
     while True:
         try:
             return await connect(
