@@ -72,8 +72,6 @@ class Job:
         self._reactor = reactor
         self._clock = reactor if clock is None else clock
         self._state = state
-        self._tally: Tally | None = None
-        self._since = 0.0
 
     def run(self, exc: BaseException | None = None, *, dry: bool = False) -> Deferred[Ran]:
         """Run it; fires with the result and an exit code of 0 or 1.
@@ -93,19 +91,13 @@ class Job:
 
         return running.addBoth(ended)
 
-    def so_far(self) -> JobResult | None:
-        """What the run that is under way has done."""
-        if self._tally is None:
-            return None
-        return self._tally.result(self.config.collect_data, self._took())
-
-    def _took(self) -> float:
-        return round(time.monotonic() - self._since, 3)
-
     async def _run(self, exc: BaseException | None, dry: bool) -> Ran:
         config, started = self.config, datetime.now()
-        self._since = time.monotonic()
-        tally = self._tally = Tally()
+        since, tally = time.monotonic(), Tally()
+
+        def so_far() -> JobResult:
+            return tally.result(config.collect_data, round(time.monotonic() - since, 3))
+
         log = RunLog(config.logging, config.id, started)
         log.info("job %s began", config.id)
         log.debug("configuration: %r", config)
@@ -119,15 +111,13 @@ class Job:
         except (SingleInstanceError, NotReadyError) as found:
             # Nothing happened, so nothing is said, not even in a file.
             log.close()
-            self._tally = None
-            found.result = tally.result(config.collect_data, self._took())
+            found.result = so_far()
             raise
         except CancelledError:
             error = Terminated()
         except BaseException as found:
             error = found
-        result = tally.result(config.collect_data, self._took())
-        self._tally = None
+        result = so_far()
         await self._end(result, error, started, log, dry)
         if error is not None:
             if isinstance(error, (Error, Terminated)):
