@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from lanxfer.jobs.planned import AGAIN, Planned
 from lanxfer.jobs.schedule import JobsService, scheduled
 from lanxfer.jobs.times import check, next_run
 from lanxfer.jobs.watching import FolderWatch
+from lanxfer.tap import Options, makeService
 from lanxfer.transfers import Kind, Snapshot, State
 
 NOON = datetime(2026, 3, 2, 12, 0)
@@ -158,12 +160,19 @@ class PlannedTests:
         assert len(scheduler.ran) == 2  # the second had its time already
         assert loop.called
 
-    def test_watch(self, files: Files) -> None:
+    def test_watch(self, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a change it waits until whoever writes there is done."""
+        monkeypatch.setattr(FolderWatch, "_by_notice", _not_here)
+        (files.folder / "in" / "a.txt").write_text("x")  # came while nobody watched
         files.job("watch = yes\nsettle = 5\npoll = 0.05")
         scheduler, loop = self.begin(files)
-        scheduler.advance(seconds=6)
-        assert len(scheduler.ran) == 1  # for what came while nobody watched
+        deadline = time.monotonic() + 60
+        while not scheduler.clock.getDelayedCalls() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        scheduler.advance(seconds=4)
+        assert len(scheduler.ran) == 0
+        scheduler.advance(seconds=2)
+        assert len(scheduler.ran) == 1
         scheduler.advance(hours=2)
         assert len(scheduler.ran) == 1
         loop.cancel()
@@ -260,7 +269,6 @@ class ServiceTests:
         service = JobsService(reactor, files.app, on_end=told.append)
         service.startService()
         try:
-            await until(lambda: told, 60)
             for number in range(3):
                 (files.folder / "in" / f"{number}").write_text("x")
                 await until(lambda: not os.listdir(files.folder / "in"), 60)
@@ -268,7 +276,25 @@ class ServiceTests:
         finally:
             await service.stopService()
         assert [each.reason[0] for each in told if each.size] == ["1"] * 3
-        assert len(told) == 4  # and one for what came while nobody watched
+        assert len(told) == 3
+
+    def test_twistd(self, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+        """``twistd lanxfer --jobs`` makes both services, or says what is wrong with the file."""
+        monkeypatch.setenv("LANXFER_ALLOW_ROOT", "1")
+        state = (
+            "--allow-root",
+            "--state",
+            str(files.folder / "state"),
+            "--inbox",
+            str(files.folder / "inbox"),
+        )
+        options = Options()
+        options.parseOptions([*state, "--jobs", files.app])
+        assert isinstance(makeService(options), ServiceWithJobs)
+        options = Options()
+        options.parseOptions([*state, "--jobs", str(files.folder / "nothing")])
+        with pytest.raises(SystemExit):
+            makeService(options)
 
     def test_sandbox(self, files: Files, devices: Devices) -> None:
         """What scheduled jobs write to is left open to them, and nothing else."""

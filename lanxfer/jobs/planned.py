@@ -132,7 +132,6 @@ class Planned:
                 "job {id}: watch = yes is for folders of this machine", id=self._id
             )
             return
-        self._changed = True  # what came while nobody watched
 
         def noticed() -> None:
             self._changed = True

@@ -16,7 +16,8 @@ LOOK_AGAIN = 1.0
 class FolderWatch:
     """Calls ``changed``, from a thread, when a file comes or changes.
 
-    One that goes is no reason: it may have been moved by what is called here.
+    What is there when it begins to watch has come.  One that goes is no reason: it
+    may have been moved by what is called here.
     Without the package watchfiles, or where that cannot watch, the folder is
     listed every ``poll`` seconds; ``deep``: also the folders in it.
     """
@@ -39,7 +40,6 @@ class FolderWatch:
         self._stop.set()
 
     def _run(self) -> None:
-        self._before = self._files()
         while not self._stop.is_set():
             try:
                 self._by_notice()
@@ -60,11 +60,12 @@ class FolderWatch:
             raise_interrupt=False,
             recursive=self._deep,
         ):
-            if changes or not begun:  # something may have come before it watched
+            if changes or not begun:
                 self._look()
             begun = True
 
     def _by_looking(self) -> None:
+        self._look()
         while not self._stop.wait(self._poll):
             self._look()
 
