@@ -87,6 +87,7 @@ class _Scheduler:
         self.ran: list[datetime] = []
         self.errors: list[str] = []
         self.log: Any = self
+        self.running = True
 
     def error(self, text: str, **fields: Any) -> None:
         self.errors.append(text.format(**fields))

@@ -27,6 +27,7 @@ class Scheduler(Protocol):
     log: Logger
     app_cfg: str
     state: str | None
+    running: Any
 
     def now(self) -> datetime: ...
 
@@ -55,7 +56,8 @@ class Planned:
         """Until it is cancelled, or the job has no schedule any more."""
         service = self._service
         try:
-            while True:
+            # A run that was cancelled in its last moment ends as if it had not been.
+            while service.running:
                 try:
                     if not await self._next():
                         return
