@@ -40,9 +40,12 @@ from lanxfer.commands.polled import Polled
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
+from lanxfer.discovery.announcing import Announcing
 from lanxfer.disk import Disk
 from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
 from lanxfer.factory import LanxferFactory, LocalFactory
+from lanxfer.hooks.events import FINISHED, RECEIVED, Event, parse_hooks
+from lanxfer.hooks.hooks import Callback, Hooks
 from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
 from lanxfer.journal import Journal
@@ -69,7 +72,16 @@ from lanxfer.transfers import Conflict, Snapshot
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
-__all__ = ["Incoming", "Message", "Prompt", "Settings", "Slot", "TransferService", "default_inbox"]
+__all__ = [
+    "Event",
+    "Incoming",
+    "Message",
+    "Prompt",
+    "Settings",
+    "Slot",
+    "TransferService",
+    "default_inbox",
+]
 
 
 BACKLOG = 1024
@@ -96,6 +108,8 @@ class _Running:
     tidying: Tidying
     pairing: Pairing
     revoking: Revoking
+    announcing: Announcing
+    hooks: Hooks
     token: Secret | None
     limits_before: dict[str, float]
     ports: list[IListeningPort] = Factory(list)
@@ -109,9 +123,11 @@ class TransferService(Service):
     is called with a ``Message``, which is answered when what it returns has
     fired.  Where ``on_offer`` returns None, or is None, the file of rights
     decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
-    and decided by ``answer``.  ``commands`` is an object with methods that are marked
-    as commands, or a table of them; more may be added to ``commands`` of the service
-    while it runs.
+    and decided by ``answer``.  ``on_received`` is called with an ``Event`` for each file,
+    folder and link that is on the disk, ``on_finished`` for every transfer that is over;
+    nothing that comes of it changes a transfer (docs/hooks.rst).
+    ``commands`` is an object with methods that are marked as commands, or a table of them;
+    more may be added to ``commands`` of the service while it runs.
     ``on_login`` is told of every user that logs in, ``on_logout`` when that connection is
     over, however it ended.
     """
@@ -125,6 +141,8 @@ class TransferService(Service):
         *,
         on_offer: OnOffer | None = None,
         on_message: OnMessage | None = None,
+        on_received: Callback | None = None,
+        on_finished: Callback | None = None,
         on_prompt: Callable[[Prompt], object] = lambda prompt: None,
         commands: Any = None,
         on_login: Callable[[Principal], object] = lambda principal: None,
@@ -134,6 +152,8 @@ class TransferService(Service):
         self.settings = settings or Settings()
         self._on_offer = on_offer
         self._on_message = on_message
+        calls = {RECEIVED: on_received, FINISHED: on_finished}
+        self._callbacks = {name: each for name, each in calls.items() if each is not None}
         self._on_prompt = on_prompt
         self.commands = table_of(commands)
         self._on_login = on_login
@@ -207,7 +227,16 @@ class TransferService(Service):
             )
             admission = self._admission(peers, pairing)
             used = journal.usage()
+            hooks = Hooks(
+                self.reactor,
+                parse_hooks(settings.hook),
+                self._callbacks,
+                partial(_label, peers),
+                partial(_path, settings),
+            )
+            undo.append(hooks.stop)
             # Before the first thread, and when both folders exist.
+            hooks.start()
             unconfined = self._confine()
             store.tidy(limits.PART_LIFETIME)
             journal.prune()
@@ -221,6 +250,8 @@ class TransferService(Service):
         registry = Registry(time.time, new_ids(), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
+        if hooks.any:
+            registry.subscribe(hooks.hear)
         polled = Polled(time.time)
         if settings.legacy is Legacy.FULL:
             registry.subscribe(partial(polled.follow, registry))
@@ -244,7 +275,7 @@ class TransferService(Service):
             about=self.status,
             handed=outgoing.send_paths,
             on_offer=self._on_offer,
-            on_message=self._on_message,
+            on_message=self._hooked(hooks) if hooks.any else self._on_message,
             pairs=pairing,
             on_prompt=self._prompted,
             rights=rights,
@@ -268,8 +299,24 @@ class TransferService(Service):
         factory.on_login = partial(self._heard, self._on_login)
         factory.on_logout = partial(self._heard, self._on_logout)
         node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
+        announcing = Announcing(
+            self.reactor,
+            folder,
+            peers,
+            identity.key,
+            self._hosts,
+            lambda: pairing.showing,
+        )
         dialer = Dialer(
-            self.reactor, reading, peers, identity, settings.device, node, table, rates=node.rates
+            self.reactor,
+            reading,
+            peers,
+            identity,
+            settings.device,
+            node,
+            table,
+            rates=node.rates,
+            find=announcing.find,
         )
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
@@ -288,6 +335,8 @@ class TransferService(Service):
             Tidying(self.reactor, disk, store, journal, self.log),
             pairing,
             revoking,
+            announcing,
+            hooks,
             token,
             before,
         )
@@ -341,6 +390,7 @@ class TransferService(Service):
         running.revoking.start()
         await running.outgoing.begin()
         running.tidying.start()
+        running.announcing.start()
         return [_shown(port) for port in running.ports if hasattr(port.getHost(), "port")]
 
     def _opened(self, addresses: list[str]) -> None:
@@ -409,6 +459,7 @@ class TransferService(Service):
         if running is None:
             return
         running.revoking.stop()
+        farewell = public(running.announcing.stop())
         running.pairing.stop()
         await gatherResults([_deferred(port.stopListening()) for port in running.ports])
         running.outgoing.end()
@@ -423,8 +474,10 @@ class TransferService(Service):
                 connection.leave(limits.ABORT_AFTER)
             await gatherResults(leaving)
         running.factory.refusals.stop()
+        await farewell
         await running.outgoing.ended()
         await running.tidying.stop()
+        running.hooks.stop()
         await running.node.recorded()
         await running.disk.stopped()
         await running.reading.stopped()
@@ -536,6 +589,7 @@ class TransferService(Service):
             "pending": len(running.registry),
             "waiting": len(running.node.offers.prompts()),
             "connections": len(running.factory.connections),
+            "discovery": "on" if running.announcing.on else running.announcing.complaint or "off",
             "sandbox": f"off: {running.unconfined}" if running.unconfined else "on",
             "warnings": self.warnings(),
         }
@@ -556,7 +610,7 @@ class TransferService(Service):
         # An ae controller waits for its answer, and tries again by itself.
         request = args.get("request")
         patience = args.get("patience", PATIENCE if request is None else 0.0)
-        target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy)
+        target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy, finds=True)
         if target.legacy and args.get("native"):
             raise Forbidden("That is an ae device.")
         return Client(
@@ -569,6 +623,21 @@ class TransferService(Service):
             patience=patience,
             request=request or "",
         )
+
+    def _hooked(self, hooks: Hooks) -> OnMessage:
+        """The application's own ``on_message``, and hooks that hear of what is kept then."""
+
+        def came(message: Message) -> Any:
+            hooks.text_came(message.id, message.text)
+            return None if self._on_message is None else self._on_message(message)
+
+        return came
+
+    def _hosts(self) -> list[tuple[str, int]]:
+        """Where the service listens for other devices."""
+        ports = self._now.ports if self._now is not None else []
+        found: list[Any] = [port.getHost() for port in ports]
+        return [(each.host, each.port) for each in found if hasattr(each, "port")]
 
     def _prompted(self, prompt: Prompt) -> None:
         self.log.info(
@@ -587,6 +656,21 @@ class TransferService(Service):
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)
+
+
+def _label(peers: Peers, principal: str) -> str:
+    """What the other end of a transfer is called here."""
+    kind, _, key = principal.partition(":")
+    known = peers.by_key(key) if kind == "peer" else None
+    return principal if known is None else known.name
+
+
+def _path(settings: Settings, snapshot: Snapshot) -> str:
+    """Where in the inbox something is; "" for what was put into a shared folder."""
+    top = snapshot.stored.partition("/")[0]
+    if any(share.name == top for share in filter(None, map(parse_share, settings.shares))):
+        return ""
+    return os.path.join(os.path.abspath(settings.inbox), *snapshot.stored.split("/"))
 
 
 def _deferred(found: Any) -> Deferred[Any]:

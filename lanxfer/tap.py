@@ -91,6 +91,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"] = []
         self["share"] = []
         self["limit"] = []
+        self["hook"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Another endpoint to listen on, such as tcp:36970 or systemd:domain=INET:index=0."""
@@ -111,6 +112,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     def opt_limit(self, change: str) -> None:
         """A limit other than usual, such as strangers-max=64 (docs/security.rst)."""
         self["limit"].append(change)
+
+    def opt_hook(self, hook: str) -> None:
+        """WHEN=COMMAND, WHEN=URL or WHEN=notify; WHEN is received, message or finished."""
+        self["hook"].append(hook)
 
     def opt_auth(self, description: str) -> None:
         """Who may log in with a password: file:PATH, unix, memory:NAME:PASSWORD ..."""
@@ -163,6 +168,7 @@ def settings_from(options: Any) -> Settings:
         "plain_from": tuple(options["plain-from"]),
         "shares": tuple(options["share"]),
         "limits": tuple(options["limit"]),
+        "hook": tuple(options["hook"]),
         "sandbox": not options["no-sandbox"],
         "checkers": tuple(options.get("credCheckers", ())),
         **{f"rate_{each.replace('-', '_')}": options[f"rate-{each}"] for each in _RATES},

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("admission", "allowance", "commands", "policy", "rights"),
     (
         "bodies",
+        "bottleneck",
         "bulk",
         "calls",
         "channels",
@@ -60,7 +61,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "client",
         "connecting",
         "deciding",
+        "discovery",
         "handing",
+        "hooks",
         "introducing",
         "linking",
         "node",
@@ -80,7 +83,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tidying",
         "trees",
     ),
-    ("cli", "jobs", "tap"),
+    ("cli", "doctor", "jobs", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -101,10 +104,15 @@ OTHER_WAYS = {
 """Modules that reach a disk by themselves."""
 
 MAY_TOUCH_DISK = {
+    "bottleneck": {
+        "open": "what Linux counts of this process's threads",
+        "os.listdir": "see open",
+    },
     "client": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
     },
+    "doctor.system": {"open": "what Linux says of interfaces and neighbours"},
     "folders": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
@@ -232,13 +240,19 @@ MAY_TOUCH_DISK = {
             ("os.path.abspath", "os.path.dirname", "os.replace", "os.unlink"), "see open"
         ),
     },
+    "hooks.runner": {
+        "os.environ": "touches no disk",
+        "os.killpg": "ends a hook that takes too long",
+        "subprocess": "the programs of --hook, whose owner chose them",
+    },
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
     "sending": {
         "os.path.abspath": "the name of what is sent as '.'",
         "os.path.basename": "a file goes out under its own name",
     },
     "service": {
-        "os.path.abspath": "what status shows",
+        "os.path.abspath": "what status shows, and hooks are told",
+        "os.path.join": "where in the inbox something is, for hooks",
         "os.unlink": "the control socket that a crash left",
     },
     "settings": {

@@ -65,6 +65,8 @@ _MODULES = {
     **dict.fromkeys(("ls", "get", "put", "rm", "mv", "mkdir"), "files"),
     **dict.fromkeys(("peers", "peer", "key"), "peers"),
     "job": "job",
+    "discovery": "discovery",
+    "doctor": "doctor",
     "pair": "pair",
     "serve": "serve",
     "unit": "units",

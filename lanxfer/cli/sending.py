@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from lanxfer.bottleneck import EVERY
 from lanxfer.cli.jobs import Job, Over
 from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
@@ -183,8 +185,11 @@ class _Sending:
         self._client.registry.subscribe(self._tally.hear)
         self._client.registry.subscribe(self._told_to_wait)
 
+        stop_watching: list[Callable[[], None]] = []
+
         def look() -> None:
             counting.append(deferToThread(self._count.run))
+            stop_watching.append(self._watch())
 
         stop = show_progress(here.every, self._tally, here.out, look)
         forget = here.if_killed(stop)
@@ -198,9 +203,20 @@ class _Sending:
         finally:
             stop()
             forget()
+            for unwatch in stop_watching:
+                unwatch()
             self._count.stop()
             for each in counting:
                 await each
+
+    def _watch(self) -> Callable[[], None]:
+        """Look what it is limited by until what this gives is called."""
+        bottleneck = self._client.bottleneck()
+
+        def look() -> None:
+            self._tally.slow = bottleneck.look().value
+
+        return self._here.every(EVERY, look)
 
     def _told_to_wait(self, snapshot: Snapshot) -> None:
         if snapshot.state is State.WAITING:

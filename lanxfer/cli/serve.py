@@ -89,6 +89,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {"multiple": True, "metavar": "NAME=N", "help": "A limit, such as strangers-max=64."},
     ),
     (
+        ("--hook",),
+        {"multiple": True, "metavar": "WHEN=WHAT", "help": "See docs/hooks.rst."},
+    ),
+    (
         ("--auth",),
         {"multiple": True, "metavar": "METHOD", "help": "Who may log in: file:PATH, unix ..."},
     ),
