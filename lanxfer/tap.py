@@ -72,6 +72,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["rate-out", None, None, "Bytes a second sent, of all together.", _speed],
         ["rate-in-each", None, None, "The same of each connection.", _speed],
         ["rate-out-each", None, None, "The same of each connection.", _speed],
+        ["jobs", None, None, "Configuration file of jobs to run at their times (docs/jobs.rst)."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
     optFlags = [  # noqa: RUF012
@@ -230,6 +231,16 @@ def makeService(options: Options) -> IService:
     settings, why = settings_from(options), ""
     if options.parent is not None and settings.sandbox:
         settings, why = _for_twistd(settings, options.parent)
-    daemon = _Daemon(reactor, settings)
+    if not options["jobs"]:
+        daemon = _Daemon(reactor, settings)
+        daemon.open_because = why
+        return daemon
+    from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
+    from lanxfer.jobs.errors import Error
+
+    try:
+        daemon = _Daemon(reactor, with_jobs(settings, os.path.abspath(options["jobs"])))
+    except Error as error:
+        raise _no_start(BadConfig(error.reason)) from None
     daemon.open_because = why
-    return daemon
+    return ServiceWithJobs(reactor, daemon, os.path.abspath(options["jobs"]))
