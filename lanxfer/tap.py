@@ -20,6 +20,7 @@ from lanxfer.peers import DEFAULT_PORT
 from lanxfer.rights.words import parse_speed
 from lanxfer.sandbox import for_daemon, refuse_root
 from lanxfer.service import Settings, TransferService
+from lanxfer.settings import DEFAULT_WEB_PORT
 from lanxfer.state import forbid_cores
 from lanxfer.transfers import Conflict
 
@@ -72,9 +73,12 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["rate-out", None, None, "Bytes a second sent, of all together.", _speed],
         ["rate-in-each", None, None, "The same of each connection.", _speed],
         ["rate-out-each", None, None, "The same of each connection.", _speed],
+        ["web-port", None, DEFAULT_WEB_PORT, "TCP port of the page.", _number],
+        ["web-bind", None, "127.0.0.1", "Address of the page; 0.0.0.0 for all."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
     optFlags = [  # noqa: RUF012
+        ["web", None, "Have a page for browsers (docs/web.rst)."],
         ["open", None, "Let devices that are not known offer files and messages."],
         ["links", None, "Take symbolic links that stay inside the transfer."],
         ["dotfiles", None, "Take files whose names begin with a dot."],
@@ -90,6 +94,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"] = []
         self["share"] = []
         self["limit"] = []
+        self["web-name"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Another endpoint to listen on, such as tcp:36970 or systemd:domain=INET:index=0."""
@@ -110,6 +115,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     def opt_limit(self, change: str) -> None:
         """A limit other than usual, such as strangers-max=64 (docs/security.rst)."""
         self["limit"].append(change)
+
+    def opt_web_name(self, name: str) -> None:
+        """A name under which browsers know this device, besides its addresses."""
+        self["web-name"].append(name)
 
     def opt_auth(self, description: str) -> None:
         """Who may log in with a password: file:PATH, unix, memory:NAME:PASSWORD ..."""
@@ -163,6 +172,10 @@ def settings_from(options: Any) -> Settings:
         "shares": tuple(options["share"]),
         "limits": tuple(options["limit"]),
         "sandbox": not options["no-sandbox"],
+        "web": bool(options["web"]),
+        "web_port": options["web-port"],
+        "web_bind": options["web-bind"],
+        "web_names": tuple(options["web-name"]),
         "checkers": tuple(options.get("credCheckers", ())),
         **{f"rate_{each.replace('-', '_')}": options[f"rate-{each}"] for each in _RATES},
     }

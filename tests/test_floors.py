@@ -79,6 +79,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "stalls",
         "tidying",
         "trees",
+        "web",
     ),
     ("cli", "tap"),
 )

@@ -30,6 +30,9 @@ MAY: dict[Standing, set[str]] = {
     Standing.LEGACY: AE,
     Standing.LEGACY_LOCAL: AE | {"send_file", "send_message"},
     Standing.TICKET: {"recv_slot"},
+    Standing.BROWSER: OWN
+    | {"recv_slot", "recv_message", "accept", "reject", "list_files", "stat_file", "read_file"},
+    Standing.BROWSER_GUEST: OWN | {"recv_slot", "recv_message"},
     Standing.NEWCOMER: {"hello"} | PAIR,
     Standing.STRANGER: set(),
 }
