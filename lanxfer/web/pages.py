@@ -41,6 +41,7 @@ ASKED = frozenset({"cancel_request", "pause", "resume", "accept", "reject", "rec
 SANDBOX = "default-src 'none'; sandbox"
 
 _RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{0,19})", re.ASCII)
+_TAG = re.compile(r"[a-z0-9]{0,32}", re.ASCII)
 _UPLOAD = re.compile(r"/files/([0-9a-f]{64})", re.ASCII)
 
 
@@ -267,7 +268,10 @@ class Pages:
         path = said.get("filename") or said.get("name")
         if not path:
             raise BadRequest("Upload-Metadata has to say the filename.")
-        upload, accepted = await self.uploads.create(request.signed_in, path, size, metadata)
+        tag = said.get("tag", "")
+        if not _TAG.fullmatch(tag):
+            raise BadRequest("A tag is up to 32 of the letters a to z and digits.")
+        upload, accepted = await self.uploads.create(request.signed_in, path, size, metadata, tag)
         request.notifyFinish().addErrback(lambda why: accepted.cancel())
         await accepted
         request.setHeader("Location", f"/files/{upload.id}")

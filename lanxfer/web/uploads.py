@@ -212,6 +212,8 @@ class Upload:
     slot: Slot
     size: int
     metadata: str
+    tag: str
+    """What its page knows the transfer by, however often that is begun again."""
     expires: float
     """Seconds since the epoch."""
 
@@ -248,6 +250,8 @@ class Upload:
         self.error = None
         slot = self.slot
         args = {"session": slot.session, "file": slot.file, "size": self.size, "resume": True}
+        if self.tag:
+            args["request"] = self.tag
         node = self.uploads.node
         principal = self.session.principal
         self.call = call = UploadCall(node, principal, args, self._moved, self._went)
@@ -400,7 +404,7 @@ class Uploads:
     _held: int = 0
 
     async def create(
-        self, session: Session, path: str, size: int, metadata: str
+        self, session: Session, path: str, size: int, metadata: str, tag: str = ""
     ) -> tuple[Upload, Deferred[None]]:
         """A new upload, and when it was accepted; raises what it is refused with."""
         principal = session.principal
@@ -414,7 +418,7 @@ class Uploads:
         lifetime = limits.TICKET_LIFETIME
         slot = self.node.offer_slot(path, size, lifetime, keep=True, owner=principal.name)
         expires = self.node.registry.clock() + lifetime
-        upload = Upload(self, session, slot, size, metadata, expires)
+        upload = Upload(self, session, slot, size, metadata, tag, expires)
         self._open[upload.id] = upload
         slot.done.addCallbacks(
             self._done, self._failed, callbackArgs=(upload,), errbackArgs=(upload,)
