@@ -85,6 +85,15 @@ class Visit:
     def item(self, name: str) -> Any:
         return self.page.locator("#transfers .item", has_text=name)
 
+    def reach(self, share: float) -> None:
+        """Wait until the first bar is that far."""
+        for _ in range(600):
+            bar = "(document.querySelector('#transfers progress') || {value: 0}).value"
+            if self.page.evaluate(bar) >= share:
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError("it did not get so far")
+
     def cut(self) -> None:
         """Break all connections to the page."""
         in_service(self.service._now.page.site.abort)

@@ -32,7 +32,7 @@ STATUS = {
     "forbidden": 403,
     **dict.fromkeys(("not-found", "unknown-command"), 404),
     **dict.fromkeys(("timeout", "too-slow"), 408),
-    **dict.fromkeys(("bad-offset", "exists"), 409),
+    **dict.fromkeys(("bad-offset", "exists", "source-changed"), 409),
     **dict.fromkeys(("expired", "cancelled"), 410),
     "unsupported-version": 412,
     "too-large": 413,
@@ -94,7 +94,7 @@ class PageRequest(Request):
             if self.body is not None:
                 self.channel.setTimeout(None)  # the body has its own, and may be made to wait
         except Exception as error:
-            self.refusal = self._known(error)
+            self.refusal = self.known(error)
             if length != 0:
                 self.refuse(self.refusal)
 
@@ -109,13 +109,17 @@ class PageRequest(Request):
             else:
                 self.content.write(data)
         except Exception as error:
-            self.refuse(self._known(error))
+            self.refuse(self.known(error))
 
     def process(self) -> None:
         if self.refusal is not None:
             self.answer(self.refusal)
         elif not self.answered:
             super().process()
+
+    def render(self, resource: Any) -> None:
+        self.setHeader("Server", HEADERS["Server"])
+        super().render(resource)
 
     def connectionLost(self, reason: Any) -> None:
         self.leave()
@@ -158,10 +162,11 @@ class PageRequest(Request):
             self.setHeader("Content-Length", "0")
         self.finish()
 
-    def _known(self, error: Exception) -> LanxferError:
+    def known(self, error: BaseException) -> LanxferError:
+        """What is said of it; what nobody expected is logged, and said nothing of."""
         if isinstance(error, LanxferError):
             return error
-        _log.failure("A request failed.")
+        _log.failure("A request failed.", failure=Failure(error))
         return Internal()
 
 

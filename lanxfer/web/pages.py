@@ -41,6 +41,7 @@ ASKED = frozenset({"cancel_request", "pause", "resume", "accept", "reject", "rec
 SANDBOX = "default-src 'none'; sandbox"
 
 _RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{0,19})", re.ASCII)
+_PATH = re.compile(r"/|(/[A-Za-z0-9_.-]+)+", re.ASCII)
 _TAG = re.compile(r"[a-z0-9]{0,32}", re.ASCII)
 _UPLOAD = re.compile(r"/files/([0-9a-f]{64})", re.ASCII)
 
@@ -76,6 +77,8 @@ class Pages:
         """Who asks for what; where the body goes, if it is a file's.  Raises the refusal."""
         asked = _asked(request)
         public = asked.path in STATIC
+        if not _PATH.fullmatch(asked.path):
+            raise NotFound("There is nothing there.")
         self.gate.check(asked, public)
         if not (public or asked.path == "/login" or asked.path.startswith("/get/")):
             request.signed_in = self.gate.session(asked)
@@ -116,7 +119,7 @@ class Pages:
         """A refusal, as JSON; anything else is logged and says nothing."""
         if why.check(LanxferError) is None and why.check(HTTPException) is None:
             # werkzeug's own are about addresses and methods that there are not.
-            request.answer(request._known(why.value))
+            request.answer(request.known(why.value))
         elif why.check(LanxferError) is not None:
             request.answer(why.value)
         else:
@@ -284,7 +287,7 @@ class Pages:
         upload = self._find(request, request.path.decode("ascii"))
         upload.interrupt()
         if upload.over and upload.stored is None:
-            raise upload.error or NotFound("There is no such upload.")
+            raise upload.given_up or upload.error or NotFound("There is no such upload.")
         request.setHeader("Upload-Length", str(upload.size))
         request.setHeader("Upload-Offset", str(upload.offset))
         if upload.metadata:

@@ -221,6 +221,7 @@ class Upload:
     body: Body | None = None
     stored: Mapping[str, Any] | None = None
     error: LanxferError | None = None
+    given_up: LanxferError | None = None
     _going: list[Deferred[None]] = field(factory=list)
     _ending: list[Deferred[None]] = field(factory=list)
     _patience: IDelayedCall | None = None
@@ -241,7 +242,7 @@ class Upload:
     @property
     def over(self) -> bool:
         """Nothing more can be sent."""
-        return self.stored is not None or self.slot.done.called
+        return self.stored is not None or self.given_up is not None or self.slot.done.called
 
     # One run of the command.
 
@@ -327,7 +328,7 @@ class Upload:
         """A request with bytes from ``offset`` on; raises what it is refused with."""
         self.interrupt()
         if self.over:
-            raise self.error or Expired("That upload is over.")
+            raise self.given_up or self.error or Expired("That upload is over.")
         if offset != self.offset:
             raise BadOffset(f"The upload goes on at {self.offset}.", have=self.offset)
         if length is not None and length > self.size - offset:
@@ -387,6 +388,7 @@ class Upload:
 
     def give_up(self, error: LanxferError) -> None:
         """Keep nothing of it."""
+        self.given_up = error
         if self.call is not None:
             self.call.stop(error)
         elif not self.slot.done.called:
