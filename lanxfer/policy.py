@@ -30,7 +30,7 @@ class Standing(Enum):
     LEGACY_LOCAL = "legacy-local"  # an ae controller on this machine, with --legacy full
     TICKET = "ticket"  # whoever holds two ids that offer_slot made
     BROWSER = "browser"  # the page, signed in by a link that the owner keeps
-    BROWSER_GUEST = "browser-guest"  # the page, signed in by a link for somebody else
+    BROWSER_GUEST = "web-guest"  # the page, signed in by a link for somebody else
     NEWCOMER = "newcomer"  # unknown, while a pairing window is open or a token is set
     STRANGER = "stranger"
 

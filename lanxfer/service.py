@@ -277,7 +277,7 @@ class TransferService(Service):
         page = None
         try:
             if settings.web:
-                page = _open_page()(settings, node, folder, table)
+                page = _open_page()(settings, node, folder, table, factory.portal)
                 table.maps.insert(1, page.commands())
         except BaseException:
             for pool in (disk, reading, workers):

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from attrs import define, field
+from twisted.cred.portal import Portal
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 
@@ -127,7 +128,9 @@ class Page:
         return Reply({"ended": self.gate.end_all()})
 
 
-def open_page(settings: Settings, node: ServiceNode, state: StateFolder, table: Table) -> Page:
+def open_page(
+    settings: Settings, node: ServiceNode, state: StateFolder, table: Table, portal: Portal
+) -> Page:
     """The page of a service that starts; it listens when its ``endpoint`` does.
 
     Raises BadState for a damaged key, BadConfig for a name that is none.
@@ -146,7 +149,7 @@ def open_page(settings: Settings, node: ServiceNode, state: StateFolder, table: 
         return f"unknown {short_key(key)}" if kind in ("peer", "guest") else kind
 
     key = load_page_key(state, ["localhost", settings.web_bind or "127.0.0.1", *names])
-    gate = Gate(node.clock.seconds, frozenset(names))
+    gate = Gate(node.clock.seconds, frozenset(names), portal)
     uploads, live = Uploads(node, table), Live(node, label_of)
     pages = Pages(node, table, gate, uploads, live)
     site = PageSite(pages.app.resource(), pages.opened, node.clock)

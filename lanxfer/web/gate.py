@@ -14,9 +14,11 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from attrs import define, field, frozen
+from twisted.cred.portal import Portal
 
 from lanxfer.admission import bare
 from lanxfer.allowance import Buckets
+from lanxfer.cred import PageLink, knock
 from lanxfer.errors import AuthFailed, Forbidden, LanxferError, RateLimited
 from lanxfer.policy import Principal, Standing
 from lanxfer.rights import Rate
@@ -86,6 +88,7 @@ class Gate:
 
     seconds: Callable[[], float]
     names: frozenset[str]
+    portal: Portal
     port: int = 0
     on_end: Callable[[Session], object] = lambda session: None
     _links: OrderedDict[str, _Link] = field(factory=OrderedDict)
@@ -173,9 +176,8 @@ class Gate:
                 ' link" on the device makes a new one.'
             )
         guesses.give_back()
-        standing = Standing.BROWSER_GUEST if link.guest else Standing.BROWSER
-        name = f"{standing.value}:{secrets.token_hex(4)}"
-        principal = Principal(standing, name, link.label, source=source)
+        who = PageLink(link.label, link.guest, secrets.token_hex(4), source)
+        principal = knock(self.portal, who)
         cookie = secrets.token_urlsafe(32)
         until = now + limits.WEB_SESSION_LIFETIME
         found = Session(_digest(cookie), secrets.token_urlsafe(24), principal, until)
