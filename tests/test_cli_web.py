@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import segno
 from browser import Plain, beside
 from devices import Devices, in_reactor
 
+PAGE = (Path(__file__).parent.parent / "docs" / "web.rst").read_text()
 PROGRAM = [sys.executable, "-m", "lanxfer.cli.main"]
-WEB = [
-    "--web",
-    "--web-port",
-    "0",
-    "--port",
-    "0",
-    "--bind",
-    "127.0.0.1",
-    "--allow-root",
-    "--no-sandbox",
-]
+WEB = ["--web", "--web-port", "0", "--port", "0", "--bind", "127.0.0.1"]
+WEB += ["--allow-root", "--no-sandbox"]
 
 
 def lanxfer(state: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +54,24 @@ async def test_link(devices: Devices) -> None:
     assert "Signed out 2 browsers" in ended.stdout
     said = await beside(lambda: lanxfer(state, "web", "say", "hello"))
     assert said.returncode != 0 and "Nobody has the page open" in said.stderr
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@in_reactor
+async def test_documented(devices: Devices) -> None:
+    """The commands in docs/web.rst do what is said there."""
+    nas = await devices.start("nas", web=True, web_port=0)
+    state = devices.state("nas").path
+    for words in re.findall(r"^    lanxfer web (.*?)(?:  .*)?$", PAGE, re.MULTILINE):
+        done = await beside(lambda words=words: lanxfer(state, "web", *shlex.split(words)))
+        assert done.returncode == (2 if words.startswith("say") else 0), done
+    url, _, code = nas.web_link()["links"][0].partition("/#")
+    (shown,) = re.findall(r"\$ (curl .*?\n.*?)\n", PAGE)
+    command = shown.replace("https://127.0.0.1:36970", url).replace("THE PART BEHIND #", code)
+    curl = ["bash", "-c", f"cd {devices.folder} && {command}"]
+    answer = await beside(lambda: subprocess.run(curl, capture_output=True, timeout=60))
+    assert json.loads(answer.stdout).keys() == {"token", "device", "label", "guest"}, answer
+    assert "__Host-lanxfer" in (devices.folder / "jar").read_text()
 
 
 @in_reactor

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 from browser import Plain, beside, in_service
-from devices import Devices, in_reactor, until
+from devices import Devices, in_reactor, sleep, until
 from tusclient.client import TusClient
 
-from lanxfer.errors import BadConfig
+from lanxfer.errors import BadConfig, Forbidden, NotFound
+from lanxfer.rights.file import LOOK_EVERY
 from lanxfer.service import Settings
 from lanxfer.transfers import State
 from lanxfer.web.tls import CERTIFICATE_FILE, KEY_FILE
@@ -182,8 +183,6 @@ class SigningInTests:
         nas = await page(devices)
         await devices.pair("laptop", nas, "nas")
         laptop = await devices.client("laptop", "nas")
-        from lanxfer.errors import Forbidden, NotFound
-
         for name in ("web.link", "web.end"):
             with pytest.raises(Forbidden):
                 await laptop.call(name)
@@ -362,6 +361,7 @@ class TusTests:
 
         await beside(go)
         devices.state("nas").write("rights", b"[browsers]\noffers = deny\n")
+        await sleep(LOOK_EVERY + 0.1)
 
         def off() -> None:
             plain = Plain(nas).sign_in()
