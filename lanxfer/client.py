@@ -27,6 +27,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lanxfer import ae, sending
+from lanxfer.bottleneck import Bottleneck
 from lanxfer.calls import Answer, Shared, public
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import (
@@ -38,6 +39,7 @@ from lanxfer.connecting import (
     dial_local,
     find_target,
 )
+from lanxfer.discovery.finding import finder
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Busy,
@@ -64,6 +66,7 @@ from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer, new_ids, outcome
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
+from lanxfer.sockets import socket_of
 from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
@@ -253,6 +256,17 @@ class Client(Folders):
     async def connected(self) -> LanxferProtocol:
         """The connection, made if there is none."""
         return await self._connected()
+
+    def bottleneck(self) -> Bottleneck:
+        """What keeps what is sent from being faster, if it is looked at now and again."""
+        return Bottleneck(self._reactor.seconds, self._wire)
+
+    def _wire(self) -> socket.socket | None:
+        """The socket that bytes go out by; None where a limit of this side's slows them down."""
+        connection = self._connection
+        if connection is None or connection.deaf or connection.slowest_out is not None:
+            return None
+        return socket_of(connection.transport)
 
     async def _connected(self) -> LanxferProtocol:
         connection = self._connection
@@ -509,7 +523,9 @@ def connect(
             raise TlsRequired("A password is only said inside TLS.")
         folder = StateFolder(state or default_state())
         peers = Peers(folder)
-        there = target or find_target(peers, peer, plain=plain, legacy=legacy)
+        there = target or find_target(
+            peers, peer, plain=plain, legacy=legacy, finds=through is None
+        )
         token = None if token_file is None else load_token(token_file)
         identity = load_identity(folder)
         disk = Disk(reactor)
@@ -524,6 +540,7 @@ def connect(
             rates=Rates(reactor, Speeds(rate_in, rate_out)),
             connect_timeout=connect_timeout,
             through=through,
+            find=finder(reactor, folder) if through is None else None,
         )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
 

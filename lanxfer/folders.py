@@ -38,6 +38,9 @@ from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
 
+if TYPE_CHECKING:
+    from lanxfer.within import Within
+
 OnEntry = Callable[[str, "Receipt | LanxferError"], None]
 
 
@@ -341,6 +344,12 @@ class Folders:
         """Remove a file, a link or an empty folder; with ``recursive`` all below it, for good."""
         return public(self._change("remove_file", {"path": path, "recursive": recursive}))
 
+    def at(self, path: str) -> Within:
+        """These calls with paths that begin at ``path``; the other device knows nothing of that."""
+        from lanxfer.within import Within  # which is made of what is here
+
+        return Within(self, path)
+
     async def _change(self, name: str, args: dict[str, Any]) -> bool:
         connection = await self._connected()
         answer = await connection.ask(name, args).answered()
@@ -380,6 +389,13 @@ class RemoteFile:
         if self._exchange.inflow is not None:
             async for line in self._exchange.inflow.lines():
                 yield line
+        await self._exchange.answered()
+
+    async def blocks(self, size: int) -> AsyncIterator[bytes]:
+        """Blocks of ``size`` bytes; the last one may be shorter."""
+        if self._exchange.inflow is not None:
+            async for block in self._exchange.inflow.blocks(size):
+                yield block
         await self._exchange.answered()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -95,6 +95,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["share"] = []
         self["limit"] = []
         self["web-name"] = []
+        self["hook"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Another endpoint to listen on, such as tcp:36970 or systemd:domain=INET:index=0."""
@@ -109,7 +110,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"].append(network)
 
     def opt_share(self, folder: str) -> None:
-        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; docs/files.rst."""
+        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; or NAME=URL."""
         self["share"].append(folder)
 
     def opt_limit(self, change: str) -> None:
@@ -119,6 +120,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     def opt_web_name(self, name: str) -> None:
         """A name under which browsers know this device, besides its addresses."""
         self["web-name"].append(name)
+
+    def opt_hook(self, hook: str) -> None:
+        """WHEN=COMMAND, WHEN=URL or WHEN=notify; WHEN is received, message or finished."""
+        self["hook"].append(hook)
 
     def opt_auth(self, description: str) -> None:
         """Who may log in with a password: file:PATH, unix, memory:NAME:PASSWORD ..."""
@@ -171,6 +176,7 @@ def settings_from(options: Any) -> Settings:
         "plain_from": tuple(options["plain-from"]),
         "shares": tuple(options["share"]),
         "limits": tuple(options["limit"]),
+        "hook": tuple(options["hook"]),
         "sandbox": not options["no-sandbox"],
         "web": bool(options["web"]),
         "web_port": options["web-port"],

@@ -33,7 +33,7 @@ DeliverPack: TypeAlias = Callable[
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
 
 OPEN_FILES = 200
-OPEN_BYTES = 8 * limits.MIB
+OPEN_BYTES = 4 * limits.MIB
 LARGE_AT_ONCE = 2
 AGAIN_AT_ONCE = 25
 """Files of a pack that is sent again in pieces; all packs that can be open have room for it."""

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("admission", "allowance", "commands", "policy", "rights"),
     (
         "bodies",
+        "bottleneck",
         "bulk",
         "calls",
         "channels",
@@ -51,16 +52,20 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "receiver",
         "refusals",
         "sockets",
+        "stores",
         "streams",
         "tls",
         "turns",
     ),
     (
         "ae",
+        "awaiting",
         "client",
         "connecting",
         "deciding",
+        "discovery",
         "handing",
+        "hooks",
         "introducing",
         "linking",
         "node",
@@ -80,8 +85,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tidying",
         "trees",
         "web",
+        "within",
     ),
-    ("cli", "tap"),
+    ("cli", "doctor", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -102,10 +108,15 @@ OTHER_WAYS = {
 """Modules that reach a disk by themselves."""
 
 MAY_TOUCH_DISK = {
+    "bottleneck": {
+        "open": "what Linux counts of this process's threads",
+        "os.listdir": "see open",
+    },
     "client": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
     },
+    "doctor.system": {"open": "what Linux says of interfaces and neighbours"},
     "folders": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
@@ -164,13 +175,19 @@ MAY_TOUCH_DISK = {
     },
     "cli.weblink": {"io": "see io.StringIO", "io.StringIO": "a QR code; touches no disk"},
     "cred": {"os.getuid": "compared with the caller's user"},
+    "hooks.runner": {
+        "os.environ": "touches no disk",
+        "os.killpg": "ends a hook that takes too long",
+        "subprocess": "the programs of --hook, whose owner chose them",
+    },
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
     "sending": {
         "os.path.abspath": "the name of what is sent as '.'",
         "os.path.basename": "a file goes out under its own name",
     },
     "service": {
-        "os.path.abspath": "what status shows",
+        "os.path.abspath": "what status shows, and hooks are told",
+        "os.path.join": "where in the inbox something is, for hooks",
         "os.unlink": "the control socket that a crash left",
     },
     "settings": {
@@ -187,6 +204,7 @@ MAY_TOUCH_DISK = {
         "os.path.realpath": "Landlock knows real folders only",
         "os as a value": "Windows has no geteuid",
     },
+    "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
     "tap": {"os.stat": "whether others can read the passwords of --auth"},
     "web.http": {"io": "see io.BytesIO", "io.BytesIO": "a small body; touches no disk"},
     "testing": {"os.stat_result": "a value"},

@@ -64,6 +64,8 @@ _MODULES = {
     **dict.fromkeys(("resume", "status", "usage", "watch", "limit"), "control"),
     **dict.fromkeys(("ls", "get", "put", "rm", "mv", "mkdir"), "files"),
     **dict.fromkeys(("peers", "peer", "key"), "peers"),
+    "discovery": "discovery",
+    "doctor": "doctor",
     "pair": "pair",
     "serve": "serve",
     "unit": "units",

@@ -171,6 +171,10 @@ UNFINISHED_BYTES = 50 * 1024 * MIB
 RESERVE_SHARE = 0.05
 RESERVE_BYTES = 1024 * MIB
 HISTORY_MAX = 10_000
+STORE_PATIENCE = 60.0
+"""Seconds without progress after which a question to a remote store is given up."""
+STORE_WAITING = 256
+"""Questions to one remote store that wait or are being answered."""
 
 SETTABLE = frozenset(
     {
@@ -184,6 +188,7 @@ SETTABLE = frozenset(
         *("WAITING_PER_PRINCIPAL", "PART_LIFETIME", "UNFINISHED_FILES", "UNFINISHED_BYTES"),
         *("RESERVE_SHARE", "RESERVE_BYTES", "HISTORY_MAX"),
         *("WEB_LINK_LIFETIME", "WEB_SESSION_LIFETIME", "WEB_PATIENCE", "WEB_CONNECTIONS"),
+        *("STORE_PATIENCE", "STORE_WAITING"),
     }
 )
 """What is about how much somebody is trusted with, not about what the protocol means."""
