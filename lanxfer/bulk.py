@@ -74,6 +74,12 @@ class BulkTLS(BufferingTLSTransport):
             self._aggregator.flush()
             TLSMemoryBIOProtocol.write(self, data)
 
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        # A transport that waits for a paused producer before it closes would wait for ever:
+        # from now on nothing that the producer says is written.
+        self.transport.unregisterProducer()
+        super()._tlsShutdownFinished(reason)
+
     def connectionLost(self, reason: Any = None) -> None:
         super().connectionLost(reason)
         self._small = self.write

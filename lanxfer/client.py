@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -174,11 +174,24 @@ class Client(Folders):
         not keep the others back.  ``on_entry`` hears of each as it is decided.
         """
         entries = walk([os.fspath(each) for each in paths], links=links)
+        return self.send_entries(entries, conflict=conflict, on_entry=on_entry)
+
+    def send_entries(
+        self,
+        entries: Iterable[Entry],
+        *,
+        conflict: Conflict | None = None,
+        on_entry: Callable[[Entry, Receipt | LanxferError], None] | None = None,
+    ) -> Deferred[Sent]:
+        """``send_paths`` for who has chosen the files and their names already.
+
+        An entry that is ``shared`` goes below a shared folder instead of into the inbox.
+        """
 
         async def run() -> Sent:
             pack = self._deliver_pack if await self._packs() else None
             return await send_tree(
-                self._deliver, pack, self._disk, entries, self._open, conflict, on_entry
+                self._deliver, pack, self._disk, iter(entries), self._open, conflict, on_entry
             )
 
         return public(run())

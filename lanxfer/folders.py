@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
 
 from lanxfer import fetching
 from lanxfer.calls import Answer, Exchange, public
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from lanxfer.within import Within
 
 OnEntry = Callable[[str, "Receipt | LanxferError"], None]
+
+FETCHES = 16
+"""Files that are fetched at the same time, where there are many."""
 
 
 class Folders:
@@ -238,6 +241,54 @@ class Folders:
         finally:
             await self._disk.run(close_target, local, store)
         return sent
+
+    def get_files(
+        self,
+        files: Sequence[tuple[FileFacts, str]],
+        local: str | os.PathLike[str],
+        *,
+        conflict: Conflict = Conflict.REFUSE,
+        on_entry: OnEntry | None = None,
+    ) -> Deferred[None]:
+        """Fetch chosen files below ``local``, each under the name beside it; several at a time.
+
+        ``on_entry`` hears of each, by that name; none that fails keeps another back.
+        """
+        return public(self._get_files(tuple(files), os.fspath(local), conflict, on_entry))
+
+    async def _get_files(
+        self,
+        files: Iterable[tuple[FileFacts, str]],
+        local: str,
+        conflict: Conflict,
+        on_entry: OnEntry | None,
+    ) -> None:
+        store = await self._disk.run(open_target, local)
+        left: Iterator[tuple[FileFacts, str]] = iter(files)
+
+        async def some() -> None:
+            for facts, name in left:
+                outcome: Receipt | LanxferError
+                try:
+                    place = safe_path(name, dotfiles=True)
+                    outcome = await self._fetch(store, facts, place, conflict)
+                except Cancelled:
+                    raise
+                except LanxferError as error:
+                    outcome = error
+                if on_entry is not None:
+                    on_entry(name, outcome)
+
+        under_way = [Deferred.fromCoroutine(some()) for _ in range(FETCHES)]
+        try:
+            await gatherResults(under_way, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+        finally:
+            for each in under_way:
+                each.cancel()
+            await DeferredList(under_way, consumeErrors=True)
+            await self._disk.run(close_target, local, store)
 
     def open_read(self, path: str, offset: int = 0) -> Deferred[RemoteFile]:
         """A file to be read as a stream, from ``offset`` on."""

@@ -75,6 +75,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["rate-out-each", None, None, "The same of each connection.", _speed],
         ["web-port", None, DEFAULT_WEB_PORT, "TCP port of the page.", _number],
         ["web-bind", None, "127.0.0.1", "Address of the page; 0.0.0.0 for all."],
+        ["jobs", None, None, "Configuration file of jobs to run at their times (docs/jobs.rst)."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
     optFlags = [  # noqa: RUF012
@@ -243,6 +244,16 @@ def makeService(options: Options) -> IService:
     settings, why = settings_from(options), ""
     if options.parent is not None and settings.sandbox:
         settings, why = _for_twistd(settings, options.parent)
-    daemon = _Daemon(reactor, settings)
+    if not options["jobs"]:
+        daemon = _Daemon(reactor, settings)
+        daemon.open_because = why
+        return daemon
+    from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
+    from lanxfer.jobs.errors import Error
+
+    try:
+        daemon = _Daemon(reactor, with_jobs(settings, os.path.abspath(options["jobs"])))
+    except Error as error:
+        raise _no_start(BadConfig(error.reason)) from None
     daemon.open_because = why
-    return daemon
+    return ServiceWithJobs(reactor, daemon, os.path.abspath(options["jobs"]))

@@ -110,8 +110,8 @@ def packed(batch: Sequence[Loaded]) -> Iterator[list[Loaded]]:
     pack: list[Loaded] = []
     size = 0
     for loaded in batch:
-        if loaded.data is None or len(loaded.data) > limits.PACK_FILE_MAX:
-            continue
+        if loaded.data is None or len(loaded.data) > limits.PACK_FILE_MAX or loaded.entry.shared:
+            continue  # packs go to the inbox only
         if size + len(loaded.data) > limits.PACK_MAX or len(pack) == limits.PACK_FILES:
             yield pack
             pack, size = [], 0

@@ -87,7 +87,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "web",
         "within",
     ),
-    ("cli", "doctor", "tap"),
+    ("cli", "doctor", "jobs", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -175,6 +175,76 @@ MAY_TOUCH_DISK = {
     },
     "cli.weblink": {"io": "see io.StringIO", "io.StringIO": "a QR code; touches no disk"},
     "cred": {"os.getuid": "compared with the caller's user"},
+    "cli.serving": {"os.path.abspath": "the file of --jobs, before the daemon moves elsewhere"},
+    "jobs": {
+        "os.PathLike": "a type",
+        "os.fspath": "takes what the caller has; touches no disk",
+    },
+    "jobs.blocking": {"os.PathLike": "a type"},
+    "jobs.logs": {
+        "os.makedirs": "the owner's folder for logs",
+        "os.path.dirname": "see os.makedirs",
+        "os.path.join": "see os.makedirs",
+    },
+    "jobs.beside": {"os.makedirs": "what the sandbox is to leave open has to be there"},
+    "jobs.config.app": {
+        **dict.fromkeys(
+            ("os.getcwd", "os.path.abspath", "os.path.basename", "os.path.dirname", "os.path.join"),
+            "paths that the owner wrote, made whole",
+        ),
+    },
+    "jobs.config.files": {
+        "open": "the owner's own files of jobs",
+        "os.fstat": "whether others can read the file of a password",
+        **dict.fromkeys(
+            ("os.path.abspath", "os.path.expanduser", "os.path.join", "os.path.normpath"),
+            "paths that the owner wrote, made whole",
+        ),
+        "os.environ.get": "touches no disk",
+    },
+    "jobs.config.hosts": {
+        **dict.fromkeys(
+            ("os.path.basename", "os.path.dirname", "os.path.expanduser"),
+            "paths that the owner wrote, made whole",
+        ),
+    },
+    "jobs.config.job": {
+        **dict.fromkeys(("os.listdir", "os.path.exists"), "the owner's own files of jobs"),
+        **dict.fromkeys(
+            ("os.fspath", "os.getcwd", "os.path.basename", "os.path.join", "os.sep"),
+            "paths that the owner wrote, made whole",
+        ),
+    },
+    "jobs.config.options": {"os.environ": "touches no disk"},
+    "jobs.ends.backend": {".makedirs": "of a server; touches no disk here"},
+    "jobs.ends.ftp": {".rename": "of a server; touches no disk here"},
+    "jobs.ends.remote": {".rmdir": "of a server; touches no disk here"},
+    "jobs.ends.sftp": {
+        ".mkdir": "of a server; touches no disk here",
+        ".rename": "of a server; touches no disk here",
+    },
+    "jobs.moving.making": {
+        "tempfile": "files on their way between two servers, in a folder of their own",
+    },
+    "jobs.moving.spools": {"shutil": "that folder, in the end"},
+    "jobs.telling": {"os.path.join": "see jobs.telling.templates"},
+    "jobs.telling.hooks": {
+        "io": "see io.BytesIO",
+        "io.BytesIO": "memory; touches no disk",
+        "os.environ": "touches no disk",
+    },
+    "jobs.telling.mail": {
+        "io": "see io.BytesIO",
+        "io.BytesIO": "memory; touches no disk",
+        "open": "the certificate of the owner's mail server",
+    },
+    "jobs.telling.templates": {"open": "the owner's mail templates"},
+    "jobs.trusting": {
+        **dict.fromkeys(("open", "os.fsync"), "the owner's known_hosts file"),
+        **dict.fromkeys(
+            ("os.path.abspath", "os.path.dirname", "os.replace", "os.unlink"), "see open"
+        ),
+    },
     "hooks.runner": {
         "os.environ": "touches no disk",
         "os.killpg": "ends a hook that takes too long",
@@ -207,6 +277,10 @@ MAY_TOUCH_DISK = {
     "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
     "tap": {"os.stat": "whether others can read the passwords of --auth"},
     "web.http": {"io": "see io.BytesIO", "io.BytesIO": "a small body; touches no disk"},
+    "tap": {
+        "os.path.abspath": "the file of --jobs, before the daemon moves elsewhere",
+        "os.stat": "whether others can read the passwords of --auth",
+    },
     "testing": {"os.stat_result": "a value"},
 }
 """Everything else that may, with its reason; what is not used any more has to go from here."""
@@ -361,6 +435,20 @@ class FloorTests:
         run = [sys.executable, "-c", script]
         done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
         assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+    @pytest.mark.parametrize(
+        "module",
+        [
+            name
+            for name in MODULES
+            if name.startswith(("jobs.config", "jobs.ends", "jobs.moving"))
+            and name not in {"jobs.ends.device", "jobs.moving.making"}
+        ],
+    )
+    def test_jobs_without_reactor(self, module: str) -> None:
+        """What a job is, which files it is about and how they move knows no reactor."""
+        tops = {name.partition(".")[0] for name in imports(ast.parse(MODULES[module].read_text()))}
+        assert not tops & {"twisted", "zope", "OpenSSL"}
 
     def test_testing_is_beside(self) -> None:
         """The kit for tests is used by nothing that is installed for use."""

@@ -58,6 +58,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         },
     ),
     (
+        ("--jobs",),
+        {"metavar": "FILE", "help": "Run the jobs of this file at their times (docs/jobs.rst)."},
+    ),
+    (
         ("--token-file",),
         {"metavar": "FILE", "help": "A secret; devices that hold the same pair by it."},
     ),

@@ -55,7 +55,7 @@ def read_offer(args: Args) -> Offer:
         conflict=conflict,
         target=fields.maybe_text("target"),
     )
-    if kind is Kind.MESSAGE or (kind is not Kind.FILE and offer.size):
+    if kind in (Kind.MESSAGE, Kind.JOB) or (kind is not Kind.FILE and offer.size):
         raise BadHeader("A file has a size; a folder and a link have none.")
     if (kind is Kind.LINK) is (offer.target is None):
         raise BadHeader('A link has a "target", and nothing else has.')

@@ -176,8 +176,8 @@ class Pace {
   constructor() { this.marks = []; }
   rate(done) {
     const now = performance.now() / 1000;
+    if (this.marks.length && done < this.marks.at(-1)[1]) this.marks = [];
     const last = this.marks.at(-1);
-    if (last && done < last[1]) this.marks = [];
     if (!last || now - last[0] > 0.2) this.marks.push([now, done]);
     while (this.marks.length > 2 && now - this.marks[0][0] > 5) this.marks.shift();
     const [at, from] = this.marks[0];
@@ -202,7 +202,7 @@ function facts(key) {
   if (upload) {
     Object.assign(found, { path: upload.path, size: upload.file.size, state: upload.state, reason: upload.reason, local: true });
     // What the device has counts, not what the browser has put into its own buffers.
-    found.done = upload.state === "done" ? upload.file.size : row ? row.done : upload.sent;
+    found.done = upload.state === "done" ? upload.file.size : row ? row.done : 0;
     if (upload.stored) found.stored = upload.stored;
   }
   return found;
