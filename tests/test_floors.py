@@ -275,7 +275,6 @@ MAY_TOUCH_DISK = {
         "os as a value": "Windows has no geteuid",
     },
     "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
-    "tap": {"os.stat": "whether others can read the passwords of --auth"},
     "web.http": {"io": "see io.BytesIO", "io.BytesIO": "a small body; touches no disk"},
     "tap": {
         "os.path.abspath": "the file of --jobs, before the daemon moves elsewhere",
