@@ -277,6 +277,7 @@ class TusTests:
             assert (last.status_code, last.headers["Upload-Offset"]) == (204, "10")
             assert last.headers["Lanxfer-Stored"] == "a.bin"
             assert plain.tus("HEAD", where).headers["Upload-Offset"] == "10"
+            assert patch(plain, where, 5, b"56789").status_code == 409
 
             empty = create(plain, "empty.txt", 0)
             assert empty.headers["Lanxfer-Stored"] == "empty.txt"

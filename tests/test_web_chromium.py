@@ -153,7 +153,8 @@ class PersonTests:
                 visit = Visit(browser, nas)
                 page = visit.page
                 choosers: list[Any] = []
-                page.on("filechooser", choosers.append)  # from the start, or the first is missed
+                # From the start, or the first may be missed.
+                page.on("filechooser", lambda chooser: choosers.append(chooser))
                 page.goto(visit.url)
                 page.locator("#code").wait_for()
                 assert page.evaluate("document.activeElement.id") == "code"

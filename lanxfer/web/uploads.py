@@ -327,6 +327,9 @@ class Upload:
     ) -> Body:
         """A request with bytes from ``offset`` on; raises what it is refused with."""
         self.interrupt()
+        if self.stored is not None:
+            # What its browser took for lost had arrived after all; asking again shows that.
+            raise BadOffset("The upload is complete.", have=self.size)
         if self.over:
             raise self.given_up or self.error or Expired("That upload is over.")
         if offset != self.offset:
