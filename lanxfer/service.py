@@ -42,7 +42,7 @@ from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
 from lanxfer.disk import Disk
 from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
-from lanxfer.factory import LanxferFactory, LocalFactory
+from lanxfer.factory import LanxferFactory, LocalFactory, for_owner
 from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
 from lanxfer.journal import Journal
@@ -51,6 +51,7 @@ from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import Peers
+from lanxfer.pipes import over_descriptors
 from lanxfer.policy import Principal
 from lanxfer.rates import Speeds
 from lanxfer.registry import Registry, new_ids
@@ -514,6 +515,15 @@ class TransferService(Service):
         """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
         running = self._running()
         return public(running.outgoing.run(args))
+
+    def serve_descriptors(self, stdin: int = 0, stdout: int = 1) -> Deferred[None]:
+        """Answer at two descriptors, whose other end is then this service's owner.
+
+        Fires when that has ended; the descriptors stay open.
+        """
+        connection = for_owner(self._running().factory)
+        over_descriptors(connection, stdin, stdout, self.reactor)
+        return connection.when_gone()
 
     def limit(self, **changes: int | None) -> Speeds:
         """Change speed limits from now on, by the names that ``Settings`` has for them.

@@ -45,11 +45,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links",
         "outbox",
         "pace",
+        "pipes",
         "places",
         "protocol",
         "rates",
         "receiver",
         "refusals",
+        "remote",
         "sockets",
         "streams",
         "tls",
@@ -57,6 +59,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "ae",
+        "blocking",
         "client",
         "connecting",
         "deciding",
@@ -109,6 +112,10 @@ MAY_TOUCH_DISK = {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
         "os.path.join": "the whole name of what was fetched",
+    },
+    "pipes": {
+        "os.get_blocking": "how a descriptor was that this process was started with",
+        "os.set_blocking": "see os.get_blocking",
     },
     "sharing": {"os.path.realpath": "whether a shared folder is the inbox"},
     "cli.filing": {
