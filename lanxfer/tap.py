@@ -20,6 +20,7 @@ from lanxfer.peers import DEFAULT_PORT
 from lanxfer.rights.words import parse_speed
 from lanxfer.sandbox import for_daemon, refuse_root
 from lanxfer.service import Settings, TransferService
+from lanxfer.settings import DEFAULT_WEB_PORT
 from lanxfer.state import forbid_cores
 from lanxfer.transfers import Conflict
 
@@ -72,9 +73,13 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["rate-out", None, None, "Bytes a second sent, of all together.", _speed],
         ["rate-in-each", None, None, "The same of each connection.", _speed],
         ["rate-out-each", None, None, "The same of each connection.", _speed],
+        ["web-port", None, DEFAULT_WEB_PORT, "TCP port of the page.", _number],
+        ["web-bind", None, "127.0.0.1", "Address of the page; 0.0.0.0 for all."],
+        ["jobs", None, None, "Configuration file of jobs to run at their times (docs/jobs.rst)."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
     optFlags = [  # noqa: RUF012
+        ["web", None, "Have a page for browsers (docs/web.rst)."],
         ["open", None, "Let devices that are not known offer files and messages."],
         ["links", None, "Take symbolic links that stay inside the transfer."],
         ["dotfiles", None, "Take files whose names begin with a dot."],
@@ -90,6 +95,8 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"] = []
         self["share"] = []
         self["limit"] = []
+        self["web-name"] = []
+        self["hook"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Another endpoint to listen on, such as tcp:36970 or systemd:domain=INET:index=0."""
@@ -104,12 +111,20 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"].append(network)
 
     def opt_share(self, folder: str) -> None:
-        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; docs/files.rst."""
+        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; or NAME=URL."""
         self["share"].append(folder)
 
     def opt_limit(self, change: str) -> None:
         """A limit other than usual, such as strangers-max=64 (docs/security.rst)."""
         self["limit"].append(change)
+
+    def opt_web_name(self, name: str) -> None:
+        """A name under which browsers know this device, besides its addresses."""
+        self["web-name"].append(name)
+
+    def opt_hook(self, hook: str) -> None:
+        """WHEN=COMMAND, WHEN=URL or WHEN=notify; WHEN is received, message or finished."""
+        self["hook"].append(hook)
 
     def opt_auth(self, description: str) -> None:
         """Who may log in with a password: file:PATH, unix, memory:NAME:PASSWORD ..."""
@@ -162,7 +177,12 @@ def settings_from(options: Any) -> Settings:
         "plain_from": tuple(options["plain-from"]),
         "shares": tuple(options["share"]),
         "limits": tuple(options["limit"]),
+        "hook": tuple(options["hook"]),
         "sandbox": not options["no-sandbox"],
+        "web": bool(options["web"]),
+        "web_port": options["web-port"],
+        "web_bind": options["web-bind"],
+        "web_names": tuple(options["web-name"]),
         "checkers": tuple(options.get("credCheckers", ())),
         **{f"rate_{each.replace('-', '_')}": options[f"rate-{each}"] for each in _RATES},
     }
@@ -224,6 +244,16 @@ def makeService(options: Options) -> IService:
     settings, why = settings_from(options), ""
     if options.parent is not None and settings.sandbox:
         settings, why = _for_twistd(settings, options.parent)
-    daemon = _Daemon(reactor, settings)
+    if not options["jobs"]:
+        daemon = _Daemon(reactor, settings)
+        daemon.open_because = why
+        return daemon
+    from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
+    from lanxfer.jobs.errors import Error
+
+    try:
+        daemon = _Daemon(reactor, with_jobs(settings, os.path.abspath(options["jobs"])))
+    except Error as error:
+        raise _no_start(BadConfig(error.reason)) from None
     daemon.open_because = why
-    return daemon
+    return ServiceWithJobs(reactor, daemon, os.path.abspath(options["jobs"]))

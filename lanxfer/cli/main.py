@@ -64,9 +64,13 @@ _MODULES = {
     **dict.fromkeys(("resume", "status", "usage", "watch", "limit"), "control"),
     **dict.fromkeys(("ls", "get", "put", "rm", "mv", "mkdir"), "files"),
     **dict.fromkeys(("peers", "peer", "key"), "peers"),
+    "job": "job",
+    "discovery": "discovery",
+    "doctor": "doctor",
     "pair": "pair",
     "serve": "serve",
     "unit": "units",
+    "web": "web",
 }
 """Where each command is, in ``lanxfer.cli``."""
 

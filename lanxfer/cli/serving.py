@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from twisted.python.usage import UsageError
 from lanxfer.cli.asking import Names, way, what, why
 from lanxfer.cli.output import count, human_size
 from lanxfer.cli.running import Run
+from lanxfer.cli.weblink import show_link
 from lanxfer.control import NoService
 from lanxfer.errors import Exit
 from lanxfer.keys import format_key
@@ -45,6 +47,8 @@ class _Printer:
         out.done(f"Files go to {shown(status['inbox'], 1000)}")
         if not self._names.any():
             out.say('Nobody is known here yet; "lanxfer pair" lets a device in.')
+        if status["web"]:
+            show_link(out, service.web_link())
         for each in service.warnings():
             out.row({"warning": each})
             out.warn(each)
@@ -147,17 +151,29 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
     settings = _settings(here, options)
     if settings is None:
         return int(Exit.USAGE)
+    jobs = options.get("jobs")
+    if jobs:
+        from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
+        from lanxfer.jobs.errors import Error
+
+        jobs = os.path.abspath(jobs)
+        try:
+            settings = with_jobs(settings, jobs)
+        except Error as error:
+            here.out.warn(error.reason)
+            return int(Exit.CONFIG)
     printer = _Printer(here, settings)
     service = TransferService(
         here.reactor, settings, on_message=printer.message, on_prompt=printer.asked
     )
     service.subscribe(printer.moved)
-    service.startService()
+    whole = ServiceWithJobs(here.reactor, service, jobs) if jobs else service
+    whole.startService()
     try:
         printer.begun(service, await service.when_listening())
         await Deferred()
     except CancelledError:
         pass
     finally:
-        await service.stopService()
+        await whole.stopService()
     return int(Exit.OK)
