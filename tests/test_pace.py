@@ -137,7 +137,6 @@ class ComingTests:
         connection.due()
         connection.due_since = None
         connection.pace.ease()
-        connection.pass_time(limits.PING_AFTER)
         assert connection.clock.getDelayedCalls() == []
 
 
