@@ -38,6 +38,7 @@ from lanxfer.codes import Secret, load_token
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
+from lanxfer.commands.table import Tables
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
@@ -295,7 +296,7 @@ class TransferService(Service):
             shares=ChainMap(dict(shares), self._shares),
             workers=workers,
         )
-        table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
+        table = Tables(dict(builtin()), self.commands)  # looked up when asked: more may be added
         factory = LanxferFactory(
             node,
             disk,
