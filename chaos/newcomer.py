@@ -100,7 +100,7 @@ class Terminal:
         self.wait(lambda: self.is_ready() and len(self.screen().splitlines()) == 1)
         self.command(f"{line}; echo ended: $?")
         self.wait(lambda: _ENDED.search(self.screen()) is not None and self.is_ready())
-        shown = self.screen()
+        shown = self.screen("-J")
         if "\nended: 0\n" not in shown:
             raise click.ClickException(f"{self.device}:\n{shown}")
         return shown
@@ -134,8 +134,9 @@ class Terminal:
         """Stop the service of this device, if it has one, and its terminal."""
         pid = self.pid()
         if pid.exists():
-            os.kill(int(pid.read_text()), signal.SIGTERM)
-            self.wait(lambda: not pid.exists())
+            service = int(pid.read_text())
+            os.kill(service, signal.SIGTERM)
+            self.wait(lambda: not _lives(service))
         self._tmux("kill-server")
 
     def _cwd(self) -> Path:
@@ -156,6 +157,14 @@ def terminal(device: str, folder: Path) -> Iterator[Terminal]:
         yield there
     finally:
         there.end()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _wheel(folder: Path) -> Path:

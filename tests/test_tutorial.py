@@ -85,9 +85,10 @@ def test_tutorial(devices: dict[str, Terminal]) -> None:
     sources = laptop.home / "sources"
     for name in ("film.mkv", "holiday/beach.mkv", "holiday/diary.txt", "backup.img"):
         assert (inbox / name).read_bytes() == (sources / name).read_bytes(), name
+    (again,) = [each for line, each in seen.items() if "--json backup.img" in line]
+    assert int(re.findall(r'"resumed_from": (\d+)', again)[0]) > 0
     assert "nas" in seen["lanxfer peers"]
     assert "the film is there" in seen["lanxfer history"]
-    print(seen)
 
 
 def _is_page(link: str) -> bool:
