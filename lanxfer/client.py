@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -36,6 +36,7 @@ from lanxfer.connecting import (
     Login,
     Target,
     Through,
+    dial_child,
     dial_local,
     find_target,
 )
@@ -60,6 +61,7 @@ from lanxfer.errors import (
 from lanxfer.folders import Folders
 from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
+from lanxfer.links import Link
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
@@ -212,6 +214,14 @@ class Client(Folders):
         async def run() -> Answer:
             connection = await self._connected()
             return await connection.ask(name, args or {}, data, on_event).answered()
+
+        return public(run())
+
+    def link(self) -> Deferred[Link]:
+        """The connection as it is now, for an application's own commands (``lanxfer.links``)."""
+
+        async def run() -> Link:
+            return Link(await self._connected())
 
         return public(run())
 
@@ -640,6 +650,41 @@ def local(reactor: Any, *, state: str | None = None) -> Deferred[Client]:
             reactor,
             None,
             lambda: dial_local(reactor, disk, folder.socket_path, "lanxfer"),
+            disk,
+            on_close=disk.stop,
+        )
+        try:
+            await client.connected()
+        except BaseException:
+            disk.stop()
+            raise
+        return client
+
+    return public(run())
+
+
+def child(
+    reactor: Any,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    device: str | None = None,
+) -> Deferred[Client]:
+    """Start a program and ask the service it speaks for: ``["ssh", "nas", "lanxfer", "serve",
+    "--stdio"]``.
+
+    This side is its owner there, as on the control socket.  ``env`` None is this process's
+    own.  Fails with Lost where the program ends at once; what it says about that is in the log.
+    """
+
+    async def run() -> Client:
+        disk = Disk(reactor)
+        disk.start()
+        name = device or socket.gethostname()
+        client = Client(
+            reactor,
+            None,
+            lambda: dial_child(reactor, disk, argv, env, name),
             disk,
             on_close=disk.stop,
         )

@@ -8,7 +8,7 @@ T03).
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias, cast
 
@@ -37,6 +37,7 @@ from lanxfer.identity import Identity
 from lanxfer.keys import format_key
 from lanxfer.labels import changed_key, met_at
 from lanxfer.peers import Peer, Peers, parse_address
+from lanxfer.pipes import PipeProtocol, child_endpoint
 from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates
@@ -369,6 +370,29 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
         connection = await connect_over(endpoint, _Once(make), "the service")
     except Unreachable:
         raise Unreachable(NO_SERVICE) from None
+    try:
+        await greet(connection, device)
+    except BaseException:
+        connection.abort(Lost())
+        raise
+    return connection
+
+
+async def dial_child(
+    reactor: Any,
+    disk: Disk,
+    argv: Sequence[str],
+    env: Mapping[str, str] | None,
+    device: str,
+) -> LanxferProtocol:
+    """The service that a program speaks for on its standard input and output."""
+    who = Principal(Standing.LOCAL, f"child:{argv[0] if argv else ''}", " ".join(argv))
+
+    def make() -> LanxferProtocol:
+        session = NativeSession(known=True)
+        return PipeProtocol(session, cast(Node, None), disk, {}, reactor, lambda _: who)
+
+    connection = await connect_over(child_endpoint(reactor, argv, env), _Once(make), who.label)
     try:
         await greet(connection, device)
     except BaseException:

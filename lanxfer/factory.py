@@ -23,7 +23,8 @@ from lanxfer.descriptors import UNLIMITED, connections_most
 from lanxfer.disk import Disk
 from lanxfer.door import Door, host_of
 from lanxfer.errors import Overloaded
-from lanxfer.policy import Principal, Standing
+from lanxfer.pipes import PipeProtocol
+from lanxfer.policy import LOCAL, Principal, Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.refusals import Refusals
 from lanxfer.sessions import Session
@@ -90,10 +91,14 @@ class LanxferFactory(Factory):
         return knock(self.portal, credentials)
 
     def make(
-        self, session: Session, identify: Callable[[Any], Principal], proves: bool = True
+        self,
+        session: Session,
+        identify: Callable[[Any], Principal],
+        proves: bool = True,
+        kind: type[LanxferProtocol] = LanxferProtocol,
     ) -> LanxferProtocol:
         """A protocol for an accepted connection."""
-        made = LanxferProtocol(
+        made = kind(
             session,
             self.node,
             self.disk,
@@ -219,7 +224,13 @@ class LocalFactory(Factory):
         def identify(transport: Any) -> Principal:
             return self._outer.knock(LocalUser(_user_of(transport)))
 
-        return self._outer.make(NativeSession(), identify)
+        # The other end of it may be a pipe that goes on afterwards (``lanxfer.pipes.splice``).
+        return self._outer.make(NativeSession(), identify, kind=PipeProtocol)
+
+
+def for_owner(outer: LanxferFactory) -> LanxferProtocol:
+    """A connection whose other end is the service's own user, as whoever made the pipe says."""
+    return outer.make(NativeSession(), lambda transport: LOCAL, kind=PipeProtocol)
 
 
 def _user_of(transport: Any) -> int | None:

@@ -464,8 +464,11 @@ class Lifetime(PacketReceiver):
             return
         self._rested = self._clock.seconds()
         quiet = bool(getattr(self.session, "quiet", False))
-        if not (self._leaving or self.session.finished or quiet):
-            return
+        if self._leaving or self.session.finished or quiet:
+            self.farewell()
+
+    def farewell(self) -> None:
+        """Say that this was all, and close."""
         if not self.session.finished and self._outbox is not None:
             self._outbox.say(Bye(all=True))
         if not self.deaf:

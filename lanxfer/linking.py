@@ -7,35 +7,27 @@ Nobody proves who they are on these, so whoever makes one says whom it is with
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from attrs import define
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import (
-    ProcessEndpoint,
-    StandardErrorBehavior,
-    clientFromString,
-    serverFromString,
-)
-from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.stdio import StandardIO
 from twisted.internet.task import deferLater
 
 from lanxfer.calls import Shared, as_deferred, public
 from lanxfer.commands.control import hello, ping
 from lanxfer.commands.declared import table_of
-from lanxfer.commands.table import Command, Node, Table
+from lanxfer.commands.table import Command, Node, Table, Tables
 from lanxfer.connecting import connect_over, greet
 from lanxfer.disk import Disk
-from lanxfer.errors import BadConfig, Lost
+from lanxfer.errors import Lost
 from lanxfer.links import Link
+from lanxfer.pipes import PipeProtocol, child_endpoint, over_descriptors
 from lanxfer.policy import LOCAL, Principal
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.sessions.native import NativeSession
@@ -93,29 +85,6 @@ class LinkNode:
             await pool.stopped()
 
 
-class _Pipe:
-    """A transport that has no way to be cut, with one: pipes, a child's or our own."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def abortConnection(self) -> None:
-        self._transport.loseConnection()
-        if hasattr(self._transport, "signalProcess"):
-            with suppress(ProcessExitedAlready):
-                self._transport.signalProcess("TERM")
-
-
-class _OverPipe(LanxferProtocol):
-    def makeConnection(self, transport: Any) -> None:
-        super().makeConnection(
-            transport if hasattr(transport, "abortConnection") else _Pipe(transport)
-        )
-
-
 class LinkFactory(Factory):
     """Makes the connections of one side; ``links`` are those that are open.
 
@@ -139,13 +108,13 @@ class LinkFactory(Factory):
         self.node = LinkNode(reactor, device, workers)
         self.commands = table_of(commands)
         self.links: set[Link] = set()
-        self._table: Table = ChainMap(_TALK, self.commands)
+        self._table: Table = Tables(_TALK, self.commands)
         self._principal = principal
         self._on_link = on_link
         self._turns = Turns(reactor)
 
     def buildProtocol(self, addr: IAddress | None) -> LanxferProtocol:
-        made = _OverPipe(
+        made = PipeProtocol(
             NativeSession(known=True),
             cast(Node, self.node),
             Disk(self.reactor),  # of which nothing runs: there are no files
@@ -252,16 +221,7 @@ def spawn_link(
     ``argv[0]`` is a full path or found through PATH; ``env`` None is this process's
     own.  The program ends with the link.
     """
-    if not argv:
-        raise BadConfig("There is no program to be started.")
-    endpoint = ProcessEndpoint(
-        reactor,
-        "/usr/bin/env",
-        ["env", *argv],
-        env=cast(Any, env),
-        errFlag=StandardErrorBehavior.LOG,
-    )
-    return dial_link(reactor, endpoint, commands, **how)
+    return dial_link(reactor, child_endpoint(reactor, argv, env), commands, **how)
 
 
 def stdio_link(
@@ -269,12 +229,12 @@ def stdio_link(
 ) -> Link:
     """A link through this process's own standard input and output, or other descriptors.
 
-    The descriptors are closed with it: give it copies (``os.dup``) where the pipe is to be
-    used for something else after it.
+    They are open when it has ended, and may be used for something else: what came after the
+    last word of the other side is in ``link.unread``.
     """
     factory = LinkFactory(reactor, commands, **how)
     protocol = factory.buildProtocol(None)
-    StandardIO(protocol, stdin, stdout, reactor)  # type: ignore[call-arg]  # where it is POSIX
+    over_descriptors(protocol, stdin, stdout, reactor)
     protocol.when_gone().addCallback(lambda _: as_deferred(factory.node.close()))
     return Link(protocol)
 

@@ -26,8 +26,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.calls import Answer, Exchange
+from lanxfer.commands.declared import numbers_of
 from lanxfer.commands.values import plain
-from lanxfer.errors import BadRequest, Cancelled, LanxferError, Lost, Overloaded, Stopping
+from lanxfer.errors import (
+    BadConfig,
+    BadRequest,
+    Cancelled,
+    LanxferError,
+    Lost,
+    Overloaded,
+    Stopping,
+)
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.streams import Inflow
 from lanxfer.wire import limits
@@ -70,6 +79,7 @@ class _Line:
         self._bytes = 0
         self.waiting = 0
         self.most: dict[int, int] = {}
+        self.numbers: dict[int, str] = {}
 
     def put(self, request: _Request) -> None:
         """Ask now, or when there is room; Overloaded where too much waits already."""
@@ -159,7 +169,7 @@ class Link:
 
     def call(
         self,
-        name: str,
+        name: str | int,
         args: Any = None,
         data: bytes = b"",
         *,
@@ -171,6 +181,7 @@ class Link:
     ) -> Deferred[Any]:
         """Ask for ``name``; fires with its Answer, or with what ``decode`` makes of its body.
 
+        A command that was made known with its number (``know``) may be asked for by that.
         ``args`` is a mapping or an attrs object, whose field of bytes is the body then.
         Where there is no room for one more request it waits its turn; Overloaded if too many
         do.  Fails with the refusal, Lost, Stopping after ``end_requests``, or what
@@ -180,6 +191,8 @@ class Link:
         """
         try:
             fields, data = said(args, data)
+            if isinstance(name, int):
+                name = self._named(name)
         except LanxferError as error:
             return _failed(error)
         head: dict[str, Any] = {"args": fields} if fields else {}
@@ -194,8 +207,24 @@ class Link:
             told.addCallback(lambda answer: decode(answer.body))
         return told
 
+    def know(self, *kinds: type) -> None:
+        """Ask by number for the commands of these classes; BadConfig for a number of two.
+
+        It holds for every ``Link`` around this connection.
+        """
+        for kind in kinds:
+            for number, name in numbers_of(kind).items():
+                if self._line.numbers.setdefault(number, name) != name:
+                    raise BadConfig(f"The number {number} is that of another command.")
+
+    def _named(self, number: int) -> str:
+        try:
+            return self._line.numbers[number]
+        except KeyError:
+            raise BadRequest(f"No command with the number {number} was made known.") from None
+
     def submit(
-        self, name: str, args: Any = None, data: bytes = b"", **how: Any
+        self, name: str | int, args: Any = None, data: bytes = b"", **how: Any
     ) -> Deferred[Answer]:
         """``call``, but a refusal is an Answer, too: one that is not ``ok`` and has the ``error``.
 
@@ -233,7 +262,7 @@ class Link:
         """``call`` on a channel, on which at most ``limit`` requests are open at a time."""
         self._line.most[number] = min(limit, limits.CHANNEL_OPEN)
 
-        def call(name: str, args: Any = None, data: bytes = b"", **how: Any) -> Deferred[Any]:
+        def call(name: str | int, args: Any = None, data: bytes = b"", **how: Any) -> Deferred[Any]:
             return self.call(name, args, data, channel=number, **how)
 
         return call
@@ -289,6 +318,11 @@ class Link:
     def principal(self) -> Any:
         """Who is on the other end."""
         return self.protocol.principal
+
+    @property
+    def unread(self) -> bytes:
+        """What came after the last word of the other side, on pipes that go on after it."""
+        return self.protocol.unread
 
     @property
     def stats(self) -> Stats:

@@ -22,6 +22,8 @@ class PacketReceiver(LineReceiver):
 
     delimiter = b"\n"
     deaf = False
+    unread = b""
+    """What was there, and not looked at, when it became deaf."""
     lines = 0
     _expected = 0
 
@@ -87,7 +89,10 @@ class PacketReceiver(LineReceiver):
                 rest = self._walk(data)
         finally:
             self._busyReceiving = False
-        self._buffer = b"" if self.deaf else rest + self._buffer
+        if self.deaf:
+            self.unread, self._buffer = rest + self._buffer, b""
+        else:
+            self._buffer = rest + self._buffer
 
     # Past ``dataReceived``: see ``lanxfer.direct``.
 

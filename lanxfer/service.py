@@ -38,13 +38,14 @@ from lanxfer.codes import Secret, load_token
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
+from lanxfer.commands.table import Tables
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
 from lanxfer.discovery.announcing import Announcing
 from lanxfer.disk import Disk
 from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
-from lanxfer.factory import LanxferFactory, LocalFactory
+from lanxfer.factory import LanxferFactory, LocalFactory, for_owner
 from lanxfer.hooks.events import FINISHED, RECEIVED, Event, parse_hooks
 from lanxfer.hooks.hooks import Callback, Hooks
 from lanxfer.identity import load_identity
@@ -55,6 +56,7 @@ from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
 from lanxfer.peers import Peers
+from lanxfer.pipes import over_descriptors
 from lanxfer.policy import Principal
 from lanxfer.rates import Speeds
 from lanxfer.registry import Registry, new_ids
@@ -294,7 +296,7 @@ class TransferService(Service):
             shares=ChainMap(dict(shares), self._shares),
             workers=workers,
         )
-        table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
+        table = Tables(dict(builtin()), self.commands)  # looked up when asked: more may be added
         factory = LanxferFactory(
             node,
             disk,
@@ -631,6 +633,15 @@ class TransferService(Service):
         """Send as the ``send_file`` and ``send_message`` commands do (docs/protocol.rst)."""
         running = self._running()
         return public(running.outgoing.run(args))
+
+    def serve_descriptors(self, stdin: int = 0, stdout: int = 1) -> Deferred[None]:
+        """Answer at two descriptors, whose other end is then this service's owner.
+
+        Fires when that has ended; the descriptors stay open.
+        """
+        connection = for_owner(self._running().factory)
+        over_descriptors(connection, stdin, stdout, self.reactor)
+        return connection.when_gone()
 
     def limit(self, **changes: int | None) -> Speeds:
         """Change speed limits from now on, by the names that ``Settings`` has for them.

@@ -46,11 +46,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links",
         "outbox",
         "pace",
+        "pipes",
         "places",
         "protocol",
         "rates",
         "receiver",
         "refusals",
+        "remote",
         "sockets",
         "stores",
         "streams",
@@ -60,6 +62,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "ae",
         "awaiting",
+        "blocking",
         "client",
         "connecting",
         "deciding",
@@ -121,6 +124,10 @@ MAY_TOUCH_DISK = {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
         "os.path.join": "the whole name of what was fetched",
+    },
+    "pipes": {
+        "os.get_blocking": "how a descriptor was that this process was started with",
+        "os.set_blocking": "see os.get_blocking",
     },
     "sharing": {"os.path.realpath": "whether a shared folder is the inbox"},
     "cli.filing": {

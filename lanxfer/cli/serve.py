@@ -114,6 +114,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--web-name",),
         {"multiple": True, "metavar": "NAME", "help": "A name by which browsers know this device."},
     ),
+    (
+        ("--stdio",),
+        {"is_flag": True, "help": "Answer on standard input and output instead, to their owner."},
+    ),
     (("--open",), {"is_flag": True, "help": "Let devices that are not known offer things."}),
     (("--links",), {"is_flag": True, "help": "Take symbolic links that stay inside."}),
     (("--dotfiles",), {"is_flag": True, "help": "Take files whose names begin with a dot."}),
@@ -149,6 +153,8 @@ def serve(choices: Choices, /, **options: Any) -> int:
 
     named = {name.replace("_", "-"): value for name, value in options.items()}
     named["state"] = choices.state
+    if named.pop("stdio"):
+        return run(lambda here: serving.speak(here, named), choices, ending="Stopping", logs=True)
     return run(lambda here: serving.serve(here, named), choices, ending="Stopping", logs=True)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.usage import UsageError
 
@@ -15,10 +16,13 @@ from lanxfer.cli.asking import Names, way, what, why
 from lanxfer.cli.output import count, human_size
 from lanxfer.cli.running import Run
 from lanxfer.cli.weblink import show_link
+from lanxfer.control import NoService
 from lanxfer.errors import Exit
 from lanxfer.keys import format_key
+from lanxfer.pipes import splice
 from lanxfer.sandbox import refuse_root
 from lanxfer.service import Message, Prompt, Settings, TransferService
+from lanxfer.state import StateFolder
 from lanxfer.storage.names import shown
 from lanxfer.tap import checkers_from, settings_from
 from lanxfer.transfers import Direction, Kind, Snapshot, as_row
@@ -105,14 +109,47 @@ def _now() -> str:
     return time.strftime("%H:%M:%S")
 
 
-async def serve(here: Run, options: Mapping[str, Any]) -> int:
-    """Serve until Ctrl-C."""
+def _settings(here: Run, options: Mapping[str, Any]) -> Settings | None:
+    """What was asked for; None, and said, where that makes no sense."""
     refuse_root(bool(options.get("allow-root")))
     try:
         checkers = checkers_from(options.get("auth", ()))
-        settings = settings_from({**options, "credCheckers": checkers})
+        return settings_from({**options, "credCheckers": checkers})
     except UsageError as error:
         here.out.warn(str(error))
+        return None
+
+
+async def speak(here: Run, options: Mapping[str, Any]) -> int:
+    """Answer whoever is at the other end of standard input and output, who is the owner.
+
+    A service that runs here already does it; without one there is one for as long as this
+    lasts, which listens to nobody else.  Nothing but packets is written to standard output.
+    """
+    settings = _settings(here, options)
+    if settings is None:
+        return int(Exit.USAGE)
+    with suppress(NoService):
+        await splice(here.reactor, StateFolder(settings.state).socket_path)
+        return int(Exit.OK)
+    service = TransferService(here.reactor, evolve(settings, port=None, listen=()))
+    service.startService()
+    try:
+        await service.when_listening()
+        for each in service.warnings():
+            here.out.warn(each)
+        await service.serve_descriptors()
+    except CancelledError:
+        pass
+    finally:
+        await service.stopService()
+    return int(Exit.OK)
+
+
+async def serve(here: Run, options: Mapping[str, Any]) -> int:
+    """Serve until Ctrl-C."""
+    settings = _settings(here, options)
+    if settings is None:
         return int(Exit.USAGE)
     jobs = options.get("jobs")
     if jobs:

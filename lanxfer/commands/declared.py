@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from typing import Any, Protocol, TypeVar
 
 import attrs
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from lanxfer.commands.table import Call, Command, Node, Reply
 from lanxfer.commands.values import Convert, build, converter, named, plain
@@ -82,6 +82,7 @@ class Options:
     perm: str = ""
     blocking: bool = False
     channel: int | None = None
+    number: int | None = None
 
 
 _MARK = "__lanxfer_command__"
@@ -107,6 +108,7 @@ def command(
     perm: str = "",
     blocking: bool = False,
     channel: int | None = None,
+    number: int | None = None,
 ) -> Callable[[F], F]:
     """Mark a method, or a function, as the command ``name``, which has a dot in it.
 
@@ -115,7 +117,8 @@ def command(
     comes as a SafePath, all of the rights in ``perm`` ("r", "w", "rw") are
     needed there, and ``must`` says what has to be there: "exist", "file",
     "folder" or "miss".  With ``blocking`` it runs in a thread of a small
-    pool.  ``channel`` is the only one on which it can be reached.
+    pool.  ``channel`` is the only one on which it can be reached.  By ``number`` an asker
+    that knows the class may name it, too (``Link.know``).
     """
     if perm.strip("rw") or (perm and not path) or (must and not path):
         raise BadConfig('perm is "r", "w" or "rw", and it and must are about a path.')
@@ -125,7 +128,7 @@ def command(
         if needs not in _NEEDS:
             raise BadConfig(f"needs is one of {', '.join(_NEEDS)}, not {needs!r}.")
         needs = _standing_in(_NEEDS[needs])
-    options = Options(name, needs, path, must, perm, blocking, channel)
+    options = Options(name, needs, path, must, perm, blocking, channel, number)
 
     def mark(function: F) -> F:
         setattr(function, _MARK, options)
@@ -156,10 +159,11 @@ class Declared:
     reader: str = ""
     writer: str = ""
     result: Any = None
+    instant: bool = field(init=False)
+    """Whether it may have its answer as soon as it is called."""
 
-    @property
-    def instant(self) -> bool:
-        """Whether it may have its answer as soon as it is called."""
+    @instant.default
+    def _instant(self) -> bool:
         return not self.options.blocking and not self.options.must
 
     def __call__(self, call: Call, node: Node) -> Coroutine[Any, Any, Reply]:
@@ -321,13 +325,30 @@ def check_name(name: str) -> None:
         raise BadConfig(f"The name of a command of your own has a dot: {name!r}.")
 
 
+def options_of(function: Any) -> Options | None:
+    """What ``command`` was told of a function, if it is marked."""
+    found = getattr(function, _MARK, None)
+    return found if isinstance(found, Options) else None
+
+
+def numbers_of(kind: type) -> dict[int, str]:
+    """The names of a class's commands by their numbers; BadConfig where one stands for two."""
+    found: dict[int, str] = {}
+    for _, each in marked(kind):
+        if each.number is None:
+            continue
+        if found.setdefault(each.number, each.name) != each.name:
+            raise BadConfig(f"{kind.__name__} has two commands with the number {each.number}.")
+    return found
+
+
 def marked(kind: type) -> Iterator[tuple[str, Options]]:
     """The marked methods of a class, by attribute; an override need not be marked again."""
     found: dict[str, Options] = {}
     for each in reversed(kind.__mro__):
         for attribute, value in vars(each).items():
-            options = getattr(value, _MARK, None)
-            if isinstance(options, Options):
+            options = options_of(value)
+            if options is not None:
                 found[attribute] = options
     for attribute, options in found.items():
         if callable(getattr(kind, attribute, None)):  # None in a subclass takes it away
@@ -364,6 +385,9 @@ class Commands(MutableMapping[str, Command]):
     def __getitem__(self, name: str) -> Command:
         return self._table[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._table
+
     def __delitem__(self, name: str) -> None:
         del self._table[name]
 
@@ -376,8 +400,8 @@ class Commands(MutableMapping[str, Command]):
 
 def commands_of(found: Any) -> dict[str, Command]:
     """The commands that the marked methods of an object, or a marked function, are."""
-    options = getattr(found, _MARK, None)
-    if isinstance(options, Options):
+    options = options_of(found)
+    if options is not None:
         return {options.name: declare(found, options)}
     made: dict[str, Command] = {}
     for attribute, each in marked(type(found)):

@@ -106,21 +106,26 @@ _BODY_MAX = {
 """Where less may travel with a request than a header can announce."""
 
 
+_PLAIN = _Exchange()
+"""Whatever streams nothing: of such a one nothing ever changes."""
+
+
 def _exchange(do: Do) -> _Exchange:
     """What a request opens; only a file that does not travel with its request streams."""
-    size = do.args.get("size", 0)
-    streams = (
-        do.name == "recv_file"
-        and do.body == 0
-        and type(size) is int
-        and size > 0
-        and (do.args.get("kind") or Kind.FILE.value) == Kind.FILE.value
-    )
+    if not do.args:
+        return _PLAIN
     if do.name == "recv_file":
+        size = do.args.get("size", 0)
+        streams = (
+            do.body == 0
+            and type(size) is int
+            and size > 0
+            and (do.args.get("kind") or Kind.FILE.value) == Kind.FILE.value
+        )
         return _Exchange(size=size if streams else 0, streams=streams)
     take = do.args.get("take")
     if do.args.get("stream") is not True and take is None:
-        return _Exchange()
+        return _PLAIN
     if take is not None and type(take) is not int:
         raise BadHeader('"take" in the header is a number.')
     if do.args.get("stream") is True:
@@ -197,6 +202,8 @@ class NativeSession:
         match packet:
             case Do():
                 return self._asked(packet)
+            case Ok() | Failed():
+                return self._answered(packet)
             case Part():
                 return self._part(packet)
             case End():
@@ -222,8 +229,6 @@ class NativeSession:
                     raise BadHeader("A stream was granted to a request that takes none.")
                 theirs.take = min(theirs.take + packet.bytes, limits.NUMBER_MAX)
                 return packet
-            case Ok() | Failed():
-                return self._answered(packet)
             case Bye():
                 if not packet.all and not self.peer_asks:
                     return self._stray()
@@ -340,6 +345,10 @@ class NativeSession:
         return Do(self._last_ours + 1, name, args, body)
 
     def send(self, packet: Packet) -> bytes:
+        if type(packet) is Ok and packet.rows is None:  # what is said most, without delay
+            line = self._format(packet)
+            self._answer(packet)
+            return line
         match packet:
             case Ok() if packet.rows is not None:
                 line = self._list(packet, packet.rows)
@@ -381,7 +390,9 @@ class NativeSession:
                 return b""  # answered just now
             case Take():
                 mine = self._ours[packet.id]
-                mine.take = (mine.take or 0) + packet.bytes
+                if mine.take is None:
+                    raise ValueError("that request takes no stream")
+                mine.take += packet.bytes
             case Cancel() if packet.id not in self._ours:
                 return b""  # answered just now
             case Cancel():
