@@ -54,7 +54,7 @@ class Terminal:
         self._prompt = re.compile(rf"(?:\^C)?{device}:\S*\$")
         self._server = f"lanxfer-{os.getpid()}-{device}"
         home.mkdir()
-        (home / ".bashrc").write_text(f"PS1='{device}:\\w$ '\n")
+        (home / ".bashrc").write_text(f"PS1='{device}:\\w$ '\nunset HISTFILE\n")
         kept = {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
         shell = {
             **kept,

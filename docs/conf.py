@@ -18,7 +18,6 @@ default_role = "literal"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True}
 
 html_theme = "furo"
 html_title = f"lanxfer {VERSION}"
