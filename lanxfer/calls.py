@@ -115,6 +115,10 @@ def settled(running: Deferred[Any]) -> Deferred[None]:
     return told
 
 
+def _window() -> int:
+    return limits.WINDOW
+
+
 class IncomingCall:
     """One request being answered; see ``lanxfer.commands.table.Call``.
 
@@ -141,39 +145,41 @@ class IncomingCall:
         self.id = do.id
         self._link = link
         self.stream_window = stream_window
-        self._inflow: Inflow | None = None
-        self._outflow: Outflow | None = None
         self.name = do.name
         self.args: Args = do.args
         self.principal = principal
         self.data = data
         self.proves = proves
         self.channel = channel
-        self.writer: BodyWriter | None = None
         self._outbox = outbox
         self._disk = disk
         self._clock = clock
         self._on_moved = on_moved
         self.become = on_become
-        self.window: Callable[[], int] = lambda: limits.WINDOW
+        self.window: Callable[[], int] = _window
         """Bytes the sender of a file may have on the way; less while this side is kept slow."""
-        self._window = 0
-        self.given_up = False
-        """The asker does not want it any more."""
-        self._weighed = self.weight
-        self.crc = 0
-        self.got = 0
-        self._owed = 0
-        self._paused = False
-        self._due: float | None = None
-        self._ended = False
-        self._starved = False
-        self._have: frozenset[int] = frozenset()
-        self._error: LanxferError | None = None
-        self._offset: Deferred[int] | None = None
-        self._waiting: tuple[Deferred[Any], Deferred[Any]] | None = None
-        self._transfer: Transfer | None = None
-        self._part: Part | None = None
+        self._weighed = 0 if data is None else len(data)
+
+    # Most requests are small and need none of these, so they cost nothing until they are set.
+    writer: BodyWriter | None = None
+    given_up = False
+    """The asker does not want it any more."""
+    crc = 0
+    got = 0
+    _inflow: Inflow | None = None
+    _outflow: Outflow | None = None
+    _window = 0
+    _owed = 0
+    _paused = False
+    _due: float | None = None
+    _ended = False
+    _starved = False
+    _have: frozenset[int] = frozenset()
+    _error: LanxferError | None = None
+    _offset: Deferred[int] | None = None
+    _waiting: tuple[Deferred[Any], Deferred[Any]] | None = None
+    _transfer: Transfer | None = None
+    _part: Part | None = None
 
     @property
     def weight(self) -> int:
@@ -430,18 +436,21 @@ class Exchange:
         self.id = id
         self._outbox = outbox
         self._on_event = on_event
-        self._outcome: Answer | LanxferError | None = None
         self._waiting: list[Deferred[Answer]] = []
-        self._going: Deferred[Go] | None = None
-        self._go: Go | None = None
-        self._sender: BodySender | None = None
-        self._turn: Turn | None = None
-        self._gave_up: LanxferError | None = None
-        self._granted = 0
-        self._paused = False
-        self.inflow: Inflow | None = None
-        self.outflow: Outflow | None = None
-        self._taken = self._window = 0
+
+    # See ``IncomingCall``: what only files and streams need.
+    inflow: Inflow | None = None
+    outflow: Outflow | None = None
+    _outcome: Answer | LanxferError | None = None
+    _going: Deferred[Go] | None = None
+    _go: Go | None = None
+    _sender: BodySender | None = None
+    _turn: Turn | None = None
+    _gave_up: LanxferError | None = None
+    _granted = 0
+    _paused = False
+    _taken = 0
+    _window = 0
 
     def streams(self, writes: bool, window: int) -> None:
         """Let bytes go with it: out where it ``writes``, in where a ``window`` was granted."""

@@ -7,7 +7,6 @@ Nobody proves who they are on these, so whoever makes one says whom it is with
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -23,7 +22,7 @@ from twisted.internet.task import deferLater
 from lanxfer.calls import Shared, as_deferred, public
 from lanxfer.commands.control import hello, ping
 from lanxfer.commands.declared import table_of
-from lanxfer.commands.table import Command, Node, Table
+from lanxfer.commands.table import Command, Node, Table, Tables
 from lanxfer.connecting import connect_over, greet
 from lanxfer.disk import Disk
 from lanxfer.errors import Lost
@@ -109,7 +108,7 @@ class LinkFactory(Factory):
         self.node = LinkNode(reactor, device, workers)
         self.commands = table_of(commands)
         self.links: set[Link] = set()
-        self._table: Table = ChainMap(_TALK, self.commands)
+        self._table: Table = Tables(_TALK, self.commands)
         self._principal = principal
         self._on_link = on_link
         self._turns = Turns(reactor)

@@ -77,7 +77,10 @@ def taken(transport: Any) -> int:
 class Pace:
     """Looks at one connection now and then, as long as there is a reason to."""
 
-    __slots__ = ("_asked", "_came", "_clock", "_next", "_of", "_went", "heard", "read")
+    __slots__ = (
+        *("_asked", "_came", "_clock", "_eased", "_next", "_of", "_since", "_went"),
+        *("heard", "read"),
+    )
 
     def __init__(self, clock: IReactorTime, of: Paced) -> None:
         self._clock = clock
@@ -85,6 +88,8 @@ class Pace:
         self._next: IDelayedCall | None = None
         self._came = self._went = (0.0, 0)  # when a measurement began, and at which count
         self._asked: float | None = None
+        self._eased = False
+        self._since = 0.0  # when there was a reason again
         self.heard = 0.0
         self.read = 0
 
@@ -101,6 +106,9 @@ class Pace:
 
     def watch(self) -> None:
         """There is a reason to look."""
+        if self._eased:
+            self._eased = False
+            self._since = self._clock.seconds()
         if self._next is None and not self._of.deaf:
             now = self._clock.seconds()
             self._came = now, self.read
@@ -108,10 +116,13 @@ class Pace:
             self._wait(limits.PING_AFTER)
 
     def ease(self) -> None:
-        """A reason has gone; if it was the last one, nothing of this is left."""
+        """A reason has gone; if it was the last one, the next look is the last one.
+
+        Nobody looks at once: where one request follows another, there is a reason again.
+        """
         of = self._of
         if of.due_since is None and of.blocked_since is None and not of.asking:
-            self.stop()
+            self._eased = True
 
     def stop(self) -> None:
         """There is none any more."""
@@ -176,7 +187,7 @@ class Pace:
                 self._of.abort(TimedOut())
                 return None
             return self._asked + limits.PING_TIMEOUT - now
-        silent = now - self.heard
+        silent = now - max(self.heard, self._since)
         if silent < limits.PING_AFTER:
             return limits.PING_AFTER - silent
         self._asked = now

@@ -32,6 +32,9 @@ class Standing(Enum):
     NEWCOMER = "newcomer"  # unknown, while a pairing window is open or a token is set
     STRANGER = "stranger"
 
+    # There is one of each; Enum's own is slow, and every request asks for it.
+    __hash__ = object.__hash__
+
 
 UNKNOWN = frozenset({Standing.NEWCOMER, Standing.VISITOR, Standing.STRANGER})
 """Who has ten seconds, short headers, and a place among the unknown."""
@@ -114,11 +117,14 @@ def refusal(principal: Principal, name: str, known: bool) -> LanxferError | None
     ``known`` says whether there is such a command at all; a stranger learns
     nothing about that.
     """
-    if principal.standing in UNKNOWN and name not in principal.reach:
-        return NotPaired(_LOG_IN) if principal.standing is Standing.VISITOR else NotPaired()
+    standing = principal.standing
+    if known and "." in name and standing in _APPLICATION:
+        return None
+    if standing in UNKNOWN and name not in principal.reach:
+        return NotPaired(_LOG_IN) if standing is Standing.VISITOR else NotPaired()
     if not known:
         return UnknownCommand()
-    if name in principal.reach or ("." in name and principal.standing in _APPLICATION):
+    if name in principal.reach:
         return None
     return Forbidden()
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import ChainMap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -37,6 +36,7 @@ from lanxfer.codes import Secret, load_token
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
+from lanxfer.commands.table import Tables
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
@@ -254,7 +254,7 @@ class TransferService(Service):
             shares=shares,
             workers=workers,
         )
-        table = ChainMap(dict(builtin()), self.commands)  # looked up when asked: more may be added
+        table = Tables(dict(builtin()), self.commands)  # looked up when asked: more may be added
         factory = LanxferFactory(
             node,
             disk,

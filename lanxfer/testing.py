@@ -16,7 +16,7 @@ break after any byte.
 from __future__ import annotations
 
 import os
-from collections import ChainMap, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
@@ -39,7 +39,7 @@ from lanxfer.calls import as_deferred
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
-from lanxfer.commands.table import Table
+from lanxfer.commands.table import Table, Tables
 from lanxfer.disk import Disk
 from lanxfer.errors import Cancelled, LanxferError, SourceChanged
 from lanxfer.journal import Journal
@@ -481,7 +481,7 @@ class Pair:
         # A plain table may replace what is lanxfer's own.
         plain = type(commands) is dict
         self.table: Table = (
-            {**builtin(), **commands} if plain else ChainMap(dict(builtin()), table_of(commands))
+            {**builtin(), **commands} if plain else Tables(dict(builtin()), table_of(commands))
         )
         self.principal = principal
         self.cut = cut

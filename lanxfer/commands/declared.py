@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from typing import Any, Protocol, TypeVar
 
 import attrs
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from lanxfer.commands.table import Call, Command, Node, Reply
 from lanxfer.commands.values import Convert, build, converter, named, plain
@@ -159,10 +159,11 @@ class Declared:
     reader: str = ""
     writer: str = ""
     result: Any = None
+    instant: bool = field(init=False)
+    """Whether it may have its answer as soon as it is called."""
 
-    @property
-    def instant(self) -> bool:
-        """Whether it may have its answer as soon as it is called."""
+    @instant.default
+    def _instant(self) -> bool:
         return not self.options.blocking and not self.options.must
 
     def __call__(self, call: Call, node: Node) -> Coroutine[Any, Any, Reply]:
@@ -383,6 +384,9 @@ class Commands(MutableMapping[str, Command]):
 
     def __getitem__(self, name: str) -> Command:
         return self._table[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._table
 
     def __delitem__(self, name: str) -> None:
         del self._table[name]

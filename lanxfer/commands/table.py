@@ -8,6 +8,7 @@ it raises is the refusal.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -263,6 +264,19 @@ class Node(Protocol):
 
 Command: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Reply]]
 Table: TypeAlias = Mapping[str, Command]
+
+class Tables(ChainMap[str, Command]):
+    """Tables of commands one behind the other; a command is looked up when it is asked for."""
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in each for each in self.maps)
+
+    def __getitem__(self, name: str) -> Command:
+        for each in self.maps:
+            if name in each:
+                return each[name]
+        raise KeyError(name)
+
 
 _COMMANDS: dict[str, Command] = {}
 

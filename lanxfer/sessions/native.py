@@ -105,8 +105,14 @@ _BODY_MAX = {
 """Where less may travel with a request than a header can announce."""
 
 
+_PLAIN = _Exchange()
+"""Whatever streams nothing: of such a one nothing ever changes."""
+
+
 def _exchange(do: Do) -> _Exchange:
     """What a request opens; only a file that does not travel with its request streams."""
+    if not do.args:
+        return _PLAIN
     size = do.args.get("size", 0)
     streams = (
         do.name == "recv_file"
@@ -119,7 +125,7 @@ def _exchange(do: Do) -> _Exchange:
         return _Exchange(size=size if streams else 0, streams=streams)
     take = do.args.get("take")
     if do.args.get("stream") is not True and take is None:
-        return _Exchange()
+        return _PLAIN
     if take is not None and type(take) is not int:
         raise BadHeader('"take" in the header is a number.')
     if do.args.get("stream") is True:
@@ -339,6 +345,10 @@ class NativeSession:
         return Do(self._last_ours + 1, name, args, body)
 
     def send(self, packet: Packet) -> bytes:
+        if type(packet) is Ok and packet.rows is None:  # what is said most, without delay
+            line = self._format(packet)
+            self._answer(packet)
+            return line
         match packet:
             case Ok() if packet.rows is not None:
                 line = self._list(packet, packet.rows)
@@ -380,7 +390,9 @@ class NativeSession:
                 return b""  # answered just now
             case Take():
                 mine = self._ours[packet.id]
-                mine.take = (mine.take or 0) + packet.bytes
+                if mine.take is None:
+                    raise ValueError("that request takes no stream")
+                mine.take += packet.bytes
             case Cancel() if packet.id not in self._ours:
                 return b""  # answered just now
             case Cancel():

@@ -18,8 +18,11 @@ from lanxfer.errors import LanxferError
 Args: TypeAlias = Mapping[str, Any]
 
 
+_NONE: Args = MappingProxyType({})
+
+
 def _freeze(args: Args) -> Args:
-    return MappingProxyType(dict(args))
+    return MappingProxyType(dict(args)) if args else _NONE
 
 
 @frozen
