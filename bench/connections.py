@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from bench.figures import Report
 from bench.options import Options
 from bench.peers import Peer
-from bench.peers.lanxfer import Lanxfer, Plain
+from bench.peers.lanxfer import Lanxfer, Plain, command
 from bench.peers.nginx import Nginx
 from bench.peers.rsync import Rsync
 from bench.peers.ssh import Scp
@@ -18,6 +19,7 @@ from bench.peers.twisted import Bare
 from bench.place import MIB, Place, Run
 from bench.processes import BenchFailed, Side
 from bench.programs import HOST, free_port, memory, serving
+from bench.programs import run as measured
 from bench.workloads import one
 
 _CROWD = tuple(
@@ -33,6 +35,18 @@ class _Plain(Plain):
 
 class _Tls(Lanxfer):
     also_serve = _CROWD
+
+
+class _AnyNumber(Lanxfer):
+    """The owner allows more files and folders in one go than usual."""
+
+    def prepare(self, run: Run, port: int, sources: Sequence[Path]) -> None:
+        words = ("peer", "set", "everyone", "entries=10000000", "--state", str(run.server))
+        measured([command(), *words], run.folder / "rights.log")
+
+
+class _AnyNumberPlain(_AnyNumber, Plain):
+    """The same in clear."""
 
 
 def idle(place: Place, options: Options) -> Report:
@@ -72,7 +86,7 @@ def growth(place: Place, options: Options) -> Report:
     count = max(1, options.most_files // 100)
     while count <= options.most_files:
         source = place.tree(count)
-        for ours in (Plain(), Lanxfer()):
+        for ours in (_AnyNumberPlain(), _AnyNumber()):
             options.tell(f"growth: {ours.name}, {count} files")
             found = one(place, ours, [source])
             peaks = (f"{each / MIB:.0f}" for each in (found.client_peak, found.server_peak))

@@ -29,6 +29,7 @@ class Options:
     directory: str | None = None
     disk: str | None = None
     only: tuple[str, ...] = NAMES
+    peers: tuple[str, ...] = ()
     json: bool = False
     write: str | None = None
     profile: str = ""
@@ -86,6 +87,12 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument(
         "--only", choices=NAMES, action="append", metavar="NAME", help=", ".join(NAMES)
     )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        metavar="NAME",
+        help="only these of a workload, as they are shown",
+    )
     parser.add_argument("--json", action="store_true", help="every sample, after the tables")
     parser.add_argument("--write", metavar="DOCS", help="put tables and picture into this folder")
     parser.add_argument("--side", choices=("client", "server"), default="server")
@@ -105,6 +112,7 @@ def parse(argv: Sequence[str]) -> Options:
         directory=found.dir,
         disk=found.disk,
         only=tuple(found.only or NAMES),
+        peers=tuple(found.peer or ()),
         json=found.json,
         write=found.write,
         profile=profile,

@@ -13,7 +13,17 @@ from bench.figures import Bar, Report
 from bench.options import Options
 from bench.peers import Peer
 from bench.peers.ftp import Aioftp, Vsftpd, VsftpdAgain
-from bench.peers.lanxfer import Handed, Lanxfer, Many, ManyTls, Plain, Resumed, ResumedTls, Together
+from bench.peers.lanxfer import (
+    Handed,
+    HandedPlain,
+    Lanxfer,
+    Many,
+    ManyTls,
+    Plain,
+    Resumed,
+    ResumedTls,
+    Together,
+)
 from bench.peers.limit import Limit
 from bench.peers.nginx import Nginx, NginxTls
 from bench.peers.rsync import Append, Durable, Rsync
@@ -62,8 +72,8 @@ FILES = {
         "MiB/s",
         (
             *(Limit(how) for how in ("loops", "sendfile", "splice")),
-            *(Plain(), Rsync(), Vsftpd(), Nginx(), Bare(), Aioftp()),
-            *(Limit("tls"), Lanxfer(), Scp(), RsyncSsh(), NginxTls(), BareTls()),
+            *(Plain(), HandedPlain(), Rsync(), Vsftpd(), Nginx(), Bare(), Aioftp()),
+            *(Limit("tls"), Lanxfer(), Handed(), Scp(), RsyncSsh(), NginxTls(), BareTls()),
         ),
         _large,
     ),
@@ -71,8 +81,8 @@ FILES = {
         "files of 4 KiB, 100 in a folder",
         "files/s",
         (
-            *(Limit("loops"), Plain(), Rsync(), Vsftpd(), Nginx(), Aioftp()),
-            *(Limit("tls"), Lanxfer(), Scp(), RsyncSsh(), NginxTls()),
+            *(Limit("loops"), Plain(), HandedPlain(), Rsync(), Vsftpd(), Nginx(), Aioftp()),
+            *(Limit("tls"), Lanxfer(), Handed(), Scp(), RsyncSsh(), NginxTls()),
         ),
         _small,
     ),
@@ -80,8 +90,8 @@ FILES = {
         "a mixed tree, log-normal sizes",
         "files/s",
         (
-            *(Limit("loops"), Plain(), Rsync(), Nginx()),
-            *(Limit("tls"), Lanxfer(), RsyncSsh(), NginxTls()),
+            *(Limit("loops"), Plain(), HandedPlain(), Rsync(), Nginx()),
+            *(Limit("tls"), Lanxfer(), Handed(), RsyncSsh(), NginxTls()),
         ),
         lambda place, options: place.mixed(options.mixed),
     ),
@@ -94,7 +104,7 @@ FILES = {
     "durable": Workload(
         "small files on a disk, each answer durable",
         "files/s",
-        (Plain(), Durable(), Lanxfer()),
+        (Plain(), HandedPlain(), Durable(), Lanxfer()),
         _small,
         disk=True,
     ),
@@ -137,6 +147,8 @@ def measure(name: str, place: Place, options: Options) -> Report:
     )
     peers = []
     for peer in workload.peers:
+        if options.peers and peer.name not in options.peers:
+            continue
         if missing := peer.missing():
             report.notes.append(f"left out: {peer.name}, not installed: {missing}")
         else:
@@ -204,15 +216,17 @@ def one(place: Place, peer: Peer, sources: Sequence[Path], round_trip: float = 0
         port = free_port()
         log = there.folder / "service.log"
         serve = peer.serve(there, port)
-        with serving(serve, port, log) as service, peer.beside(there):
+        with serving(serve, port, log) as service, peer.beside(there) as beside:
             peer.prepare(there, port, sources)
             with _wire(there, port, round_trip) as at:
                 used = run(peer.send(there, at, sources), there.folder / "sender.log")
         peer.confirm((there.folder / "sender.log").read_text(errors="replace"))
         for source in sources:
             check_same(source, peer.received(there, source))
-        served = service.used
-        return Sample(used.seconds, used.cpu, served.cpu, used.peak, served.peak)
+        served, cpu, peak = service.used, used.cpu, used.peak
+        if beside is not None:
+            cpu, peak = cpu + beside.used.cpu, max(peak, beside.used.peak)
+        return Sample(used.seconds, cpu, served.cpu, peak, served.peak)
 
 
 @contextmanager

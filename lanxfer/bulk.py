@@ -25,7 +25,7 @@ from lanxfer.wire import limits
 RECORD = 16 * limits.KIB
 """Bytes that one TLS record carries at most; OpenSSL gives no more at a time (RFC 8446, 5.1)."""
 
-PIECE = 256 * limits.KIB
+PIECE = 512 * limits.KIB
 """Bytes encrypted, or decrypted, before they go on; they fit into a processor's own cache."""
 
 # pyOpenSSL's own way to OpenSSL, as long as it has these names: what it offers to others
@@ -73,6 +73,12 @@ class BulkTLS(BufferingTLSTransport):
         else:
             self._aggregator.flush()
             TLSMemoryBIOProtocol.write(self, data)
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        # A transport that waits for a paused producer before it closes would wait for ever:
+        # from now on nothing that the producer says is written.
+        self.transport.unregisterProducer()
+        super()._tlsShutdownFinished(reason)
 
     def connectionLost(self, reason: Any = None) -> None:
         super().connectionLost(reason)

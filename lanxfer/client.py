@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -27,6 +27,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lanxfer import ae, sending
+from lanxfer.bottleneck import Bottleneck
 from lanxfer.calls import Answer, Shared, public
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import (
@@ -39,6 +40,7 @@ from lanxfer.connecting import (
     dial_local,
     find_target,
 )
+from lanxfer.discovery.finding import finder
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Busy,
@@ -66,6 +68,7 @@ from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer, new_ids, outcome
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
+from lanxfer.sockets import socket_of
 from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
@@ -173,11 +176,24 @@ class Client(Folders):
         not keep the others back.  ``on_entry`` hears of each as it is decided.
         """
         entries = walk([os.fspath(each) for each in paths], links=links)
+        return self.send_entries(entries, conflict=conflict, on_entry=on_entry)
+
+    def send_entries(
+        self,
+        entries: Iterable[Entry],
+        *,
+        conflict: Conflict | None = None,
+        on_entry: Callable[[Entry, Receipt | LanxferError], None] | None = None,
+    ) -> Deferred[Sent]:
+        """``send_paths`` for who has chosen the files and their names already.
+
+        An entry that is ``shared`` goes below a shared folder instead of into the inbox.
+        """
 
         async def run() -> Sent:
             pack = self._deliver_pack if await self._packs() else None
             return await send_tree(
-                self._deliver, pack, self._disk, entries, self._open, conflict, on_entry
+                self._deliver, pack, self._disk, iter(entries), self._open, conflict, on_entry
             )
 
         return public(run())
@@ -263,6 +279,17 @@ class Client(Folders):
     async def connected(self) -> LanxferProtocol:
         """The connection, made if there is none."""
         return await self._connected()
+
+    def bottleneck(self) -> Bottleneck:
+        """What keeps what is sent from being faster, if it is looked at now and again."""
+        return Bottleneck(self._reactor.seconds, self._wire)
+
+    def _wire(self) -> socket.socket | None:
+        """The socket that bytes go out by; None where a limit of this side's slows them down."""
+        connection = self._connection
+        if connection is None or connection.deaf or connection.slowest_out is not None:
+            return None
+        return socket_of(connection.transport)
 
     async def _connected(self) -> LanxferProtocol:
         connection = self._connection
@@ -519,7 +546,9 @@ def connect(
             raise TlsRequired("A password is only said inside TLS.")
         folder = StateFolder(state or default_state())
         peers = Peers(folder)
-        there = target or find_target(peers, peer, plain=plain, legacy=legacy)
+        there = target or find_target(
+            peers, peer, plain=plain, legacy=legacy, finds=through is None
+        )
         token = None if token_file is None else load_token(token_file)
         identity = load_identity(folder)
         disk = Disk(reactor)
@@ -534,6 +563,7 @@ def connect(
             rates=Rates(reactor, Speeds(rate_in, rate_out)),
             connect_timeout=connect_timeout,
             through=through,
+            find=finder(reactor, folder) if through is None else None,
         )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
 

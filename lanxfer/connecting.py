@@ -8,11 +8,12 @@ T03).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError, UserError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -50,8 +51,14 @@ from lanxfer.wire.packets import Args
 
 CONNECT_TIMEOUT = 10.0
 
+FIRST_TRY = 3.0
+"""Seconds of these before a device is looked for elsewhere; the others come after that."""
+
 Through: TypeAlias = Callable[[str, int], IStreamClientEndpoint]
 """An endpoint for a host and a port: a proxy's, for example."""
+
+Find: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
+"""Addresses at which the device with a key is said to be; none of them proves anything."""
 
 
 @frozen
@@ -72,14 +79,19 @@ class Target:
     once: bool = False
 
 
-def find_target(peers: Peers, text: str, *, plain: bool = False, legacy: bool = False) -> Target:
-    """What a user means by PEER: a name, the beginning of a key, or HOST[:PORT]."""
+def find_target(
+    peers: Peers, text: str, *, plain: bool = False, legacy: bool = False, finds: bool = False
+) -> Target:
+    """What a user means by PEER: a name, the beginning of a key, or HOST[:PORT].
+
+    A known device without an address is NotFound, unless it ``finds`` some.
+    """
     try:
         peer = peers.find(text)
     except NotFound:
         parse_address(text)
         return Target(text, (text,), plain=plain, legacy=legacy)
-    if not peer.addresses:
+    if not peer.addresses and not (finds and peer.key):
         raise NotFound(f"No address is known for {peer.name}; say HOST, or add one to the peer.")
     if peer.key and (plain or legacy):
         raise KeyChanged(f"{peer.name} is known by its key and is never spoken to in plain text.")
@@ -128,7 +140,8 @@ class Dialer:
     ask for nothing.  ``login`` is said on each connection that carries TLS;
     ``live`` are the connections that are open, and no faster than ``rates``.
     ``through`` makes the endpoint for a host and a port where that is to be another
-    than plain TCP, within ``connect_timeout`` seconds.
+    than plain TCP, within ``connect_timeout`` seconds.  ``find`` is asked where a known
+    device may be when it is at none of its addresses.
     """
 
     reactor: Any
@@ -143,6 +156,7 @@ class Dialer:
     rates: Rates | None = None
     connect_timeout: float = CONNECT_TIMEOUT
     through: Through | None = None
+    find: Find | None = None
 
     async def dial(self, target: Target) -> LanxferProtocol:
         """A connection whose other side has said hello; the addresses are tried in turn.
@@ -173,27 +187,57 @@ class Dialer:
         self, target: Target, expect: Callable[[Target, str, str], Principal]
     ) -> tuple[LanxferProtocol, str]:
         error: LanxferError = NotFound(f"No address is known for {target.name}.")
+        whole = self.connect_timeout
+        first = min(FIRST_TRY, whole) if self._finds(target) else whole
+        slow = []
         for address in target.addresses:
+            began = self.reactor.seconds()
             try:
-                return await self._open(target, address, expect), address
+                return await self._open(target, address, expect, first), address
             except Unreachable as unreachable:
                 error = unreachable
+                if self.reactor.seconds() - began >= first:
+                    slow.append(address)
+            except KeyChanged as changed:
+                error = changed
+                break
+        for address in await self._found(target):
+            # What was only heard of is no reason for an alarm, wherever it leads.
+            with suppress(LanxferError):
+                return await self._open(target, address, expect, whole), address
+        for address in slow if first < whole else ():
+            with suppress(Unreachable):
+                return await self._open(target, address, expect, whole - first), address
         raise error
 
+    def _finds(self, target: Target) -> bool:
+        return self.find is not None and target.key is not None and not target.plain
+
+    async def _found(self, target: Target) -> list[str]:
+        """Where else the device may be; another one may have its address by now."""
+        if self.find is None or target.key is None or target.plain:
+            return []
+        found = await self.find(target.key)
+        return [each for each in found if each not in target.addresses]
+
     async def _open(
-        self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
+        self,
+        target: Target,
+        address: str,
+        expect: Callable[[Target, str, str], Principal],
+        timeout: float,
     ) -> LanxferProtocol:
         host, port = parse_address(address)
-        endpoint = self._endpoint(host, port)
+        endpoint = self._endpoint(host, port, timeout)
         factory: Any = _Once(lambda: self._protocol(target, address, expect))
         if not target.plain:
             factory = wrap_client(client_options(self.identity), factory, self.reactor)
         return await connect_over(endpoint, factory, _where(target, address))
 
-    def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+    def _endpoint(self, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
         if self.through is not None:
             return self.through(host, port)
-        return HostnameEndpoint(self.reactor, host, port, self.connect_timeout)
+        return endpoint_of(self.reactor, host, port, timeout)
 
     def _protocol(
         self, target: Target, address: str, expect: Callable[[Target, str, str], Principal]
@@ -213,7 +257,7 @@ class Dialer:
         error: LanxferError = NotFound(f"No address is known for {target.name}.")
         for address in target.addresses:
             host, port = parse_address(address)
-            endpoint = self._endpoint(host, port)
+            endpoint = self._endpoint(host, port, self.connect_timeout)
             who = Principal(Standing.STRANGER, f"legacy:{host}", target.name, secure=False)
 
             def make(host: str = host, port: int = port, who: Principal = who) -> LanxferProtocol:
@@ -277,6 +321,16 @@ class Dialer:
             key = principal.name.removeprefix("peer:")
             await self.disk.run(self.peers.remember_address, key, address)
         return connection
+
+
+def endpoint_of(
+    reactor: Any, host: str, port: int, timeout: float = CONNECT_TIMEOUT
+) -> IStreamClientEndpoint:
+    """Plain TCP to a name or an address."""
+    if "%" in host:
+        # A HostnameEndpoint forgets on which interface a link-local address is.
+        return TCP6ClientEndpoint(reactor, host, port, timeout)
+    return HostnameEndpoint(reactor, host, port, timeout)
 
 
 def _introduce(session: Any, transport: Any, who: Principal) -> Principal:

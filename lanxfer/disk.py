@@ -8,7 +8,7 @@ also lets them share their syncs (security design, section 8).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import ref
 
 from attrs import define, field
@@ -77,7 +77,7 @@ class Units:
             self._free.append(unit)
 
 
-class _Uninterrupted(Deferred[T]):
+class Uninterrupted(Deferred[T]):
     """A Deferred that takes note of being cancelled, and waits for its end all the same."""
 
     cancelled = False
@@ -151,7 +151,7 @@ class Disk:
         args: tuple[Any, ...],
         undo: Callable[[T], object] | None,
     ) -> Deferred[T]:
-        done = _Uninterrupted[T]()
+        done = Uninterrupted[T]()
         deliver = self._reactor.callFromThread
 
         def came(success: bool, result: Any) -> None:
@@ -166,7 +166,7 @@ class Disk:
 
     def _at_once(
         self,
-        done: _Uninterrupted[Any],
+        done: Uninterrupted[Any],
         function: Callable[..., Any],
         args: tuple[Any, ...],
         undo: Callable[[Any], object] | None,
@@ -180,7 +180,7 @@ class Disk:
 
     def _came(
         self,
-        done: _Uninterrupted[Any],
+        done: Uninterrupted[Any],
         success: bool,
         result: Any,
         undo: Callable[[Any], object] | None,
@@ -199,11 +199,17 @@ class Disk:
             idle.callback(None)
 
 
+class Threads(Protocol):
+    """Where a store's work is done: a ``Disk``, or threads of its own."""
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
+
+
 @define(eq=False)
 class SmallFiles:
     """Small files on their way to one store, a batch at a time."""
 
-    _disk: Disk
+    _disk: Threads
     _store: Store
     _queue: list[tuple[Small, Deferred[Stored]]] = field(factory=list)
     _busy: bool = False

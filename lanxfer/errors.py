@@ -237,6 +237,13 @@ class TimedOut(LanxferError):
     closes = True
 
 
+class StoreStalled(LanxferError):
+    """The store behind that share does not answer; what was asked may still be done there."""
+
+    code = "store-stalled"
+    retry = True
+
+
 class TooSlow(LanxferError):
     """The bytes came too slowly to be waited for; what came is kept for a resume."""
 

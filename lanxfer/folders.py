@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
 
 from lanxfer import fetching
 from lanxfer.calls import Answer, Exchange, public
@@ -38,7 +38,13 @@ from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
 
+if TYPE_CHECKING:
+    from lanxfer.within import Within
+
 OnEntry = Callable[[str, "Receipt | LanxferError"], None]
+
+FETCHES = 16
+"""Files that are fetched at the same time, where there are many."""
 
 
 class Folders:
@@ -236,6 +242,54 @@ class Folders:
             await self._disk.run(close_target, local, store)
         return sent
 
+    def get_files(
+        self,
+        files: Sequence[tuple[FileFacts, str]],
+        local: str | os.PathLike[str],
+        *,
+        conflict: Conflict = Conflict.REFUSE,
+        on_entry: OnEntry | None = None,
+    ) -> Deferred[None]:
+        """Fetch chosen files below ``local``, each under the name beside it; several at a time.
+
+        ``on_entry`` hears of each, by that name; none that fails keeps another back.
+        """
+        return public(self._get_files(tuple(files), os.fspath(local), conflict, on_entry))
+
+    async def _get_files(
+        self,
+        files: Iterable[tuple[FileFacts, str]],
+        local: str,
+        conflict: Conflict,
+        on_entry: OnEntry | None,
+    ) -> None:
+        store = await self._disk.run(open_target, local)
+        left: Iterator[tuple[FileFacts, str]] = iter(files)
+
+        async def some() -> None:
+            for facts, name in left:
+                outcome: Receipt | LanxferError
+                try:
+                    place = safe_path(name, dotfiles=True)
+                    outcome = await self._fetch(store, facts, place, conflict)
+                except Cancelled:
+                    raise
+                except LanxferError as error:
+                    outcome = error
+                if on_entry is not None:
+                    on_entry(name, outcome)
+
+        under_way = [Deferred.fromCoroutine(some()) for _ in range(FETCHES)]
+        try:
+            await gatherResults(under_way, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+        finally:
+            for each in under_way:
+                each.cancel()
+            await DeferredList(under_way, consumeErrors=True)
+            await self._disk.run(close_target, local, store)
+
     def open_read(self, path: str, offset: int = 0) -> Deferred[RemoteFile]:
         """A file to be read as a stream, from ``offset`` on."""
 
@@ -341,6 +395,12 @@ class Folders:
         """Remove a file, a link or an empty folder; with ``recursive`` all below it, for good."""
         return public(self._change("remove_file", {"path": path, "recursive": recursive}))
 
+    def at(self, path: str) -> Within:
+        """These calls with paths that begin at ``path``; the other device knows nothing of that."""
+        from lanxfer.within import Within  # which is made of what is here
+
+        return Within(self, path)
+
     async def _change(self, name: str, args: dict[str, Any]) -> bool:
         connection = await self._connected()
         answer = await connection.ask(name, args).answered()
@@ -380,6 +440,13 @@ class RemoteFile:
         if self._exchange.inflow is not None:
             async for line in self._exchange.inflow.lines():
                 yield line
+        await self._exchange.answered()
+
+    async def blocks(self, size: int) -> AsyncIterator[bytes]:
+        """Blocks of ``size`` bytes; the last one may be shorter."""
+        if self._exchange.inflow is not None:
+            async for block in self._exchange.inflow.blocks(size):
+                yield block
         await self._exchange.answered()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

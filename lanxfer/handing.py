@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
+from lanxfer.bottleneck import EVERY, Bottleneck
 from lanxfer.calls import settled
 from lanxfer.client import Client
 from lanxfer.commands.table import Call
@@ -43,6 +44,7 @@ class Job:
     view: str
     conflict: Conflict | None
     links: bool
+    plain: bool
     name: str | None
     rows: bool
 
@@ -69,6 +71,7 @@ def parse_job(call: Call) -> Job:
         fields.take_text("view", most=256),
         policy,
         fields.take_flag("links"),
+        fields.take_flag("plain"),
         name,
         fields.take_flag("rows"),
     )
@@ -104,6 +107,9 @@ class Handed:
         telling = LoopingCall(self._tell)
         telling.clock = self._clock
         telling.start(TELL_EVERY, now=False)
+        looking = LoopingCall(self._look, client.bottleneck())
+        looking.clock = self._clock
+        looking.start(EVERY, now=False)
         try:
             # Not the thing itself, which would be cancelled before anything can be said of it.
             await self._call.shield(settled(working))
@@ -118,12 +124,16 @@ class Handed:
             raise
         finally:
             telling.stop()
+            looking.stop()
             client.close()
         failed = await working
         if failed is not None:
             raise failed
         await self._told()
         return {"sees": True}
+
+    def _look(self, bottleneck: Bottleneck) -> None:
+        self._tally.slow = bottleneck.look().value
 
     async def _outcome(self, client: Client) -> LanxferError | None:
         """What it failed with as a whole."""

@@ -394,7 +394,7 @@ def _page(limit: int) -> int:
 
 def _plain(text: str) -> str:
     """Text for a column: SQLite takes no lone surrogates, which names of files may have."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _sealed(*parts: Any) -> tuple[Any, ...]:
@@ -419,7 +419,9 @@ def _flat(value: Stored | Usage) -> dict[str, Any]:
 def _flat_snapshot(snapshot: Snapshot) -> dict[str, Any]:
     """What differs from the defaults, which is what a reader of the row puts in their place."""
     row = {
-        name: value for name, default in _SNAPSHOT if (value := getattr(snapshot, name)) != default
+        name: value
+        for (name, default), value in zip(_SNAPSHOT, _values(snapshot), strict=True)
+        if value != default
     }
     row.update((name, row[name].value) for name in ("direction", "kind", "state"))
     return row

@@ -331,7 +331,10 @@ class Link:
         return Stats(asked, answered, self.protocol.bytes_read, open, self._line.waiting)
 
     def trace(self, observer: Callable[[str, bytes], None] | None) -> None:
-        """Have ``observer`` see every header line, with "<" or ">" for where it went."""
+        """Have ``observer`` see every header line, with "<" or ">" for where it went.
+
+        Passwords and tickets in them show as ``***``.
+        """
         self.protocol.trace(observer)
 
     def end_requests(self) -> None:

@@ -42,13 +42,14 @@ from lanxfer.policy import Principal, Standing
 from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer
 from lanxfer.rights import Book, Right
-from lanxfer.sharing import Sharing
+from lanxfer.sharing import Shared, Sharing
 from lanxfer.slots import Slot
 from lanxfer.space import Space
 from lanxfer.storage import Small, Store
 from lanxfer.storage.names import SafePath, safe_path
-from lanxfer.storage.shares import Share
 from lanxfer.storage.sources import confined
+from lanxfer.storage.volumes import SharedFolder
+from lanxfer.stores import Stores, StoreThreads
 from lanxfer.transfers import Conflict, Direction, Kind, Offer, Snapshot, State, Stored, Usage
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
@@ -107,10 +108,11 @@ class ServiceNode:
     rates: Rates = field(init=False)
     speeds: Speeds = field(factory=Speeds)
     deciding: Deciding = field(init=False)
-    shares: Mapping[str, Share] = field(factory=dict)
+    shares: Mapping[str, Shared] = field(factory=dict)
     sharing: Sharing = field(init=False)
     slots: dict[str, tuple[Slot, IDelayedCall]] = field(factory=dict)
     pairs: Pairing | None = None
+    stores: Stores = field(init=False)
     workers: Disk | None = None
     """Threads for an application's commands that block."""
     _small: dict[Store, SmallFiles] = field(factory=dict)
@@ -139,12 +141,21 @@ class ServiceNode:
             self.on_offer,
         )
         self.sharing = Sharing(self.deciding, self.shares)
+        self.stores = Stores(self.clock)
         self.registry.subscribe(self._note)
 
     # For commands.
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return self.disk.run(function, *args)
+
+    def in_store(
+        self, place: Store | SharedFolder, function: Callable[..., T], *args: Any
+    ) -> Deferred[T]:
+        return self._threads(place).run(function, *args)
+
+    def _threads(self, place: Store | SharedFolder) -> Disk | StoreThreads:
+        return self.disk if place.volume is None else self.stores.of(place.volume)
 
     def in_pool(self, function: Callable[..., T], **given: Any) -> Deferred[T]:
         pool = self.disk if self.workers is None else self.workers
@@ -156,7 +167,7 @@ class ServiceNode:
 
     def store_small(self, small: Small, store: Store) -> Deferred[Stored]:
         if store not in self._small:
-            self._small[store] = SmallFiles(self.disk, store)
+            self._small[store] = SmallFiles(self._threads(store), store)
         return self._small[store].put(small)
 
     def receiving(self, principal: Principal) -> Deferred[None]:

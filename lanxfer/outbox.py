@@ -25,6 +25,7 @@ from lanxfer.bulk import BulkTLS
 from lanxfer.direct import Direct
 from lanxfer.rates import UNMETERED, Metered
 from lanxfer.sessions import Session
+from lanxfer.showing import censored
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Packet, Part
 
@@ -83,7 +84,7 @@ class Outbox:
             return
         line = self._session.send(packet)
         if self.trace is not None and line:
-            self.trace(">", line.partition(b"\n")[0])
+            self.trace(">", censored(line.partition(b"\n")[0]))
         if self._direct is not None and isinstance(data, memoryview):
             self._direct.send(line, data)
         else:

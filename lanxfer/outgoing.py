@@ -83,7 +83,7 @@ class Outgoing:
 
         def client(peer: str, request: str) -> Client:
             args = {"peer": peer, "request": request, "patience": PATIENCE, "native": True}
-            return self._client(args)
+            return self._client({**args, "plain": job.plain})
 
         job = parse_job(call)
         return await Handed(self._reactor, self._disk, client, self._new_id(), call, job).run()

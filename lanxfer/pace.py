@@ -109,6 +109,8 @@ class Pace:
         if self._eased:
             self._eased = False
             self._since = self._clock.seconds()
+            if self._next is not None and self._next.getTime() > self._since + limits.PING_AFTER:
+                self._next.reset(limits.PING_AFTER)  # it was to wait for something that is over
         if self._next is None and not self._of.deaf:
             now = self._clock.seconds()
             self._came = now, self.read

@@ -195,6 +195,11 @@ class Pairing:
         """Whether an unknown device may try."""
         return self._window is not None or self._token is not None
 
+    @property
+    def showing(self) -> bool:
+        """Whether words are shown just now."""
+        return self._window is not None
+
     def use_grant(self, key: str) -> str | None:
         """The label of a device that was let in for this one connection; good once."""
         until, label = self._granted.pop(key, (0.0, ""))

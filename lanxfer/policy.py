@@ -71,6 +71,7 @@ _OWNER = frozenset(
 )
 _PAIR = frozenset({"pair", "pair_prove", "pair_keep"})
 _LOGIN = frozenset({"login"})
+_CHECK = frozenset({"checkup"})
 _FILES = frozenset(
     {
         *("list_files", "stat_file", "read_file", "prove_file"),
@@ -82,7 +83,7 @@ _FILES = frozenset(
 REACH: dict[Standing, frozenset[str]] = {
     Standing.LOCAL: _OFFER | _OWN | _OWNER | {"pair_open"},
     # One that is known here may have forgotten this device.
-    Standing.PEER: _OFFER | _OWN | _LOGIN | _PAIR | _FILES,
+    Standing.PEER: _OFFER | _OWN | _LOGIN | _PAIR | _FILES | _CHECK,
     Standing.GUEST: _OFFER | _OWN | _LOGIN | _PAIR,
     Standing.INVITED: _OFFER | _OWN | _PAIR,
     Standing.USER: _OFFER | _OWN,

@@ -35,6 +35,7 @@ from lanxfer.errors import (
 from lanxfer.lifetime import Lifetime
 from lanxfer.policy import Principal, refusal
 from lanxfer.sessions import Session
+from lanxfer.showing import censored
 from lanxfer.tls import channel_of
 from lanxfer.wire import limits
 from lanxfer.wire.packets import (
@@ -179,7 +180,7 @@ class LanxferProtocol(Lifetime):
             told, self.on_first_line = self.on_first_line, None
             told()
         if self._trace is not None:
-            self._trace("<", line)
+            self._trace("<", censored(line))
         try:
             packet = self.session.receive(line)
         except LanxferError as error:

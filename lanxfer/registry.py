@@ -264,6 +264,10 @@ class Registry:
         )
         self._tell(snapshot)
 
+    def note(self, snapshot: Snapshot) -> None:
+        """Tell of something that has ended and was no transfer of this registry, as a job."""
+        self._tell(snapshot)
+
     def follow(
         self, transfer: Transfer, told: Callable[[int, int], None] | None
     ) -> Callable[[], None]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -30,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
+from lanxfer.awaiting import when
 from lanxfer.calls import public
 from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
@@ -40,9 +42,12 @@ from lanxfer.commands.table import Tables
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
 from lanxfer.descriptors import raise_limit
+from lanxfer.discovery.announcing import Announcing
 from lanxfer.disk import Disk
 from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
 from lanxfer.factory import LanxferFactory, LocalFactory, for_owner
+from lanxfer.hooks.events import FINISHED, RECEIVED, Event, parse_hooks
+from lanxfer.hooks.hooks import Callback, Hooks
 from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
 from lanxfer.journal import Journal
@@ -59,18 +64,29 @@ from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
-from lanxfer.sharing import close_shares, open_shares
+from lanxfer.sharing import Shared, close_shares, open_shares
 from lanxfer.state import StateFolder
+from lanxfer.storage import Store
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
 from lanxfer.storage.shares import folders_of, parse_share
+from lanxfer.storage.volumes import SharedFolder
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
-from lanxfer.transfers import Conflict, Snapshot
+from lanxfer.transfers import Conflict, Snapshot, State
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
 
-__all__ = ["Incoming", "Message", "Prompt", "Settings", "Slot", "TransferService", "default_inbox"]
+__all__ = [
+    "Event",
+    "Incoming",
+    "Message",
+    "Prompt",
+    "Settings",
+    "Slot",
+    "TransferService",
+    "default_inbox",
+]
 
 
 BACKLOG = 1024
@@ -97,8 +113,11 @@ class _Running:
     tidying: Tidying
     pairing: Pairing
     revoking: Revoking
+    announcing: Announcing
+    hooks: Hooks
     token: Secret | None
     limits_before: dict[str, float]
+    shares: dict[str, SharedFolder]
     ports: list[IListeningPort] = Factory(list)
 
 
@@ -110,9 +129,11 @@ class TransferService(Service):
     is called with a ``Message``, which is answered when what it returns has
     fired.  Where ``on_offer`` returns None, or is None, the file of rights
     decides; what it lets wait for a yes is told to ``on_prompt`` as a ``Prompt``
-    and decided by ``answer``.  ``commands`` is an object with methods that are marked
-    as commands, or a table of them; more may be added to ``commands`` of the service
-    while it runs.
+    and decided by ``answer``.  ``on_received`` is called with an ``Event`` for each file,
+    folder and link that is on the disk, ``on_finished`` for every transfer that is over;
+    nothing that comes of it changes a transfer (docs/hooks.rst).
+    ``commands`` is an object with methods that are marked as commands, or a table of them;
+    more may be added to ``commands`` of the service while it runs.
     ``on_login`` is told of every user that logs in, ``on_logout`` when that connection is
     over, however it ended.
     """
@@ -126,6 +147,8 @@ class TransferService(Service):
         *,
         on_offer: OnOffer | None = None,
         on_message: OnMessage | None = None,
+        on_received: Callback | None = None,
+        on_finished: Callback | None = None,
         on_prompt: Callable[[Prompt], object] = lambda prompt: None,
         commands: Any = None,
         on_login: Callable[[Principal], object] = lambda principal: None,
@@ -135,6 +158,8 @@ class TransferService(Service):
         self.settings = settings or Settings()
         self._on_offer = on_offer
         self._on_message = on_message
+        calls = {RECEIVED: on_received, FINISHED: on_finished}
+        self._callbacks = {name: each for name, each in calls.items() if each is not None}
         self._on_prompt = on_prompt
         self.commands = table_of(commands)
         self._on_login = on_login
@@ -144,6 +169,7 @@ class TransferService(Service):
         self._listening: list[str] | None = None
         self._failed: Failure | None = None
         self._subscribers: list[Callable[[Snapshot], None]] = []
+        self._shares: dict[str, Shared] = {}
 
     # Starting.
 
@@ -201,6 +227,8 @@ class TransferService(Service):
                 settings.dotfiles,
             )
             undo.append(lambda: close_shares(shares, store))
+            if twice := shares.keys() & self._shares.keys():
+                raise BadConfig(f"There are two shares of the name {min(twice)!r}.")
             disk, reading = Disk(self.reactor), Disk(self.reactor)
             workers = Disk(self.reactor, settings.workers)
             pairing = Pairing(
@@ -208,7 +236,16 @@ class TransferService(Service):
             )
             admission = self._admission(peers, pairing)
             used = journal.usage()
+            hooks = Hooks(
+                self.reactor,
+                parse_hooks(settings.hook),
+                self._callbacks,
+                partial(_label, peers),
+                partial(_path, settings),
+            )
+            undo.append(hooks.stop)
             # Before the first thread, and when both folders exist.
+            hooks.start()
             unconfined = self._confine()
             store.tidy(limits.PART_LIFETIME)
             journal.prune()
@@ -222,6 +259,8 @@ class TransferService(Service):
         registry = Registry(time.time, new_ids(), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
+        if hooks.any:
+            registry.subscribe(hooks.hear)
         polled = Polled(time.time)
         if settings.legacy is Legacy.FULL:
             registry.subscribe(partial(polled.follow, registry))
@@ -245,13 +284,13 @@ class TransferService(Service):
             about=self.status,
             handed=outgoing.send_paths,
             on_offer=self._on_offer,
-            on_message=self._on_message,
+            on_message=self._hooked(hooks) if hooks.any else self._on_message,
             pairs=pairing,
             on_prompt=self._prompted,
             rights=rights,
             used=used,
             speeds=settings.speeds,
-            shares=shares,
+            shares=ChainMap(dict(shares), self._shares),
             workers=workers,
         )
         table = Tables(dict(builtin()), self.commands)  # looked up when asked: more may be added
@@ -269,8 +308,24 @@ class TransferService(Service):
         factory.on_login = partial(self._heard, self._on_login)
         factory.on_logout = partial(self._heard, self._on_logout)
         node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
+        announcing = Announcing(
+            self.reactor,
+            folder,
+            peers,
+            identity.key,
+            self._hosts,
+            lambda: pairing.showing,
+        )
         dialer = Dialer(
-            self.reactor, reading, peers, identity, settings.device, node, table, rates=node.rates
+            self.reactor,
+            reading,
+            peers,
+            identity,
+            settings.device,
+            node,
+            table,
+            rates=node.rates,
+            find=announcing.find,
         )
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
@@ -286,11 +341,14 @@ class TransferService(Service):
             registry,
             identity.key,
             unconfined,
-            Tidying(self.reactor, disk, store, journal, self.log),
+            Tidying(self.reactor, disk, store, journal, self.log, also=_tidied(node, shares)),
             pairing,
             revoking,
+            announcing,
+            hooks,
             token,
             before,
+            shares,
         )
 
     def _confine(self) -> str:
@@ -299,7 +357,7 @@ class TransferService(Service):
         if not settings.sandbox:
             return "it was not asked for"
         named = filter(None, map(parse_share, settings.shares))
-        shared = [each.folder for each in named if each.writable]
+        shared = [each.folder for each in named if each.writable and not each.remote]
         folders = [settings.inbox, settings.state, *shared, *settings.also_writable]
         return confine(writable(folders, settings.also_removable))
 
@@ -342,6 +400,7 @@ class TransferService(Service):
         running.revoking.start()
         await running.outgoing.begin()
         running.tidying.start()
+        running.announcing.start()
         return [_shown(port) for port in running.ports if hasattr(port.getHost(), "port")]
 
     def _opened(self, addresses: list[str]) -> None:
@@ -388,6 +447,10 @@ class TransferService(Service):
             found.append("AUTH: whoever knows a user's password may log in, from any device.")
         if self._now is not None:
             found.extend(self._now.store.weaknesses())
+            for name, share in self._now.shares.items():
+                if share.volume is not None and share.store is not None:
+                    words = " ".join(share.volume.weaknesses())
+                    found.append(f"SHARE {name} is in a store that promises less: {words}")
             if settings.sandbox and self._now.unconfined:
                 found.append(f"NO SANDBOX: {self._now.unconfined}.")
             if self._now.node.deciding.complaint:
@@ -410,6 +473,7 @@ class TransferService(Service):
         if running is None:
             return
         running.revoking.stop()
+        farewell = public(running.announcing.stop())
         running.pairing.stop()
         await gatherResults([_deferred(port.stopListening()) for port in running.ports])
         running.outgoing.end()
@@ -424,20 +488,39 @@ class TransferService(Service):
                 connection.leave(limits.ABORT_AFTER)
             await gatherResults(leaving)
         running.factory.refusals.stop()
+        await farewell
         await running.outgoing.ended()
+        await running.node.stores.stopped(limits.ABORT_AFTER)
         await running.tidying.stop()
+        running.hooks.stop()
         await running.node.recorded()
         await running.disk.stopped()
         await running.reading.stopped()
         if running.node.workers is not None:
             await running.node.workers.stopped()
-        close_shares(running.node.shares, running.store)
+        close_shares(running.shares, running.store)
         running.store.close()
         running.journal.close()
         limits.change(running.limits_before)
         running.folder.unlock()
 
     # What applications ask of it.
+
+    def when(self, id: str, *states: State) -> Deferred[Snapshot]:
+        """Fire when a transfer is in one of these states; see ``lanxfer.awaiting.when``."""
+        return when(self.registry, id, *states)
+
+    def share(self, name: str, folder: Shared) -> None:
+        """Share a folder of any kind under ``name``, which is its own, too; also while running.
+
+        ``folder`` may be a function that is given the ``Principal`` and gives the folder that is
+        theirs, or raises NotFound or Forbidden; it is asked for every request, and must not
+        block.  Who made a folder closes it after the service has stopped.  docs/stores.rst.
+        """
+        known = set(self._shares) | set(self._now.shares if self._now is not None else ())
+        if name.casefold() in {each.casefold() for each in known}:
+            raise BadConfig(f"There are two shares of the name {name!r}.")
+        self._shares[name] = folder
 
     @property
     def registry(self) -> Registry:
@@ -546,6 +629,7 @@ class TransferService(Service):
             "pending": len(running.registry),
             "waiting": len(running.node.offers.prompts()),
             "connections": len(running.factory.connections),
+            "discovery": "on" if running.announcing.on else running.announcing.complaint or "off",
             "sandbox": f"off: {running.unconfined}" if running.unconfined else "on",
             "warnings": self.warnings(),
         }
@@ -566,7 +650,7 @@ class TransferService(Service):
         # An ae controller waits for its answer, and tries again by itself.
         request = args.get("request")
         patience = args.get("patience", PATIENCE if request is None else 0.0)
-        target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy)
+        target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy, finds=True)
         if target.legacy and args.get("native"):
             raise Forbidden("That is an ae device.")
         return Client(
@@ -579,6 +663,21 @@ class TransferService(Service):
             patience=patience,
             request=request or "",
         )
+
+    def _hooked(self, hooks: Hooks) -> OnMessage:
+        """The application's own ``on_message``, and hooks that hear of what is kept then."""
+
+        def came(message: Message) -> Any:
+            hooks.text_came(message.id, message.text)
+            return None if self._on_message is None else self._on_message(message)
+
+        return came
+
+    def _hosts(self) -> list[tuple[str, int]]:
+        """Where the service listens for other devices."""
+        ports = self._now.ports if self._now is not None else []
+        found: list[Any] = [port.getHost() for port in ports]
+        return [(each.host, each.port) for each in found if hasattr(each, "port")]
 
     def _prompted(self, prompt: Prompt) -> None:
         self.log.info(
@@ -597,6 +696,21 @@ class TransferService(Service):
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)
+
+
+def _label(peers: Peers, principal: str) -> str:
+    """What the other end of a transfer is called here."""
+    kind, _, key = principal.partition(":")
+    known = peers.by_key(key) if kind == "peer" else None
+    return principal if known is None else known.name
+
+
+def _path(settings: Settings, snapshot: Snapshot) -> str:
+    """Where in the inbox something is; "" for what was put into a shared folder."""
+    top = snapshot.stored.partition("/")[0]
+    if any(share.name == top for share in filter(None, map(parse_share, settings.shares))):
+        return ""
+    return os.path.join(os.path.abspath(settings.inbox), *snapshot.stored.split("/"))
 
 
 def _deferred(found: Any) -> Deferred[Any]:
@@ -626,3 +740,15 @@ def _remove_socket(path: str) -> None:
 def _shown(port: IListeningPort) -> str:
     host: Any = port.getHost()
     return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+
+
+def _tidied(
+    node: ServiceNode, shares: Mapping[str, SharedFolder]
+) -> list[Callable[[], Deferred[int]]]:
+    """What tidies the stores of the shares; that of the inbox is tidied anyway."""
+
+    def tidy(store: Store) -> Deferred[int]:
+        return node.in_store(store, store.tidy, limits.PART_LIFETIME)
+
+    stores = [each.store for each in shares.values() if each.store is not None]
+    return [partial(tidy, each) for each in stores if each is not node.store]

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from lanxfer.admission import Legacy
 from lanxfer.errors import BadConfig
+from lanxfer.hooks.events import parse_hooks
 from lanxfer.peers import DEFAULT_PORT
 from lanxfer.rates import Speeds
 from lanxfer.sockets import READ_SIZE
@@ -46,11 +47,13 @@ class Settings:
     to inbox, state and ``also_writable`` (folders; in ``also_removable`` files
     may be removed), which cannot be undone.  ``token_file`` holds the secret of a
     fleet: devices that hold the same pair with each other by themselves.
-    ``shares`` are folders for known devices, ``NAME=DIR`` or ``NAME=DIR:rw`` (docs/files.rst);
+    ``shares`` are folders for known devices, ``NAME=DIR`` or ``NAME=DIR:rw`` (docs/files.rst), or
+    stores, ``NAME=URL`` or ``NAME=URL:rw`` (docs/stores.rst);
     a bare ``DIR`` only says what ae controllers may have sent with ``--legacy full``.
     ``checkers`` are twisted.cred checkers of names and passwords: with some, users
     can log in (docs/permissions.rst).  The four rates are in bytes a second, of all
-    connections together and of each (docs/speed.rst).
+    connections together and of each (docs/speed.rst).  ``hook`` holds ``WHEN=COMMAND``,
+    ``WHEN=URL`` or ``WHEN=notify`` (docs/hooks.rst).
     """
 
     inbox: str = field(factory=default_inbox, converter=os.fspath)
@@ -82,6 +85,7 @@ class Settings:
     also_removable: tuple[str, ...] = ()
     token_file: str | None = None
     checkers: tuple[Any, ...] = ()
+    hook: tuple[str, ...] = field(default=())
     rate_in: int | None = None
     rate_out: int | None = None
     rate_in_each: int | None = None
@@ -98,6 +102,10 @@ class Settings:
             limits.parse(value)
         except ValueError as error:
             raise BadConfig(str(error)) from None
+
+    @hook.validator
+    def _check_hooks(self, attribute: Any, value: tuple[str, ...]) -> None:
+        parse_hooks(value)
 
     @buf_len.validator
     def _check_buf_len(self, attribute: Any, value: int) -> None:

@@ -8,20 +8,27 @@ share of that name (docs/permissions.rst, "Shared folders").
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeAlias
 
 from attrs import define, field
 
 from lanxfer.commands.table import Call
 from lanxfer.deciding import Deciding
-from lanxfer.errors import BadConfig, BadName, Forbidden, NotFound
+from lanxfer.errors import BadConfig, BadName, Forbidden, LanxferError, NotFound
 from lanxfer.policy import Principal
 from lanxfer.registry import Transfer
 from lanxfer.rights import Right
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import SafePath, quoted, safe_path
 from lanxfer.storage.shares import Share, ShareSpec, lies_in, parse_share
+from lanxfer.storage.spooled import open_remote
+from lanxfer.storage.volumes import SharedFolder
 from lanxfer.transfers import Conflict, Kind, Offer
+
+Shared: TypeAlias = SharedFolder | Callable[[Principal], SharedFolder]
+"""A shared folder, or what gives each principal the one that is theirs."""
 
 _CHANGES = frozenset({Right.WRITE, Right.DELETE})
 
@@ -33,16 +40,19 @@ def open_shares(
     store: LocalStore,
     reserve: Mapping[str, float | None],
     dotfiles: bool = False,
-) -> dict[str, Share]:
+) -> dict[str, SharedFolder]:
     """The named shares among ``--share`` options; ``close_shares`` closes them.
 
     One whose folder is the inbox has the inbox's store.  Raises BadConfig or BadState.
     """
-    found: dict[str, Share] = {}
+    found: dict[str, SharedFolder] = {}
     try:
         for spec in filter(None, map(parse_share, texts)):
             if spec.name.casefold() in {name.casefold() for name in found}:
                 raise BadConfig(f"There are two shares of the name {spec.name!r}.")
+            if spec.remote:
+                found[spec.name] = open_remote(spec, state, reserve, dotfiles)
+                continue
             if lies_in(state, spec.folder):
                 raise BadConfig(
                     f"The shared folder {quoted(spec.folder)} contains the state folder, in which"
@@ -74,7 +84,7 @@ def _open(
         raise
 
 
-def close_shares(shares: Mapping[str, Share], inbox: LocalStore) -> None:
+def close_shares(shares: Mapping[str, SharedFolder], inbox: LocalStore) -> None:
     """Close them all, but for the inbox's own store."""
     for share in shares.values():
         share.close()
@@ -87,24 +97,33 @@ class Sharing:
     """See ``lanxfer.commands.table.Sharing``."""
 
     deciding: Deciding
-    shares: Mapping[str, Share] = field(factory=dict)
+    shares: Mapping[str, Shared] = field(factory=dict)
 
-    def visible(self, principal: Principal) -> list[Share]:
+    def visible(self, principal: Principal) -> list[SharedFolder]:
         terms = self.deciding.terms(principal)
-        return [each for each in self.shares.values() if terms.may(Right.LIST, _top(each))]
+        names = [name for name in self.shares if terms.may(Right.LIST, SafePath((name,)))]
+        found = []
+        for name in names:
+            with suppress(LanxferError):  # whom it gives none does not see it
+                found.append(self._share(name, principal))
+        return found
 
-    def find(
-        self, principal: Principal, path: str, *rights: Right, below: bool = False
-    ) -> tuple[Share, SafePath | None]:
-        name, _, rest = path.strip("/").partition("/")
+    def _share(self, name: str, principal: Principal) -> SharedFolder:
         share = self.shares.get(name)
         if share is None:
             raise NotFound(f"No folder {quoted(name)} is shared there.")
+        return share(principal) if callable(share) else share
+
+    def find(
+        self, principal: Principal, path: str, *rights: Right, below: bool = False
+    ) -> tuple[SharedFolder, SafePath | None]:
+        name, _, rest = path.strip("/").partition("/")
+        share = self._share(name, principal)
         inside = safe_path(rest, dotfiles=share.dotfiles) if rest else None
         self._check(principal, share, inside, rights, below)
         return share, inside
 
-    def take(self, call: Call, offer: Offer, transfer: Transfer) -> tuple[Share, SafePath]:
+    def take(self, call: Call, offer: Offer, transfer: Transfer) -> tuple[SharedFolder, SafePath]:
         rights = [Right.WRITE]
         if offer.conflict is Conflict.OVERWRITE:
             rights.append(Right.DELETE)
@@ -119,7 +138,7 @@ class Sharing:
     def _check(
         self,
         principal: Principal,
-        share: Share,
+        share: SharedFolder,
         path: SafePath | None,
         rights: Sequence[Right],
         below: bool,
@@ -134,5 +153,5 @@ class Sharing:
                 raise Forbidden(f"This device has no right to {right.value} {quoted(str(whole))}.")
 
 
-def _top(share: Share) -> SafePath:
+def _top(share: SharedFolder) -> SafePath:
     return SafePath((share.name,))

@@ -12,6 +12,9 @@ INVISIBLE = re.compile(
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff]"
 )
 
+_PASSWORD = re.compile(rb'("password"\s*:\s*)"(?:[^"\\]|\\.)*"')
+_TICKET = re.compile(rb"\A[0-9A-Fa-f-]{36} [0-9A-Fa-f-]{36}(?= )")
+
 
 def shown(text: str, limit: int = 120) -> str:
     r"""Peer text for a log or a terminal: one line, nothing invisible, at most ``limit`` long.
@@ -47,3 +50,8 @@ def _escape(character: str) -> str:
 def quoted(text: str) -> str:
     """``shown`` text between quotation marks, for sentences; short, for log records are."""
     return f'"{shown(text, 60)}"'
+
+
+def censored(line: bytes) -> bytes:
+    """A header line as it may be logged: without a password, and without a ticket."""
+    return _TICKET.sub(b"***", _PASSWORD.sub(rb'\1"***"', line))

@@ -41,3 +41,13 @@ def tune(transport: Any, read_size: int = READ_SIZE) -> None:
     if hasattr(transport, "bufferSize"):
         transport.bufferSize = read_size
         transport.SEND_LIMIT = SEND_SIZE
+
+
+def socket_of(transport: Any) -> socket.socket | None:
+    """The socket below a transport, whatever lies between; None where there is none."""
+    while transport is not None:
+        found = getattr(transport, "socket", None)
+        if isinstance(found, socket.socket):
+            return found
+        transport = getattr(transport, "transport", None)
+    return None

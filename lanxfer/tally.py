@@ -48,6 +48,8 @@ class Tally:
     current: str = ""
     files: int = 0
     counted: bool = False
+    slow: str = ""
+    """What keeps it from being faster: a value of ``lanxfer.bottleneck.Limit``."""
     expected_bytes: int = 0
     expected_files: int = 0
     _finished: int = 0
@@ -106,12 +108,14 @@ class Tally:
             "files": self.files,
             "current": self.current,
             "waiting": bool(self.waits),
+            "slow": self.slow,
         }
 
     def take_row(self, row: Mapping[str, Any]) -> None:
         """What another tally of the same send has come to."""
         self._finished, self._moved, self._lost = row["done"], row["moved"], row["lost"]
         self.files, self.current = row["files"], row["current"]
+        self.slow = str(row.get("slow", ""))
         self._waiting = {""} if row["waiting"] else set()
         self._rate.add(self.clock(), self._moved)
 

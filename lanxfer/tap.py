@@ -72,6 +72,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["rate-out", None, None, "Bytes a second sent, of all together.", _speed],
         ["rate-in-each", None, None, "The same of each connection.", _speed],
         ["rate-out-each", None, None, "The same of each connection.", _speed],
+        ["jobs", None, None, "Configuration file of jobs to run at their times (docs/jobs.rst)."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
     optFlags = [  # noqa: RUF012
@@ -90,6 +91,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"] = []
         self["share"] = []
         self["limit"] = []
+        self["hook"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Another endpoint to listen on, such as tcp:36970 or systemd:domain=INET:index=0."""
@@ -104,12 +106,16 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"].append(network)
 
     def opt_share(self, folder: str) -> None:
-        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; docs/files.rst."""
+        """NAME=DIR[:ro|rw]: known devices may read (rw: and change) DIR as NAME; or NAME=URL."""
         self["share"].append(folder)
 
     def opt_limit(self, change: str) -> None:
         """A limit other than usual, such as strangers-max=64 (docs/security.rst)."""
         self["limit"].append(change)
+
+    def opt_hook(self, hook: str) -> None:
+        """WHEN=COMMAND, WHEN=URL or WHEN=notify; WHEN is received, message or finished."""
+        self["hook"].append(hook)
 
     def opt_auth(self, description: str) -> None:
         """Who may log in with a password: file:PATH, unix, memory:NAME:PASSWORD ..."""
@@ -162,6 +168,7 @@ def settings_from(options: Any) -> Settings:
         "plain_from": tuple(options["plain-from"]),
         "shares": tuple(options["share"]),
         "limits": tuple(options["limit"]),
+        "hook": tuple(options["hook"]),
         "sandbox": not options["no-sandbox"],
         "checkers": tuple(options.get("credCheckers", ())),
         **{f"rate_{each.replace('-', '_')}": options[f"rate-{each}"] for each in _RATES},
@@ -224,6 +231,16 @@ def makeService(options: Options) -> IService:
     settings, why = settings_from(options), ""
     if options.parent is not None and settings.sandbox:
         settings, why = _for_twistd(settings, options.parent)
-    daemon = _Daemon(reactor, settings)
+    if not options["jobs"]:
+        daemon = _Daemon(reactor, settings)
+        daemon.open_because = why
+        return daemon
+    from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
+    from lanxfer.jobs.errors import Error
+
+    try:
+        daemon = _Daemon(reactor, with_jobs(settings, os.path.abspath(options["jobs"])))
+    except Error as error:
+        raise _no_start(BadConfig(error.reason)) from None
     daemon.open_because = why
-    return daemon
+    return ServiceWithJobs(reactor, daemon, os.path.abspath(options["jobs"]))

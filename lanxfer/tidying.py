@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -24,6 +24,7 @@ EVERY = 6 * 3600.0
 class Tidying:
     """Removes old parts and old history now and then, in a disk thread (catalogue K10, R13).
 
+    ``also`` are other places to tidy, each by itself.
     What goes wrong is logged, and tried again the next time.
     """
 
@@ -32,6 +33,7 @@ class Tidying:
     _store: Store
     _journal: Journal
     _log: Logger
+    _also: Sequence[Callable[[], Deferred[int]]] = ()
     _next: IDelayedCall | None = None
     _now: Deferred[None] | None = field(default=None)
 
@@ -53,6 +55,8 @@ class Tidying:
     async def _both(self) -> None:
         await self._try(lambda: self._disk.run(self._store.tidy, limits.PART_LIFETIME))
         await self._try(lambda: self._disk.run_reserved(self._journal.prune))
+        for each in self._also:
+            await self._try(each)
         self._now = None
         if self._next is not None:
             self.start()

@@ -48,6 +48,7 @@ class Kind(Enum):
     FOLDER = "folder"
     LINK = "link"
     MESSAGE = "message"
+    JOB = "job"  # a run of one, in the history only
 
 
 class Conflict(Enum):

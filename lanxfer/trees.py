@@ -33,7 +33,7 @@ DeliverPack: TypeAlias = Callable[
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
 
 OPEN_FILES = 200
-OPEN_BYTES = 8 * limits.MIB
+OPEN_BYTES = 4 * limits.MIB
 LARGE_AT_ONCE = 2
 AGAIN_AT_ONCE = 25
 """Files of a pack that is sent again in pieces; all packs that can be open have room for it."""
@@ -110,8 +110,8 @@ def packed(batch: Sequence[Loaded]) -> Iterator[list[Loaded]]:
     pack: list[Loaded] = []
     size = 0
     for loaded in batch:
-        if loaded.data is None or len(loaded.data) > limits.PACK_FILE_MAX:
-            continue
+        if loaded.data is None or len(loaded.data) > limits.PACK_FILE_MAX or loaded.entry.shared:
+            continue  # packs go to the inbox only
         if size + len(loaded.data) > limits.PACK_MAX or len(pack) == limits.PACK_FILES:
             yield pack
             pack, size = [], 0

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from devices import in_reactor
+from devices import in_reactor, until
+from OpenSSL.SSL import ZeroReturnError
 from test_direct import UNIT, Receiver, Sender, loop
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -115,6 +116,21 @@ async def test_cut(tmp_path: Path, who: str) -> None:
     assert len(receiver.bodies) <= 1
     assert sender.stopped or receiver.bodies
     sender.say(b"1\n", memoryview(b"x" * UNIT))  # has no effect, and no error
+    await port.stopListening()
+
+
+@in_reactor
+async def test_closed_while_full(tmp_path: Path) -> None:
+    """A side that was told to wait, and then that the other one closes, is over soon after."""
+    sender, receiver = Shouter(), Listener()
+    port = await meet(tmp_path, sender, receiver, (True, True))
+    body = b"x" * 20_000_000
+    sender.say(b"%d\n" % len(body), memoryview(body))
+    way: Any = sender.transport
+    await until(lambda: way.transport.producerPaused)
+    way._stopped(ZeroReturnError())  # as if that had just come
+    await sender.gone.addTimeout(20, loop)
+    await receiver.gone
     await port.stopListening()
 
 

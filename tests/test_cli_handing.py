@@ -176,6 +176,21 @@ class HandedTests:
         assert done == Done(Exit.OK, "nas has the message.\n", "")
         assert "handed on" in history(ours) and "handed on" in history(nas)
 
+    def test_plain(self, ours: Serving, tmp_path: Path) -> None:
+        """In plain text as well, where that is asked for."""
+        anybody = serve(tmp_path / "anybody", "--open", "--plain-from", "127.0.0.0/8")
+        try:
+            (tmp_path / "plain.txt").write_text("plain")
+            line = ("plain.txt", anybody.address, "--plain", "-s", ours.state)
+            assert run("send", *line, cwd=tmp_path).code == Exit.OK
+            assert run("message", "in plain", *line[1:]).code == Exit.OK
+            assert (anybody.inbox / "plain.txt").read_text() == "plain"
+            assert {"plain.txt", "in plain"} <= set(history(ours))
+            tls_only = ("send", "plain.txt", "nas", "--plain", "-s", ours.state)
+            assert run(*tls_only, cwd=tmp_path) == run(*tls_only, "--here", cwd=tmp_path)
+        finally:
+            assert end(anybody) == Exit.OK
+
     def test_waits_for_a_yes(self, tmp_path: Path) -> None:
         """That somebody is asked over there is said here."""
         asking = serve(tmp_path / "asking")

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("admission", "allowance", "commands", "policy", "rights"),
     (
         "bodies",
+        "bottleneck",
         "bulk",
         "calls",
         "channels",
@@ -53,17 +54,21 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "refusals",
         "remote",
         "sockets",
+        "stores",
         "streams",
         "tls",
         "turns",
     ),
     (
         "ae",
+        "awaiting",
         "blocking",
         "client",
         "connecting",
         "deciding",
+        "discovery",
         "handing",
+        "hooks",
         "introducing",
         "linking",
         "node",
@@ -82,8 +87,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "stalls",
         "tidying",
         "trees",
+        "within",
     ),
-    ("cli", "tap"),
+    ("cli", "doctor", "jobs", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -104,10 +110,15 @@ OTHER_WAYS = {
 """Modules that reach a disk by themselves."""
 
 MAY_TOUCH_DISK = {
+    "bottleneck": {
+        "open": "what Linux counts of this process's threads",
+        "os.listdir": "see open",
+    },
     "client": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
     },
+    "doctor.system": {"open": "what Linux says of interfaces and neighbours"},
     "folders": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
@@ -169,13 +180,89 @@ MAY_TOUCH_DISK = {
         "os.path.join": "the twistd beside this Python",
     },
     "cred": {"os.getuid": "compared with the caller's user"},
+    "cli.serving": {"os.path.abspath": "the file of --jobs, before the daemon moves elsewhere"},
+    "jobs": {
+        "os.PathLike": "a type",
+        "os.fspath": "takes what the caller has; touches no disk",
+    },
+    "jobs.blocking": {"os.PathLike": "a type"},
+    "jobs.logs": {
+        "os.makedirs": "the owner's folder for logs",
+        "os.path.dirname": "see os.makedirs",
+        "os.path.join": "see os.makedirs",
+    },
+    "jobs.beside": {"os.makedirs": "what the sandbox is to leave open has to be there"},
+    "jobs.config.app": {
+        **dict.fromkeys(
+            ("os.getcwd", "os.path.abspath", "os.path.basename", "os.path.dirname", "os.path.join"),
+            "paths that the owner wrote, made whole",
+        ),
+    },
+    "jobs.config.files": {
+        "open": "the owner's own files of jobs",
+        "os.fstat": "whether others can read the file of a password",
+        **dict.fromkeys(
+            ("os.path.abspath", "os.path.expanduser", "os.path.join", "os.path.normpath"),
+            "paths that the owner wrote, made whole",
+        ),
+        "os.environ.get": "touches no disk",
+    },
+    "jobs.config.hosts": {
+        **dict.fromkeys(
+            ("os.path.basename", "os.path.dirname", "os.path.expanduser"),
+            "paths that the owner wrote, made whole",
+        ),
+    },
+    "jobs.config.job": {
+        **dict.fromkeys(("os.listdir", "os.path.exists"), "the owner's own files of jobs"),
+        **dict.fromkeys(
+            ("os.fspath", "os.getcwd", "os.path.basename", "os.path.join", "os.sep"),
+            "paths that the owner wrote, made whole",
+        ),
+    },
+    "jobs.config.options": {"os.environ": "touches no disk"},
+    "jobs.ends.backend": {".makedirs": "of a server; touches no disk here"},
+    "jobs.ends.ftp": {".rename": "of a server; touches no disk here"},
+    "jobs.ends.remote": {".rmdir": "of a server; touches no disk here"},
+    "jobs.ends.sftp": {
+        ".mkdir": "of a server; touches no disk here",
+        ".rename": "of a server; touches no disk here",
+    },
+    "jobs.moving.making": {
+        "tempfile": "files on their way between two servers, in a folder of their own",
+    },
+    "jobs.moving.spools": {"shutil": "that folder, in the end"},
+    "jobs.telling": {"os.path.join": "see jobs.telling.templates"},
+    "jobs.telling.hooks": {
+        "io": "see io.BytesIO",
+        "io.BytesIO": "memory; touches no disk",
+        "os.environ": "touches no disk",
+    },
+    "jobs.telling.mail": {
+        "io": "see io.BytesIO",
+        "io.BytesIO": "memory; touches no disk",
+        "open": "the certificate of the owner's mail server",
+    },
+    "jobs.telling.templates": {"open": "the owner's mail templates"},
+    "jobs.trusting": {
+        **dict.fromkeys(("open", "os.fsync"), "the owner's known_hosts file"),
+        **dict.fromkeys(
+            ("os.path.abspath", "os.path.dirname", "os.replace", "os.unlink"), "see open"
+        ),
+    },
+    "hooks.runner": {
+        "os.environ": "touches no disk",
+        "os.killpg": "ends a hook that takes too long",
+        "subprocess": "the programs of --hook, whose owner chose them",
+    },
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
     "sending": {
         "os.path.abspath": "the name of what is sent as '.'",
         "os.path.basename": "a file goes out under its own name",
     },
     "service": {
-        "os.path.abspath": "what status shows",
+        "os.path.abspath": "what status shows, and hooks are told",
+        "os.path.join": "where in the inbox something is, for hooks",
         "os.unlink": "the control socket that a crash left",
     },
     "settings": {
@@ -192,7 +279,11 @@ MAY_TOUCH_DISK = {
         "os.path.realpath": "Landlock knows real folders only",
         "os as a value": "Windows has no geteuid",
     },
-    "tap": {"os.stat": "whether others can read the passwords of --auth"},
+    "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
+    "tap": {
+        "os.path.abspath": "the file of --jobs, before the daemon moves elsewhere",
+        "os.stat": "whether others can read the passwords of --auth",
+    },
     "testing": {"os.stat_result": "a value"},
 }
 """Everything else that may, with its reason; what is not used any more has to go from here."""
@@ -347,6 +438,20 @@ class FloorTests:
         run = [sys.executable, "-c", script]
         done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
         assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+    @pytest.mark.parametrize(
+        "module",
+        [
+            name
+            for name in MODULES
+            if name.startswith(("jobs.config", "jobs.ends", "jobs.moving"))
+            and name not in {"jobs.ends.device", "jobs.moving.making"}
+        ],
+    )
+    def test_jobs_without_reactor(self, module: str) -> None:
+        """What a job is, which files it is about and how they move knows no reactor."""
+        tops = {name.partition(".")[0] for name in imports(ast.parse(MODULES[module].read_text()))}
+        assert not tops & {"twisted", "zope", "OpenSSL"}
 
     def test_testing_is_beside(self) -> None:
         """The kit for tests is used by nothing that is installed for use."""

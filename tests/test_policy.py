@@ -22,7 +22,7 @@ APPLICATION = "myapp.thumbnail"
 
 MAY: dict[Standing, set[str]] = {
     Standing.LOCAL: OFFER | OWN | OWNER | {APPLICATION, "pair_open"},
-    Standing.PEER: OFFER | OWN | PAIR | FILES | {APPLICATION, "login"},
+    Standing.PEER: OFFER | OWN | PAIR | FILES | {APPLICATION, "login", "checkup"},
     Standing.GUEST: OFFER | OWN | PAIR | {"login"},
     Standing.INVITED: OFFER | OWN | PAIR,
     Standing.USER: OFFER | OWN | {APPLICATION},

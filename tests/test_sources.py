@@ -612,21 +612,6 @@ class WalkTests:
         (tree / "empty").symlink_to(outside)
         assert brief(found)[-1] == ("tree/empty", "SourceUnreadable")
 
-    # covers: S11
-    def test_too_many(self, tmp_path: Path) -> None:
-        """More entries than allowed are an error before they are collected."""
-        tree = tmp_path / "t"
-        for name in ("a", "b"):
-            (tree / name).mkdir(parents=True)
-            for n in range(5):
-                (tree / name / str(n)).touch()
-        assert len(list(walk([str(tree)], entries_max=13))) == 13
-        for most in (0, 1, 5, 12):
-            with pytest.raises(TooLarge):
-                list(walk([str(tree)], entries_max=most))
-        with pytest.raises(TooLarge):
-            list(walk([str(tree / "a"), str(tree / "b")], entries_max=11))
-
     def test_lazy(self, tree: Path) -> None:
         """What is below a folder is looked at when its turn comes."""
         found = walk([str(tree)])

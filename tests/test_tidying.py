@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from devices import run
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from lanxfer.errors import DiskFailed
+from lanxfer.errors import DiskFailed, LanxferError, StoreStalled
 from lanxfer.testing import MemoryDisk
 from lanxfer.tidying import EVERY, Tidying
 from lanxfer.wire import limits
@@ -78,6 +78,23 @@ class TidyingTests:
         kit.clock.advance(EVERY)
         assert kit.place.asked == [limits.PART_LIFETIME, "prune"] * 2
         assert len(logged) == 1 and "Tidying" in logged[0]
+        logged.clear()
+
+    def test_others(self, kit: Kit, logged: list[str]) -> None:
+        """Other stores are tidied as well, each whatever becomes of those before it."""
+        asked: list[str] = []
+
+        def other(name: str, error: LanxferError | None = None) -> Callable[[], Deferred[int]]:
+            def tidy() -> Deferred[int]:
+                asked.append(name)
+                return succeed(0) if error is None else fail(error)
+
+            return tidy
+
+        kit.tidying._also = [other("a", StoreStalled()), other("b")]
+        kit.clock.advance(EVERY)
+        kit.clock.advance(EVERY)
+        assert asked == ["a", "b"] * 2 and len(logged) == 2
         logged.clear()
 
     def test_stopped(self, kit: Kit) -> None:

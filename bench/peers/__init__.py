@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from bench.place import Run
+from bench.programs import Serving
 
 
 class Peer:
@@ -33,8 +34,8 @@ class Peer:
     def prepare(self, run: Run, port: int, sources: Sequence[Path]) -> None:
         """What has to be there before a sender is measured; the service runs already."""
 
-    def beside(self, run: Run) -> AbstractContextManager[object]:
-        """What runs beside the sender, from before ``prepare`` until it is done."""
+    def beside(self, run: Run) -> AbstractContextManager[Serving | None]:
+        """What sends beside the sender, from before ``prepare`` until it is done."""
         return nullcontext()
 
     def send(self, run: Run, port: int, sources: Sequence[Path]) -> Sequence[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.peers import Peer
 from bench.place import Run
 from bench.processes import BenchFailed
-from bench.programs import HOST, free_port, serving
+from bench.programs import HOST, Serving, free_port, serving
 from bench.programs import run as measured
 
 _PATIENCE = 10.0
@@ -49,17 +49,17 @@ class Handed(Lanxfer):
     name = "lanxfer TLS, service here"
 
     @contextmanager
-    def beside(self, run: Run) -> Iterator[None]:
+    def beside(self, run: Run) -> Iterator[Serving]:
         port = free_port()
         where = ("-p", str(port), "-b", HOST, "-i", str(run.folder / "own"))
         argv = [command(), "serve", "--allow-root", *where, "--state", str(run.client)]
-        with serving(argv, port, run.folder / "own.log"):
+        with serving(argv, port, run.folder / "own.log") as service:
             until = time.monotonic() + _PATIENCE
             while not (run.client / "control.sock").exists():
                 if time.monotonic() > until:
                     raise BenchFailed("The sender's own service has no control socket.")
                 time.sleep(0.01)
-            yield
+            yield service
 
 
 class Plain(Lanxfer):
@@ -69,6 +69,12 @@ class Plain(Lanxfer):
     secure = False
     also_serve: tuple[str, ...] = ("--plain-from", "127.0.0.0/8", "--open")
     also_send: tuple[str, ...] = ("--plain",)
+
+
+class HandedPlain(Plain, Handed):
+    """In clear, by a service on the sending device."""
+
+    name = "lanxfer, service here"
 
 
 class Together(Plain):

@@ -242,6 +242,7 @@ def status(here: Brief) -> int:
         ("inbox", f"{shown(found['inbox'], 1000)}, {human_size(found['free'])} free"),
         ("state", shown(found["state"], 1000)),
         ("sandbox", shown(found.get("sandbox", "not said"), 200)),
+        ("discovery", shown(found.get("discovery", "not said"), 200)),
         ("under way", f"{transfers}, {connections}"),
     ]
     if found.get("waiting"):

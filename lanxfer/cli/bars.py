@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lanxfer.cli.output import Output, count, human_size, human_time
-from lanxfer.cli.progress import Every
+from lanxfer.cli.progress import Every, limit_of
 from lanxfer.showing import shown
 from lanxfer.tally import Rate, Tally
 
@@ -127,10 +127,12 @@ class SendBars(_Bars):
         facts.append(f"{human_time(tally.left)} left" if tally.left is not None else "")
         bar = self._row([_bar(tally.done, tally.total), *(each for each in facts if each)])
         what = tally.waits or tally.current or f"to {tally.peer}"
-        if self._narrow or tally.expected_files < 2:
-            return Group(self._row([_one_line(shown(what, 200))]), bar)
-        files = f"{tally.files} of {count(tally.expected_files, 'file')}"
-        return Group(self._row([_one_line(shown(what, 200)), files]), bar)
+        row: list[RenderableType] = [_one_line(shown(what, 200))]
+        if not self._narrow and limit_of(tally):
+            row.append(limit_of(tally))
+        if not self._narrow and tally.expected_files > 1:
+            row.append(f"{tally.files} of {count(tally.expected_files, 'file')}")
+        return Group(self._row(row), bar)
 
 
 class WatchBars(_Bars):

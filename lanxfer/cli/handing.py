@@ -67,7 +67,10 @@ def message(choices: Choices, text: str, over: Over) -> int | None:
 
     def ask(here: Brief) -> int:
         with here.service() as service:
-            answer = service.ask("send_message", {"peer": over.peer, "text": text})
+            args: dict[str, Any] = {"peer": over.peer, "text": text}
+            if over.plain:
+                args["plain"] = True
+            answer = service.ask("send_message", args)
         here.out.row({"peer": over.peer, "size": answer.args.get("size")})
         here.out.done(f"{shown(over.peer)} has the message.")
         return int(Exit.OK)
@@ -76,7 +79,7 @@ def message(choices: Choices, text: str, over: Over) -> int | None:
 
 
 def _tried(choices: Choices, over: Over, work: Callable[[Brief], int]) -> int | None:
-    asks_more = (over.plain, over.legacy, over.login, over.code, over.token_file)
+    asks_more = (over.legacy, over.login, over.code, over.token_file)
     if any(asks_more) or over.wait is not None or over.limit_rate is not None:
         return None
     here = Brief(choices)
@@ -109,6 +112,8 @@ class _Handing:
             args["conflict"] = job.conflict.value
         if job.links:
             args["links"] = True
+        if job.over.plain:
+            args["plain"] = True
         if job.name is not None:
             args["as"] = job.name
         if here.out.json:

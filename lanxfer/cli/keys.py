@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError, UserError
 from twisted.internet.interfaces import IAddress, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lanxfer.connecting import CONNECT_TIMEOUT
+from lanxfer.connecting import endpoint_of
 from lanxfer.errors import AuthFailed, LanxferError, TimedOut, Unreachable
 from lanxfer.identity import Identity
 from lanxfer.peers import format_address
@@ -66,7 +65,7 @@ async def key_of(reactor: Any, host: str, port: int, identity: Identity) -> str:
     """
     found: Deferred[str] = Deferred()
     factory = wrap_client(client_options(identity), _Looking(found), reactor)
-    endpoint = HostnameEndpoint(reactor, host.encode("ascii"), port, CONNECT_TIMEOUT)
+    endpoint = endpoint_of(reactor, host, port)
     try:
         connection: Any = await endpoint.connect(factory)
     except (ConnectError, DNSLookupError, TimeoutError, UserError) as error:

@@ -28,6 +28,7 @@ def check_secret(code: str | None, token_file: str | None) -> None:
 
 @click.command(short_help="Get to know another device by three words.")
 @click.argument("host", required=False)
+@click.option("--find", is_flag=True, help="Find the device that shows words; no HOST is needed.")
 @click.option("--name", help="What the other device will be called here.")
 @click.option("--once", is_flag=True, help="Let it in for one sending, and keep no key.")
 @by_secret
@@ -36,6 +37,7 @@ def check_secret(code: str | None, token_file: str | None) -> None:
 def pair(
     choices: Choices,
     host: str | None,
+    find: bool,
     name: str | None,
     once: bool,
     code: str | None,
@@ -45,10 +47,13 @@ def pair(
 
     Without HOST, show three words and let in whoever knows them, once, within
     two minutes.  With the HOST[:PORT] where that was done, ask for the words;
-    from then on both know each other's key.
+    from then on both know each other's key.  With --find, HOST is found by itself
+    on the networks that "lanxfer discovery on" marked on both devices.
     """
     check_secret(code, token_file)
-    if host is None and (code is not None or token_file is not None):
+    if find and (host is not None or once or token_file is not None):
+        raise click.UsageError("--find takes the place of HOST.")
+    if host is None and not find and (code is not None or token_file is not None):
         raise click.UsageError("--code and --token-file need the HOST that is to be paired with.")
     if host is not None and once:
         raise click.UsageError("--once belongs to the device that shows the words.")
@@ -59,8 +64,10 @@ def pair(
     from lanxfer.cli import pairing
     from lanxfer.cli.running import run
 
-    if host is None:
+    if host is None and not find:
         return run(lambda here: pairing.show(here, once, name), choices, ending="Closing")
+    if host is None:
+        host = pairing.find_words(choices.state)
     asked = pairing.Asked(host, name, code, token_file)
     return run(lambda here: pairing.join(here, asked), choices)
 

@@ -21,7 +21,7 @@ from lanxfer.cli.running import Run, service
 from lanxfer.client import pair
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import check_newcomer, find_target
-from lanxfer.errors import BadConfig, Cancelled, Exit, LanxferError, Unreachable
+from lanxfer.errors import BadConfig, Cancelled, Exit, LanxferError, NotFound, Unreachable
 from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced
 from lanxfer.keys import short_key
@@ -60,6 +60,8 @@ async def show(here: Run, once: bool, name: str | None) -> int:
     async with service(here) as client:
         about = (await client.call("status")).args
         addresses = _addresses(about.get("listening"))
+        if about.get("discovery") == "on" and not once:
+            addresses.append("--find")
         marks = list(_LEFT)
 
         def told(event: Args) -> None:
@@ -105,6 +107,29 @@ def _addresses(listening: object) -> list[str]:
 
 
 # The device that asks for them.
+
+
+def find_words(state: str | None) -> str:
+    """The address of the one device that shows words just now; looks for it, and blocks.
+
+    NotFound where there is none, BadConfig where there are several or nothing is marked.
+    """
+    from lanxfer.discovery.looking import FIND, look
+    from lanxfer.discovery.marks import read_marks
+
+    folder = StateFolder(state or default_state())
+    if not read_marks(folder):
+        raise BadConfig('Nobody is looked for here: type "lanxfer discovery on" first.')
+    found = [each for each in look(folder, FIND) if each.pairing]
+    if not found:
+        raise NotFound(
+            'Nobody is seen who shows words just now: type "lanxfer discovery on" and "lanxfer'
+            ' pair" on the other device, or this with its address.'
+        )
+    if len(found) > 1:
+        where = ", ".join(each.addresses[0] for each in found)
+        raise BadConfig(f"Several devices show words just now, at {where}; say which.")
+    return found[0].addresses[0]
 
 
 async def join(here: Run, asked: Asked) -> int:

@@ -11,10 +11,11 @@ import click
 from lanxfer.cli import rights
 from lanxfer.cli.options import Choices, common
 from lanxfer.cli.output import Output, columns
-from lanxfer.errors import BadConfig, Exit
+from lanxfer.errors import BadConfig, Exit, LanxferError
 
 if TYPE_CHECKING:
     from lanxfer.cli.running import Run
+    from lanxfer.discovery.table import Seen
     from lanxfer.peers import Peer, Peers
 
 LOUD = "TRUSTED UNSEEN: nobody compared this key. Compare it with what the other device shows."
@@ -37,25 +38,57 @@ def _row(peer: Peer) -> dict[str, Any]:
 
 
 @click.command()
+@click.option("--known", is_flag=True, help="Do not look who is there.")
 @common
 @click.pass_obj
-def peers(choices: Choices) -> int:
-    """List the devices that are known here."""
+def peers(choices: Choices, known: bool) -> int:
+    """List the devices that are known here, and who is seen just now.
+
+    Only networks that "lanxfer discovery on" marked are looked at.
+    """
     from lanxfer.keys import short_key
     from lanxfer.storage.names import shown
 
     out = Output(choices.json, choices.quiet)
-    lines = [("NAME", "KEY", "ADDRESSES")]
+    seen = None if known else _look(choices, out)
+    lines = [("NAME", "KEY", "ADDRESSES", *(("SEEN AT",) if seen is not None else ()))]
     for peer in _known(choices).all():
-        out.row(_row(peer))
-        key = f"{short_key(peer.key)}-..." if peer.key else "none: ae, in plain text"
-        lines.append((shown(peer.name), key, ", ".join(peer.addresses)))
+        row, cells = _row(peer), [shown(peer.name)]
+        cells.append(f"{short_key(peer.key)}-..." if peer.key else "none: ae, in plain text")
+        cells.append(", ".join(peer.addresses))
+        if seen is not None:
+            row["seen"] = [at for each in seen if each.key == peer.key for at in each.addresses]
+            cells.append(", ".join(row["seen"]))
+        out.row(row)
+        lines.append(tuple(cells))
+    for each in seen or []:
+        if each.key is None:
+            unknown: dict[str, Any] = {"name": None, "key": None, "addresses": [], "legacy": False}
+            out.row({**unknown, "seen": list(each.addresses), "pairing": each.pairing})
+            what = "shows words for pairing" if each.pairing else "not known here"
+            lines.append(("-", what, "", ", ".join(each.addresses)))
     if len(lines) == 1:
         out.say('Nobody is known here; see "lanxfer pair --help".')
         return int(Exit.OK)
     for line in columns(lines):
         out.line(line)
     return int(Exit.OK)
+
+
+def _look(choices: Choices, out: Output) -> list[Seen] | None:
+    """Who is seen; None where nobody is looked for."""
+    from lanxfer.discovery.looking import look
+    from lanxfer.discovery.marks import read_marks
+    from lanxfer.state import StateFolder, default_state
+
+    state = StateFolder(choices.state or default_state())
+    if not read_marks(state):
+        return None
+    try:
+        return look(state)
+    except LanxferError as error:
+        out.warn(error.reason)
+        return None
 
 
 @click.group()

@@ -21,6 +21,20 @@ Every: TypeAlias = Callable[[float, Callable[[], object]], Callable[[], None]]
 """Has something called every so many seconds, until what it gives is called."""
 
 
+_LIMITS = {
+    "source disk": "the disk here",
+    "network": "the network",
+    "processor": "the processor here",
+}
+
+
+def limit_of(tally: Tally) -> str:
+    """What keeps it from being faster, in words; "" where that is not known."""
+    if not tally.slow or not tally.rate:
+        return ""
+    return f"limited by {_LIMITS.get(tally.slow, shown(tally.peer, 40))}"
+
+
 def line_of(tally: Tally) -> str:
     """How far it is, in one line."""
     if tally.waits:
@@ -31,6 +45,8 @@ def line_of(tally: Tally) -> str:
         parts.append(f"{human_size(tally.rate)}/s")
     if tally.left is not None:
         parts.append(f"{human_time(tally.left)} left")
+    if limit_of(tally):
+        parts.append(limit_of(tally))
     return ", ".join(parts) + (f": {shown(tally.current)}" if tally.current else "")
 
 

@@ -10,8 +10,11 @@ from attrs import evolve
 
 from lanxfer.cli.jobs import STDIN, Job, Over
 from lanxfer.cli.options import Choices, Speed, common
+from lanxfer.cli.output import Output
 from lanxfer.cli.pair import by_secret, check_secret
 from lanxfer.transfers import Conflict
+
+PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
 
 POLICIES = [each.value for each in Conflict if each is not Conflict.SERIES]
 
@@ -89,6 +92,8 @@ def send(
         raise click.UsageError("what is queued is as fast as the service: lanxfer limit")
     login = _login(user, password_file, plain or legacy_peer)
     job = evolve(job, over=evolve(job.over, login=login, limit_rate=limit_rate))
+    if not queue:
+        _warn_of_plain(choices, job.over)
     if not (queue or here or job.stdin):
         from lanxfer.cli import handing
 
@@ -106,6 +111,11 @@ def _check_over(over: Over) -> None:
     check_secret(over.code, over.token_file)
     if (over.plain or over.legacy) and (over.code or over.token_file):
         raise click.UsageError("In plain text there is no key, and nothing to pair by.")
+
+
+def _warn_of_plain(choices: Choices, over: Over) -> None:
+    if over.plain or over.legacy:
+        Output(choices.json, choices.quiet).say(PLAIN)
 
 
 def _check(job: Job, queue: bool) -> None:
@@ -157,6 +167,7 @@ def message(
     login = _login(user, password_file, plain or legacy_peer)
     over = Over(peer, plain, legacy_peer, code=code, token_file=token_file, login=login)
     _check_over(over)
+    _warn_of_plain(choices, over)
     if not here:
         from lanxfer.cli import handing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from lanxfer.bottleneck import EVERY
 from lanxfer.cli.jobs import Job, Over
 from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
@@ -26,8 +28,6 @@ from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State
 
 if TYPE_CHECKING:
     from lanxfer.introducing import Introduced
-
-PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
 
 
 async def send(here: Run, job: Job) -> int:
@@ -119,8 +119,6 @@ def _paired(found: Introduced) -> str:
 async def _connect(here: Run, over: Over, target: Target | None) -> Client:
     until = here.reactor.seconds() + (over.wait or 0)
     told = False
-    if over.plain or over.legacy:
-        here.out.say(PLAIN)
     while True:
         try:
             return await connect(
@@ -187,8 +185,11 @@ class _Sending:
         self._client.registry.subscribe(self._tally.hear)
         self._client.registry.subscribe(self._told_to_wait)
 
+        stop_watching: list[Callable[[], None]] = []
+
         def look() -> None:
             counting.append(deferToThread(self._count.run))
+            stop_watching.append(self._watch())
 
         stop = show_progress(here.every, self._tally, here.out, look)
         forget = here.if_killed(stop)
@@ -202,9 +203,20 @@ class _Sending:
         finally:
             stop()
             forget()
+            for unwatch in stop_watching:
+                unwatch()
             self._count.stop()
             for each in counting:
                 await each
+
+    def _watch(self) -> Callable[[], None]:
+        """Look what it is limited by until what this gives is called."""
+        bottleneck = self._client.bottleneck()
+
+        def look() -> None:
+            self._tally.slow = bottleneck.look().value
+
+        return self._here.every(EVERY, look)
 
     def _told_to_wait(self, snapshot: Snapshot) -> None:
         if snapshot.state is State.WAITING:

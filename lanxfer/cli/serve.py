@@ -57,6 +57,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         },
     ),
     (
+        ("--jobs",),
+        {"metavar": "FILE", "help": "Run the jobs of this file at their times (docs/jobs.rst)."},
+    ),
+    (
         ("--token-file",),
         {"metavar": "FILE", "help": "A secret; devices that hold the same pair by it."},
     ),
@@ -78,11 +82,19 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--share",),
-        {"multiple": True, "metavar": "NAME=DIR[:ro|rw]", "help": "A folder for known devices."},
+        {
+            "multiple": True,
+            "metavar": "NAME=DIR[:ro|rw]",
+            "help": "Folder or URL for known devices.",
+        },
     ),
     (
         ("--limit",),
         {"multiple": True, "metavar": "NAME=N", "help": "A limit, such as strangers-max=64."},
+    ),
+    (
+        ("--hook",),
+        {"multiple": True, "metavar": "WHEN=WHAT", "help": "See docs/hooks.rst."},
     ),
     (
         ("--auth",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -147,17 +148,29 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
     settings = _settings(here, options)
     if settings is None:
         return int(Exit.USAGE)
+    jobs = options.get("jobs")
+    if jobs:
+        from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
+        from lanxfer.jobs.errors import Error
+
+        jobs = os.path.abspath(jobs)
+        try:
+            settings = with_jobs(settings, jobs)
+        except Error as error:
+            here.out.warn(error.reason)
+            return int(Exit.CONFIG)
     printer = _Printer(here, settings)
     service = TransferService(
         here.reactor, settings, on_message=printer.message, on_prompt=printer.asked
     )
     service.subscribe(printer.moved)
-    service.startService()
+    whole = ServiceWithJobs(here.reactor, service, jobs) if jobs else service
+    whole.startService()
     try:
         printer.begun(service, await service.when_listening())
         await Deferred()
     except CancelledError:
         pass
     finally:
-        await service.stopService()
+        await whole.stopService()
     return int(Exit.OK)

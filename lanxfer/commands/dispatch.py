@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from lanxfer.commands import control, files, handing, packs, pairing, receiving, speed
+from lanxfer.commands import checkup, control, files, handing, packs, pairing, receiving, speed
 from lanxfer.commands.declared import Declared
 from lanxfer.commands.polled import progress_of
 from lanxfer.commands.table import Call, Command, Node, Reply, Table, commands
@@ -21,7 +21,7 @@ _AE = (Standing.LEGACY, Standing.LEGACY_LOCAL)
 def builtin() -> Table:
     """Every command of lanxfer's own."""
     # Their import filled the table.
-    assert control and files and handing and packs and pairing and receiving and speed
+    assert checkup and control and files and handing and packs and pairing and receiving and speed
     return commands()
 
 

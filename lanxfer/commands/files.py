@@ -6,15 +6,18 @@ Listings and bodies are streams, so that neither is ever whole in memory.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Awaitable, Generator, Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from lanxfer.commands.table import Call, Node, Reply, command
-from lanxfer.errors import BadHeader, BadOffset, SourceChanged
+from lanxfer.errors import BadHeader, BadOffset, SourceChanged, StoreStalled
 from lanxfer.rights import Right
 from lanxfer.storage.shares import Row
 from lanxfer.storage.sources import Source
+from lanxfer.storage.volumes import SharedFolder
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields, format_rows
 
@@ -28,6 +31,12 @@ def _path(call: Call, name: str = "path") -> str:
 
 def _flag(call: Call, name: str) -> bool:
     return call.args.get(name) is True
+
+
+def _close(rows: Generator[Row, None, None]) -> None:
+    # Where a store has stalled its thread still has the rows, and ends with them.
+    with suppress(ValueError):
+        rows.close()
 
 
 def _some(rows: Iterator[Row]) -> list[Row]:
@@ -48,15 +57,19 @@ async def list_files(call: Call, node: Node) -> Reply:
             {**each.stat(None), "writable": each.store is not None}
             for each in node.sharing.visible(call.principal)
         )
+
+    def some() -> Awaitable[list[Row]]:
+        return node.in_store(share, _some, rows) if path else node.in_thread(_some, rows)
+
     count = 0
     try:
-        while batch := await node.in_thread(_some, rows):
+        while batch := await some():
             await out.write(format_rows(batch))
             count += len(batch)
             call.check()
     finally:
         # Only here, and not when it is collected: a folder stays open as long.
-        await node.in_thread(rows.close)
+        await node.in_thread(_close, rows)
     return Reply({"entries": count})
 
 
@@ -64,19 +77,35 @@ async def list_files(call: Call, node: Node) -> Reply:
 async def stat_file(call: Call, node: Node) -> Reply:
     """What lies at a path: kind, size, time; of a link where it points, as text."""
     share, path = node.sharing.find(call.principal, _path(call), Right.LIST)
-    return Reply(await node.in_thread(share.stat, path))
+    return Reply(await node.in_store(share, share.stat, path))
 
 
-async def _open(call: Call, node: Node) -> Source:
+class _Opened:
+    """A file of a share, every step of which is made where that share's are."""
+
+    def __init__(self, node: Node, share: SharedFolder, source: Source) -> None:
+        self.source = source
+        self.run = partial(node.in_store, share)
+
+    async def __aenter__(self) -> _Opened:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        # A store that has stalled would not answer that either; its connection is over anyway.
+        if not isinstance(error, StoreStalled):
+            await self.run(self.source.close)
+
+
+async def _open(call: Call, node: Node) -> _Opened:
     """The file that was asked for; SourceChanged where it is not any more what the asker saw."""
     fields = Fields(call.args)
     share, path = node.sharing.find(call.principal, fields.take_text("path"), Right.READ)
-    source: Source = await node.in_thread(share.open, path)
+    source: Source = await node.in_store(share, share.open, path)
     size, mtime_ns = fields.maybe_number("size"), call.args.get("mtime_ns")
     if size not in (None, source.size) or mtime_ns not in (None, source.mtime_ns):
-        source.close()
+        await node.in_store(share, source.close)
         raise SourceChanged()
-    return source
+    return _Opened(node, share, source)
 
 
 @command("prove_file")
@@ -90,8 +119,8 @@ async def prove_file(call: Call, node: Node) -> Reply:
         if not isinstance(each, (list, tuple)) or [type(part) for part in each] != [int, str]:
             raise BadHeader('"have" is a list of offsets with their digests.')
         pairs.append((each[0], each[1]))
-    with await _open(call, node) as source:
-        return Reply({"offset": await node.in_thread(source.prove, pairs)})
+    async with await _open(call, node) as opened:
+        return Reply({"offset": await opened.run(opened.source.prove, pairs)})
 
 
 @command("read_file")
@@ -101,20 +130,21 @@ async def read_file(call: Call, node: Node) -> Reply:
     fields = Fields(call.args)
     offset = fields.maybe_number("offset") or 0
     length = fields.maybe_number("length")
-    with await _open(call, node) as source:
+    async with await _open(call, node) as opened:
+        source = opened.source
         if offset > source.size:
             raise BadOffset("The file ends before that.", have=source.size)
         end = source.size if length is None else min(source.size, offset + length)
-        await node.in_thread(source.seek, offset)
+        await opened.run(source.seek, offset)
         while source.position < end:
             wanted = min(limits.UNIT, end - source.position)
-            data = await node.in_thread(source.read, wanted)
+            data = await opened.run(source.read, wanted)
             call.check()
             await out.write(data)
         args: dict[str, Any] = {"size": source.size, "mtime_ns": source.mtime_ns}
         if end == source.size:
-            args["blake3"] = await node.in_thread(source.digest)
-        await node.in_thread(source.check_unchanged)
+            args["blake3"] = await opened.run(source.digest)
+        await opened.run(source.check_unchanged)
         return Reply(args)
 
 
@@ -122,10 +152,9 @@ async def read_file(call: Call, node: Node) -> Reply:
 async def make_folder(call: Call, node: Node) -> Reply:
     """Make a folder; with ``parents`` those above it, with ``exist_ok`` it may be there."""
     share, path = node.sharing.find(call.principal, _path(call), Right.WRITE)
-    made = await node.in_thread(
-        lambda: share.make_folder(
-            path, parents=_flag(call, "parents"), exist_ok=_flag(call, "exist_ok")
-        )
+    parents, exist_ok = _flag(call, "parents"), _flag(call, "exist_ok")
+    made = await node.in_store(
+        share, lambda: share.make_folder(path, parents=parents, exist_ok=exist_ok)
     )
     return Reply({"made": made})
 
@@ -141,7 +170,7 @@ async def move_file(call: Call, node: Node) -> Reply:
     other, to = sharing.find(principal, _path(call, "to"), *rights, below=True)
     if other is not share:
         raise BadHeader("A file is moved within one shared folder; get it and put it there.")
-    await node.in_thread(lambda: share.move(path, to, overwrite=overwrite))
+    await node.in_store(share, lambda: share.move(path, to, overwrite=overwrite))
     return Reply()
 
 
@@ -149,7 +178,7 @@ async def move_file(call: Call, node: Node) -> Reply:
 async def remove_file(call: Call, node: Node) -> Reply:
     """Remove a file, a link or an empty folder; with ``recursive`` all that is below it."""
     share, path = node.sharing.find(call.principal, _path(call), Right.DELETE, below=True)
-    await node.in_thread(lambda: share.remove(path, recursive=_flag(call, "recursive")))
+    await node.in_store(share, lambda: share.remove(path, recursive=_flag(call, "recursive")))
     return Reply()
 
 
@@ -161,4 +190,4 @@ async def append_file(call: Call, node: Node) -> Reply:
     other, tail = node.sharing.find(call.principal, _path(call, "tail"), *taken)
     if other is not share:
         raise BadHeader("Both files are in the same shared folder.")
-    return Reply({"size": await node.in_thread(share.append, path, tail)})
+    return Reply({"size": await node.in_store(share, share.append, path, tail)})

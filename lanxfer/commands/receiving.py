@@ -55,7 +55,7 @@ def read_offer(args: Args) -> Offer:
         conflict=conflict,
         target=fields.maybe_text("target"),
     )
-    if kind is Kind.MESSAGE or (kind is not Kind.FILE and offer.size):
+    if kind in (Kind.MESSAGE, Kind.JOB) or (kind is not Kind.FILE and offer.size):
         raise BadHeader("A file has a size; a folder and a link have none.")
     if (kind is Kind.LINK) is (offer.target is None):
         raise BadHeader('A link has a "target", and nothing else has.')
@@ -148,9 +148,9 @@ async def _store(
     whose = call.principal.name if slot is None else f"ticket:{slot.session}"
     key = part_key(whose, offer.path, offer.size, offer.mtime_ns)
     if offer.kind is Kind.FOLDER:
-        return await node.in_thread(store.make_folder, path)
+        return await node.in_store(store, store.make_folder, path)
     if offer.kind is Kind.LINK:
-        return await node.in_thread(store.make_link, path, offer.target or "", conflict)
+        return await node.in_store(store, store.make_link, path, offer.target or "", conflict)
     data = call.data if offer.size else b""
     if data is not None and call.proves:
         if offer.digest is None:
@@ -204,8 +204,8 @@ async def _stream(
             part, path = await _next_of_series(call, node, offer, path)
             details["series_file_name"] = str(path)
         else:
-            part = await node.in_thread(store.open_part, key, offer, path, conflict)
-        return await _fill(call, node, offer, part, details, transfer, slot, shared is None)
+            part = await node.in_store(store, store.open_part, key, offer, path, conflict)
+        return await _fill(call, node, offer, part, details, transfer, slot, store)
     finally:
         node.received(call.principal)
 
@@ -218,13 +218,13 @@ async def _fill(
     details: dict[str, object],
     transfer: Transfer,
     slot: Opened | None,
-    reserved: bool,
+    store: Store,
 ) -> Stored:
     try:
         call.check()
         if call.proves:
-            have = await node.in_thread(part.have)
-            if reserved:  # space is kept on the disk of the inbox; a share's store looks itself
+            have = await node.in_store(store, part.have)
+            if store is node.store:  # a share's store looks itself whether there is space
                 await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
             offset = await call.begin(have, details)
         else:
@@ -241,7 +241,7 @@ async def _fill(
         digest = await call.pour(part, transfer)
         call.check()
         transfer.enter(State.COMMITTING)
-        return await node.in_thread(part.publish, digest)
+        return await node.in_store(store, part.publish, digest)
     except BaseException as error:
         over = isinstance(error, _DISCARD)
         if slot is not None:

@@ -22,7 +22,7 @@ from lanxfer.registry import Registry, Transfer
 from lanxfer.rights import Right
 from lanxfer.storage import Part, Small, Store
 from lanxfer.storage.names import SafePath
-from lanxfer.storage.shares import Share
+from lanxfer.storage.volumes import SharedFolder
 from lanxfer.transfers import Conflict, Offer, Snapshot, Stored
 from lanxfer.wire.packets import Args
 
@@ -146,18 +146,18 @@ class Call(Protocol):
 class Sharing(Protocol):
     """The folders that this device shares; see ``lanxfer.sharing.Sharing``."""
 
-    def visible(self, principal: Principal) -> Sequence[Share]:
+    def visible(self, principal: Principal) -> Sequence[SharedFolder]:
         """Those whose contents that principal may list."""
 
     def find(
         self, principal: Principal, path: str, *rights: Right, below: bool = False
-    ) -> tuple[Share, SafePath | None]:
+    ) -> tuple[SharedFolder, SafePath | None]:
         """The share that ``path`` begins with, and the path in it; NotFound or Forbidden.
 
         With ``below`` the rights have to hold for all that is below it, too.
         """
 
-    def take(self, call: Call, offer: Offer, transfer: Transfer) -> tuple[Share, SafePath]:
+    def take(self, call: Call, offer: Offer, transfer: Transfer) -> tuple[SharedFolder, SafePath]:
         """Where a file that is put there goes; raises what it is refused with."""
 
 
@@ -184,6 +184,14 @@ class Node(Protocol):
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Run something that blocks in a disk thread; OSErrors come back typed."""
+
+    def in_store(
+        self, place: Store | SharedFolder, function: Callable[..., T], *args: Any
+    ) -> Awaitable[T]:
+        """``in_thread``, in a thread of that place's own where it is not on a disk of this device.
+
+        Fails with StoreStalled, too.
+        """
 
     def in_pool(self, function: Callable[..., T], **given: Any) -> Awaitable[T]:
         """Run something of an application's that blocks, in a pool of a few threads for that."""
@@ -264,6 +272,7 @@ class Node(Protocol):
 
 Command: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Reply]]
 Table: TypeAlias = Mapping[str, Command]
+
 
 class Tables(ChainMap[str, Command]):
     """Tables of commands one behind the other; a command is looked up when it is asked for."""

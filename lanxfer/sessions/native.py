@@ -101,6 +101,7 @@ _BODY_MAX = {
     "recv_file": limits.INLINE_MAX,
     "recv_files": limits.PACK_MAX + limits.MANIFEST_MAX,
     "recv_message": limits.MESSAGE_MAX,
+    "checkup": limits.MIB,
 }
 """Where less may travel with a request than a header can announce."""
 

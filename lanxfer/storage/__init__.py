@@ -5,6 +5,10 @@ store accepts.  ``local`` keeps files below one folder, ``memory`` keeps them
 in a dictionary; both meet the interface below and pass the same tests.
 ``sources`` and ``walks`` read what is to be sent.
 
+A shared folder is looked into and changed as well: ``shares`` is one of this device,
+``volumes`` any other, such as those of ``memory_volume``, ``remote``, ``sftp`` and ``objects``,
+into which ``spooled`` puts files.
+
 Behind ``local``: ``tree`` is the folder and its names, ``staging`` the part
 files, ``publishing`` the way from one to the other, ``parts`` and ``batches``
 the two ways in.
@@ -17,13 +21,16 @@ from one at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
 from lanxfer.errors import LanxferError
 from lanxfer.storage.names import SafePath
 from lanxfer.transfers import Conflict, Offer, Stored
+
+if TYPE_CHECKING:
+    from lanxfer.storage.volumes import Volume
 
 
 @frozen
@@ -67,11 +74,13 @@ class Part(Protocol):
     it, and closing twice is fine.
     """
 
-    position: int
-    """Bytes of the file that are in place; the next write goes here."""
+    @property
+    def position(self) -> int:
+        """Bytes of the file that are in place; the next write goes here."""
 
-    held: int
-    """Bytes that were there when the part was opened, unproved."""
+    @property
+    def held(self) -> int:
+        """Bytes that were there when the part was opened, unproved."""
 
     def have(self) -> tuple[tuple[int, str], ...]:
         """(offset, BLAKE3 hex of all before it), largest offset first; reads what it digests.
@@ -114,6 +123,10 @@ class Part(Protocol):
 
 class Store(Protocol):
     """A place where files are kept."""
+
+    @property
+    def volume(self) -> Volume | None:
+        """What everything but the writing of a part waits for; None where that is a disk."""
 
     def open_part(self, key: str, offer: Offer, path: SafePath, conflict: Conflict) -> Part:
         """One writer a key (Busy); nothing is created before ``begin``.

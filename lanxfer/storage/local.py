@@ -92,6 +92,10 @@ class LocalStore:
             broken.append("Names that differ only by case are the same name.")
         return tuple(broken)
 
+    @property
+    def volume(self) -> None:
+        """None: nothing is waited for but a disk, if that."""
+
     # Files.
 
     def open_part(self, key: str, offer: Offer, path: SafePath, conflict: Conflict) -> LocalPart:

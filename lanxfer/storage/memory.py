@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from attrs import define, field
 from blake3 import blake3
@@ -73,7 +74,11 @@ class MemoryStore:
         self._capacity = capacity
         self._unfinished = unfinished or (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES)
         self._dotfiles = dotfiles
-        self._mutex = threading.RLock()
+        self.mutex = threading.RLock()
+
+    @property
+    def volume(self) -> None:
+        """None: nothing is waited for but a disk, if that."""
 
     # Files.
 
@@ -82,10 +87,10 @@ class MemoryStore:
         refuse_hidden(path, self._dotfiles)
         self._claim(key)
         try:
-            with self._mutex:
+            with self.mutex:
                 finished = self._finished(key, offer, path)
                 if finished is None:
-                    refuse_taken(self._facts(str(path)), offer, conflict)
+                    refuse_taken(self.facts(str(path)), offer, conflict)
                 if finished is None and key not in self._parts:
                     refuse_unfinished(*self._left_unfinished(whose(key)), self._unfinished)
                 part = MemoryPart(self, key, offer, path, conflict, finished)
@@ -106,7 +111,7 @@ class MemoryStore:
 
     def _claim(self, key: str) -> None:
         refuse_key(key)
-        with self._mutex:
+        with self.mutex:
             if key in self._open:
                 raise Busy()
             self._open.add(key)
@@ -116,7 +121,7 @@ class MemoryStore:
         candidates = [remembered.path] if remembered else []
         if usable_mtime(offer.mtime_ns) is not None:
             candidates.append(str(path))
-        return next((each for each in candidates if looks_like(self._facts(each), offer)), None)
+        return next((each for each in candidates if looks_like(self.facts(each), offer)), None)
 
     def put_many(self, files: Sequence[Small]) -> list[Stored | LanxferError]:
         """Store whole small files, each by itself, in the order given."""
@@ -153,7 +158,7 @@ class MemoryStore:
     def _choose_and_keep(
         self, key: str, offer: Offer, path: SafePath, conflict: Conflict, data: bytes
     ) -> Stored:
-        with self._mutex:
+        with self.mutex:
             held = self._parts.get(key)
             if len(data) - (len(held.data) if held else 0) > self.free():
                 raise DiskFull()
@@ -174,7 +179,7 @@ class MemoryStore:
         if again is not None and self.files[again] == data:
             return again, True
         name = str(path)
-        facts = self._facts(name)
+        facts = self.facts(name)
         if facts is None and conflict is not Conflict.SERIES:
             return name, False
         mtime = usable_mtime(offer.mtime_ns)
@@ -191,9 +196,9 @@ class MemoryStore:
     def _number(self, path: SafePath, conflict: Conflict, data: bytes) -> tuple[str, bool]:
         series = conflict is Conflict.SERIES
         return next(
-            (name, self._facts(name) is not None)
+            (name, self.facts(name) is not None)
             for name in self._numbers(path, conflict)
-            if self._facts(name) is None or (not series and self.files.get(name) == data)
+            if self.facts(name) is None or (not series and self.files.get(name) == data)
         )
 
     def _numbers(self, path: SafePath, conflict: Conflict) -> Iterator[str]:
@@ -208,7 +213,7 @@ class MemoryStore:
     def make_folder(self, path: SafePath) -> Stored:
         """Make a folder and those above it."""
         refuse_hidden(path, self._dotfiles)
-        with self._mutex:
+        with self.mutex:
             facts = self.look(path)
             if facts is not None and facts.kind != "folder":
                 raise Exists(f"There is a {facts.kind} of that name.")
@@ -226,20 +231,20 @@ class MemoryStore:
         """Note a symbolic link; nothing ever follows it."""
         refuse_hidden(path, self._dotfiles)
         target = link_target(path, target, dotfiles=self._dotfiles)
-        with self._mutex:
+        with self.mutex:
             self._make_folders(path.parent)
             name = str(path)
             if self.links.get(name) == target:
                 return Stored(name, 0, "", already=True)
             replaced = name in self.links and conflict is Conflict.OVERWRITE
-            if (self._facts(name) and not replaced) or conflict is Conflict.SERIES:
+            if (self.facts(name) and not replaced) or conflict is Conflict.SERIES:
                 if conflict in {Conflict.REFUSE, Conflict.OVERWRITE}:
                     raise Exists()
                 numbers = self._numbers(path, conflict)
                 name = next(
                     each
                     for each in numbers
-                    if self._facts(each) is None or self.links.get(each) == target
+                    if self.facts(each) is None or self.links.get(each) == target
                 )
             already = name in self.links and not replaced
             self.links[name] = target
@@ -247,15 +252,44 @@ class MemoryStore:
 
     def look(self, path: SafePath) -> Facts | None:
         """What is at that name."""
-        with self._mutex:
-            return self._facts(str(path))
+        with self.mutex:
+            return self.facts(str(path))
 
-    def _facts(self, name: str) -> Facts | None:
+    def facts(self, name: str) -> Facts | None:
+        """What is at a name; whoever asks has the ``mutex``."""
         if name in self.files:
             return Facts("file", len(self.files[name]), self._mtimes.get(name, 0))
         if name in self.links:
             return Facts("link", len(self.links[name].encode()), 0)
         return Facts("folder", 0, 0) if name in self.folders else None
+
+    # For whoever has the mutex and changes what is held (``memory_volume``).
+
+    def keep(self, name: str, data: bytes, mtime_ns: int) -> None:
+        """Have that content at that name."""
+        self.files[name] = data
+        self._mtimes[name] = mtime_ns
+
+    def drop(self, name: str) -> bool:
+        """Forget a file or a link; whether there was one."""
+        self._mtimes.pop(name, None)
+        return self.files.pop(name, self.links.pop(name, None)) is not None
+
+    def rename(self, name: str, to: str) -> None:
+        """Another name for a file, a link or a folder with all that is in it."""
+        below = f"{name}/"
+
+        def new(old: str) -> str:
+            return to + old[len(name) :] if old == name or old.startswith(below) else old
+
+        # In place: others have these dictionaries in hand.
+        everything: tuple[dict[str, Any], ...] = (self.files, self.links, self._mtimes)
+        for held in everything:
+            for old in [each for each in held if new(each) != each]:
+                held[new(old)] = held.pop(old)
+        for old in [each for each in self.folders if new(each) != each]:
+            self.folders.remove(old)
+            self.folders.add(new(old))
 
     # The place.
 
@@ -263,7 +297,7 @@ class MemoryStore:
         """Bytes that may still be written."""
         if self._capacity is None:
             return 2**63 - 1
-        with self._mutex:
+        with self.mutex:
             used = sum(map(len, self.files.values()))
             used += sum(len(held.data) for held in self._parts.values())
         return max(0, self._capacity - used)
@@ -271,20 +305,20 @@ class MemoryStore:
     def holds(self, key: str) -> bool:
         """Whether there is a part of that key."""
         refuse_key(key)
-        with self._mutex:
+        with self.mutex:
             return key in self._parts
 
     def forget(self, key: str) -> None:
         """Remove the part of that key; one that is being written stays."""
         refuse_key(key)
-        with self._mutex:
+        with self.mutex:
             if key not in self._open:
                 self._parts.pop(key, None)
 
     def tidy(self, older_than: float) -> int:
         """Remove parts untouched for so many seconds; how many."""
         before = time.monotonic() - older_than
-        with self._mutex:
+        with self.mutex:
             old = [
                 key
                 for key, held in self._parts.items()

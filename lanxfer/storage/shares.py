@@ -39,6 +39,7 @@ from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close, sync, typed
 from lanxfer.storage.tree import Tree
 from lanxfer.wire import limits
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SPEC = re.compile(r"([^=/:]+)=(.+?)(?::(ro|rw))?", re.DOTALL)
 
 SORTED_MAX = 10_000
@@ -47,11 +48,16 @@ SORTED_MAX = 10_000
 
 @frozen
 class ShareSpec:
-    """What ``--share NAME=DIR[:ro|rw]`` says."""
+    """What ``--share NAME=DIR[:ro|rw]`` says, or ``--share NAME=URL[:ro|rw]``."""
 
     name: str
     folder: str
     writable: bool = False
+
+    @property
+    def remote(self) -> bool:
+        """Whether ``folder`` is the URL of a store, and no folder of this device."""
+        return _URL.match(self.folder) is not None
 
 
 def parse_share(text: str) -> ShareSpec | None:
@@ -92,6 +98,10 @@ class Share:
         self._tree = Tree(self._root)
         self._changing = threading.Lock()
 
+    @property
+    def volume(self) -> None:
+        """None: nothing is waited for but the disk."""
+
     def close(self) -> None:
         """Let go of the folder; the store is closed by whoever made it."""
         fd, self._root = self._root, -1
@@ -102,7 +112,7 @@ class Share:
 
     def stat(self, path: SafePath | None) -> Row:
         """Kind, size and time of what is there, links not followed."""
-        with _typed(path):
+        with typed_at(path):
             if path is None:
                 return _row(self.name, os.fstat(self._root))
             with self._folder(path.parent) as folder:
@@ -114,11 +124,11 @@ class Share:
         A name that no path could spell comes with ``unusable``, so that it is not missing.
         """
         parts = () if path is None else path.parts
-        with _typed(path), self._folder(parts) as above:
+        with typed_at(path), self._folder(parts) as above:
             # Of its own: the iterator lives longer than the way down.
             fd = os.open(".", FOLDER_FLAGS, dir_fd=above)
         try:
-            with _typed(path), os.scandir(fd) as entries:
+            with typed_at(path), os.scandir(fd) as entries:
                 names = (each.name for each in entries if self._shown(each.name))
                 first = list(islice(names, SORTED_MAX))
                 if len(first) < SORTED_MAX:
@@ -138,7 +148,7 @@ class Share:
         """A regular file, to be read; whoever opens it closes it."""
         if path is None:
             raise BadName("That is a folder.")
-        with _typed(path), self._folder(path.parent) as folder:
+        with typed_at(path), self._folder(path.parent) as folder:
             try:
                 fd = os.open(path.name, os.O_RDONLY | FILE_FLAGS, dir_fd=folder)
             except OSError as error:
@@ -160,7 +170,7 @@ class Share:
         """Make a folder; whether it is new.  Exists where it is there and ``exist_ok`` is not."""
         if path is None:
             raise Exists()
-        with self._changing, _typed(path):
+        with self._changing, typed_at(path):
             if not parents:
                 with self._folder(path.parent):
                     pass
@@ -181,7 +191,7 @@ class Share:
             raise BadName("A folder cannot be moved into itself.")
         with (
             self._changing,
-            _typed(path),
+            typed_at(path),
             self._folder(path.parent) as above,
             self._folder(to.parent) as below,
         ):
@@ -210,7 +220,7 @@ class Share:
         """
         if path is None or tail is None or path == tail:
             raise BadName("A file is added to another one.")
-        with self._changing, _typed(path), self._folder(path.parent) as folder:
+        with self._changing, typed_at(path), self._folder(path.parent) as folder:
             with self.open(tail) as source:
                 if self.store is not None and source.size > self.store.free():
                     raise DiskFull()
@@ -241,7 +251,7 @@ class Share:
         """
         if path is None:
             raise Forbidden("The shared folder itself stays where it is.")
-        with self._changing, _typed(path), self._folder(path.parent) as folder:
+        with self._changing, typed_at(path), self._folder(path.parent) as folder:
             facts = self._tree.look(folder, path.name)
             if facts is None:
                 raise NotFound()
@@ -278,7 +288,8 @@ def _open_end(folder: int, name: str) -> int:
 
 
 @contextmanager
-def _typed(path: SafePath | None) -> Iterator[None]:
+def typed_at(path: SafePath | None) -> Iterator[None]:
+    """What goes wrong at a path that a peer named, as the error it is told."""
     with typed():
         try:
             yield
@@ -327,9 +338,10 @@ def _listed(folder: int, name: str) -> Iterator[Row]:
 
 
 def folders_of(texts: Sequence[str]) -> list[str]:
-    """The folders of all that ``--share`` named, with a name or without one."""
+    """The folders of this device that ``--share`` named, with a name or without one."""
     specs = [(text, parse_share(text)) for text in texts]
-    return [text if spec is None else spec.folder for text, spec in specs]
+    local = [(text, spec) for text, spec in specs if spec is None or not spec.remote]
+    return [text if spec is None else spec.folder for text, spec in local]
 
 
 def lies_in(path: str, folder: str) -> bool:

@@ -13,12 +13,10 @@ from collections.abc import Iterator, Sequence
 
 from attrs import evolve
 
-from lanxfer.errors import BadName, TooLarge
+from lanxfer.errors import BadName
 from lanxfer.storage.names import quoted, shown
 from lanxfer.storage.system import FOLDER_FLAGS, unreadable
 from lanxfer.transfers import Entry, Kind
-
-ENTRIES_MAX = 100_000
 
 _OTHERS = {
     stat.S_IFIFO: "named pipe",
@@ -28,33 +26,25 @@ _OTHERS = {
 }
 
 
-def walk(
-    paths: Sequence[str], *, links: bool = False, entries_max: int = ENTRIES_MAX
-) -> Iterator[Entry]:
+def walk(paths: Sequence[str], *, links: bool = False) -> Iterator[Entry]:
     """Every file, folder and link below ``paths``, lazily; a folder before what is in it, sorted.
 
     Wire paths begin with the base name of what was named.  ``links`` gives
     symbolic links as such, else they are skipped, or are an error where one
-    was named itself.  Raises TooLarge at more than ``entries_max`` entries.
+    was named itself.  How many there may be is for the receiver to say.
     """
     taken: set[str] = set()
-    count = 0
     for argument in paths:
         # A stack of our own: how deep folders go is not for the interpreter to limit.
         pending = [_named(argument, links, taken)]
         while pending:
             entry = pending.pop()
-            count += 1
             below: list[Entry] = []
             if entry.kind is Kind.FOLDER and entry.error is None:
                 try:
-                    below = _below(entry, links, entries_max - count - len(pending))
+                    below = _below(entry, links)
                 except (OSError, ValueError) as error:
                     entry = evolve(entry, error=unreadable(entry.local, error))
-            if count + len(pending) + len(below) > entries_max:
-                raise TooLarge(
-                    f"More than {entries_max} files and folders cannot be sent in one go."
-                )
             yield entry
             pending += reversed(below)
 
@@ -82,8 +72,8 @@ def _named(argument: str, links: bool, taken: set[str]) -> Entry:
     return entry
 
 
-def _below(folder: Entry, links: bool, room: int) -> list[Entry]:
-    """What is in a folder, sorted by name; where there is more than ``room``, not all of it."""
+def _below(folder: Entry, links: bool) -> list[Entry]:
+    """What is in a folder, sorted by name."""
     fd: int | None = None
     if os.scandir in os.supports_fd:
         # The open folder, not its path: a link may have taken its place by now.
@@ -100,8 +90,6 @@ def _below(folder: Entry, links: bool, room: int) -> list[Entry]:
                     path = f"{folder.path}/{shown(child.name)}"
                     entry = Entry(Kind.FILE, path, local, error=unreadable(local, error))
                 found.append(entry)
-                if len(found) > room:
-                    break
     finally:
         if fd is not None:
             os.close(fd)

@@ -144,6 +144,10 @@ UNFINISHED_BYTES = 50 * 1024 * MIB
 RESERVE_SHARE = 0.05
 RESERVE_BYTES = 1024 * MIB
 HISTORY_MAX = 10_000
+STORE_PATIENCE = 60.0
+"""Seconds without progress after which a question to a remote store is given up."""
+STORE_WAITING = 256
+"""Questions to one remote store that wait or are being answered."""
 
 SETTABLE = frozenset(
     {
@@ -156,6 +160,7 @@ SETTABLE = frozenset(
         *("PROMPTS_MAX", "GUEST_PROMPTS_MAX", "PROMPTS_BURST", "PROMPTS_RATE"),
         *("WAITING_PER_PRINCIPAL", "PART_LIFETIME", "UNFINISHED_FILES", "UNFINISHED_BYTES"),
         *("RESERVE_SHARE", "RESERVE_BYTES", "HISTORY_MAX"),
+        *("STORE_PATIENCE", "STORE_WAITING"),
     }
 )
 """What is about how much somebody is trusted with, not about what the protocol means."""

@@ -1,0 +1,1 @@
+"""Why a device is not seen, or is slow, in words (docs/doctor.rst)."""

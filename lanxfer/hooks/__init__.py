@@ -1,0 +1,1 @@
+"""What the owner wants to happen when something has arrived or is over (docs/hooks.rst)."""
