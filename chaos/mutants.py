@@ -54,8 +54,8 @@ MUTANTS = (
     Mutant(
         "ok before the file has its name",
         "lanxfer/commands/receiving.py",
-        "        return await node.in_thread(part.publish, digest)\n",
-        "        node.in_thread(part.publish, digest)\n"
+        "        return await node.in_store(store, part.publish, digest)\n",
+        "        node.in_store(store, part.publish, digest)\n"
         '        return Stored(str(path), offer.size, digest or "")\n',
         SIM,
     ),

@@ -3,7 +3,7 @@
 An avatar is a ``Principal``; what it can reach is what ``lanxfer.policy`` says,
 and nothing here adds to that.  There are credentials for each way to the door:
 a key shown in TLS, an address in plain text, an ae address, a ticket's bearer,
-the user at the other end of the control socket; and a user's name with a
+a browser with a link, the user at the other end of the control socket; and a user's name with a
 password, which the checkers of ``--auth`` decide (docs/permissions.rst, "Who is
 who").
 """
@@ -101,6 +101,22 @@ class TicketBearer:
 
     def found(self, admission: Admission) -> Principal:
         return _or_raise(admission.with_ticket(self.address, self.secure))
+
+
+@implementer(IKnock)
+@frozen
+class PageLink:
+    """The link to the page that a browser was signed in by; the page saw that it was good."""
+
+    label: str
+    guest: bool
+    session: str
+    address: str
+
+    def found(self, admission: Admission) -> Principal:
+        standing = Standing.BROWSER_GUEST if self.guest else Standing.BROWSER
+        name = f"{standing.value}:{self.session}"
+        return Principal(standing, name, self.label, source=self.address)
 
 
 @implementer(IKnock)

@@ -96,6 +96,8 @@ class ServiceNode:
     about: Callable[[], Mapping[str, Any]]
     on_offer: OnOffer | None = None
     on_message: OnMessage | None = None
+    on_told: Callable[[Message], object] | None = None
+    """Hears of each message when its owner has it; the page shows them, too."""
     handed: Callable[[Call], Awaitable[Mapping[str, Any]]] | None = None
     rights: Says = field(factory=Book)
     logins: Logins | None = None
@@ -220,9 +222,11 @@ class ServiceNode:
         return usage_rows(self.allowances.used)
 
     async def message(self, principal: Principal, text: str, transfer: Transfer) -> None:
+        message = Message(transfer.id, principal.name, principal.label, text, principal.secure)
         if self.on_message is not None:
-            message = Message(transfer.id, principal.name, principal.label, text, principal.secure)
             await asked(self.clock, self.on_message, message)
+        if self.on_told is not None:
+            self.on_told(message)
         # The record is what keeps the text; lists show only its beginning.
         kept = evolve(transfer.snapshot, path=text, state=State.DONE, changed=self.registry.clock())
         await self.disk.run_reserved(self.journal.record, [kept])

@@ -29,6 +29,8 @@ class Standing(Enum):
     LEGACY = "legacy"  # an ae peer, from an allowed network
     LEGACY_LOCAL = "legacy-local"  # an ae controller on this machine, with --legacy full
     TICKET = "ticket"  # whoever holds two ids that offer_slot made
+    BROWSER = "browser"  # the page, signed in by a link that the owner keeps
+    BROWSER_GUEST = "web-guest"  # the page, signed in by a link for somebody else
     NEWCOMER = "newcomer"  # unknown, while a pairing window is open or a token is set
     STRANGER = "stranger"
 
@@ -79,6 +81,7 @@ _FILES = frozenset(
     }
 )
 """What is in the folders that this device shares; the file of rights says how far."""
+_PAGE = frozenset({"recv_slot", "recv_message"}) | _OWN
 
 REACH: dict[Standing, frozenset[str]] = {
     Standing.LOCAL: _OFFER | _OWN | _OWNER | {"pair_open"},
@@ -100,6 +103,8 @@ REACH: dict[Standing, frozenset[str]] = {
         }
     ),
     Standing.TICKET: frozenset({"recv_slot"}),
+    Standing.BROWSER: _PAGE | {"accept", "reject", "list_files", "stat_file", "read_file"},
+    Standing.BROWSER_GUEST: _PAGE,
     Standing.NEWCOMER: _PAIR | {"hello"},
     Standing.STRANGER: frozenset(),
 }
@@ -132,7 +137,7 @@ def refusal(principal: Principal, name: str, known: bool) -> LanxferError | None
 
 def mine(principal: Principal) -> Mine:
     """Which transfers are this principal's to see and to cancel."""
-    if principal.standing in (Standing.LOCAL, Standing.LEGACY_LOCAL):
+    if principal.standing in (Standing.LOCAL, Standing.LEGACY_LOCAL, Standing.BROWSER):
         return everything
     name = principal.name
 

@@ -118,7 +118,10 @@ class _Running:
     token: Secret | None
     limits_before: dict[str, float]
     shares: dict[str, SharedFolder]
+    page: Any = None
+    """A ``lanxfer.web.door.Page``, where there is one."""
     ports: list[IListeningPort] = Factory(list)
+    page_ports: list[IListeningPort] = Factory(list)
 
 
 class TransferService(Service):
@@ -327,6 +330,17 @@ class TransferService(Service):
             rates=node.rates,
             find=announcing.find,
         )
+        page = None
+        try:
+            if settings.web:
+                page = _open_page()(settings, node, folder, table, factory.portal)
+                table.maps.insert(1, page.commands())
+        except BaseException:
+            for pool in (disk, reading, workers):
+                pool.stop()
+            for each in reversed(undo):
+                each()
+            raise
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return _Running(
             folder,
@@ -349,6 +363,7 @@ class TransferService(Service):
             token,
             before,
             shares,
+            page,
         )
 
     def _confine(self) -> str:
@@ -397,6 +412,10 @@ class TransferService(Service):
             await running.disk.run(_remove_socket, path)
             door = UNIXServerEndpoint(self.reactor, path, mode=0o600, wantPID=False)
             running.ports.append(await _listening(door, LocalFactory(running.factory)))
+        if running.page is not None:
+            port = await _listening(running.page.endpoint(), running.page.site)
+            running.page.opened(port)
+            running.page_ports.append(port)
         running.revoking.start()
         await running.outgoing.begin()
         running.tidying.start()
@@ -443,6 +462,8 @@ class TransferService(Service):
             found.append("TOKEN: whoever holds the same token is let in, without words.")
         if settings.plain_from:
             found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
+        if settings.web and settings.web_bind not in ("127.0.0.1", "::1", "localhost"):
+            found.append("WEB: other devices may open the page; a link lets them in.")
         if settings.checkers:
             found.append("AUTH: whoever knows a user's password may log in, from any device.")
         if self._now is not None:
@@ -475,7 +496,10 @@ class TransferService(Service):
         running.revoking.stop()
         farewell = public(running.announcing.stop())
         running.pairing.stop()
-        await gatherResults([_deferred(port.stopListening()) for port in running.ports])
+        ports = [*running.ports, *running.page_ports]
+        await gatherResults([_deferred(port.stopListening()) for port in ports])
+        if running.page is not None:
+            running.page.stop()
         running.outgoing.end()
         running.node.offers.close(Stopping())
         leaving = [each.leave(self.settings.drain) for each in list(running.factory.connections)]
@@ -573,6 +597,17 @@ class TransferService(Service):
             conflict=conflict,
         )
 
+    def web_link(self, label: str = "browser", guest: bool = False) -> dict[str, Any]:
+        """A new link to the page, good once: ``links``, one for each of its addresses.
+
+        For the owner, or for a ``guest`` (docs/web.rst).  BadConfig where there is no page.
+        """
+        page = self._running().page
+        if page is None:
+            raise BadConfig("There is no page; start the service with --web.")
+        found: dict[str, Any] = page.link(label, guest)
+        return found
+
     def open_pairing(self, once: bool = False, name: str | None = None) -> Window:
         """Let one unknown device in that is told ``Window.code``, within two minutes.
 
@@ -629,6 +664,7 @@ class TransferService(Service):
             "pending": len(running.registry),
             "waiting": len(running.node.offers.prompts()),
             "connections": len(running.factory.connections),
+            "web": [] if running.page is None else running.page.urls(),
             "discovery": "on" if running.announcing.on else running.announcing.complaint or "off",
             "sandbox": f"off: {running.unconfined}" if running.unconfined else "on",
             "warnings": self.warnings(),
@@ -696,6 +732,16 @@ class TransferService(Service):
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {error!r}", error=error)
+
+
+def _open_page() -> Callable[..., Any]:
+    try:
+        from lanxfer.web.door import open_page
+    except ImportError as error:
+        raise BadConfig(
+            f'The page needs the extra "web": pip install "lanxfer[web]" ({error.name} is missing).'
+        ) from None
+    return open_page
 
 
 def _label(peers: Peers, principal: str) -> str:

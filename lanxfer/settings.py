@@ -18,6 +18,8 @@ from lanxfer.state import default_state
 from lanxfer.transfers import Conflict
 from lanxfer.wire import limits
 
+DEFAULT_WEB_PORT = 36970
+
 
 def default_inbox() -> str:
     """The user's own folder for downloads, and lanxfer's in it."""
@@ -52,7 +54,10 @@ class Settings:
     a bare ``DIR`` only says what ae controllers may have sent with ``--legacy full``.
     ``checkers`` are twisted.cred checkers of names and passwords: with some, users
     can log in (docs/permissions.rst).  The four rates are in bytes a second, of all
-    connections together and of each (docs/speed.rst).  ``hook`` holds ``WHEN=COMMAND``,
+    connections together and of each (docs/speed.rst).  ``web`` has the page in the browser,
+    at ``web_port`` of ``web_bind``, for browsers that know this device by its address or by
+    one of ``web_names`` (docs/web.rst); it needs the extra of that name.
+    ``hook`` holds ``WHEN=COMMAND``,
     ``WHEN=URL`` or ``WHEN=notify`` (docs/hooks.rst).
     """
 
@@ -90,6 +95,10 @@ class Settings:
     rate_out: int | None = None
     rate_in_each: int | None = None
     rate_out_each: int | None = None
+    web: bool = False
+    web_port: int = DEFAULT_WEB_PORT
+    web_bind: str = "127.0.0.1"
+    web_names: tuple[str, ...] = ()
 
     @property
     def speeds(self) -> Speeds:

@@ -20,6 +20,7 @@ from lanxfer.peers import DEFAULT_PORT
 from lanxfer.rights.words import parse_speed
 from lanxfer.sandbox import for_daemon, refuse_root
 from lanxfer.service import Settings, TransferService
+from lanxfer.settings import DEFAULT_WEB_PORT
 from lanxfer.state import forbid_cores
 from lanxfer.transfers import Conflict
 
@@ -72,10 +73,13 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["rate-out", None, None, "Bytes a second sent, of all together.", _speed],
         ["rate-in-each", None, None, "The same of each connection.", _speed],
         ["rate-out-each", None, None, "The same of each connection.", _speed],
+        ["web-port", None, DEFAULT_WEB_PORT, "TCP port of the page.", _number],
+        ["web-bind", None, "127.0.0.1", "Address of the page; 0.0.0.0 for all."],
         ["jobs", None, None, "Configuration file of jobs to run at their times (docs/jobs.rst)."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
     optFlags = [  # noqa: RUF012
+        ["web", None, "Have a page for browsers (docs/web.rst)."],
         ["open", None, "Let devices that are not known offer files and messages."],
         ["links", None, "Take symbolic links that stay inside the transfer."],
         ["dotfiles", None, "Take files whose names begin with a dot."],
@@ -91,6 +95,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         self["plain-from"] = []
         self["share"] = []
         self["limit"] = []
+        self["web-name"] = []
         self["hook"] = []
 
     def opt_listen(self, endpoint: str) -> None:
@@ -112,6 +117,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     def opt_limit(self, change: str) -> None:
         """A limit other than usual, such as strangers-max=64 (docs/security.rst)."""
         self["limit"].append(change)
+
+    def opt_web_name(self, name: str) -> None:
+        """A name under which browsers know this device, besides its addresses."""
+        self["web-name"].append(name)
 
     def opt_hook(self, hook: str) -> None:
         """WHEN=COMMAND, WHEN=URL or WHEN=notify; WHEN is received, message or finished."""
@@ -170,6 +179,10 @@ def settings_from(options: Any) -> Settings:
         "limits": tuple(options["limit"]),
         "hook": tuple(options["hook"]),
         "sandbox": not options["no-sandbox"],
+        "web": bool(options["web"]),
+        "web_port": options["web-port"],
+        "web_bind": options["web-bind"],
+        "web_names": tuple(options["web-name"]),
         "checkers": tuple(options.get("credCheckers", ())),
         **{f"rate_{each.replace('-', '_')}": options[f"rate-{each}"] for each in _RATES},
     }

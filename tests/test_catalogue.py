@@ -204,7 +204,9 @@ class ReachTests:
         owner = {"send_file", "send_message"}
         shared = {"read_file", "remove_file"}
         for standing, names in REACH.items():
-            assert standing is Standing.PEER or not names & shared
+            fetches = names & shared
+            assert standing is Standing.PEER or not fetches or standing is Standing.BROWSER
+            assert standing is Standing.PEER or "remove_file" not in fetches
         words = {
             *("get", "fetch", "pull", "read", "download", "open", "config", "set", "write"),
             *("run", "exec", "extract", "unpack", "preview", "delete", "remove", "show"),

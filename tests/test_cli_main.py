@@ -347,7 +347,8 @@ class ServeOptionsTests:
             for name in each.opts
             if name.startswith("--")
         }
-        assert ours - {"json", "quiet"} == theirs
+        # A daemon has no standard input and output.
+        assert ours - {"json", "quiet", "stdio"} == theirs
         letters = {name for each in serve_module.serve.params for name in each.opts}
         assert {f"-{each}" for each in "pblisd"} <= letters
         parameters: list[Any] = tap.optParameters

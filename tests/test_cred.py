@@ -24,6 +24,7 @@ from lanxfer.cred import (
     IPrincipal,
     LocalUser,
     Logins,
+    PageLink,
     PlainAddress,
     Realm,
     TicketBearer,
@@ -111,6 +112,8 @@ class KnockTests:
             Standing.LEGACY: knock(closed, AeAddress(ADDRESS)),
             Standing.LEGACY_LOCAL: knock(closed, AeAddress("127.0.0.1")),
             Standing.TICKET: knock(closed, TicketBearer(ADDRESS, False)),
+            Standing.BROWSER: knock(closed, PageLink("mine", False, "1", ADDRESS)),
+            Standing.BROWSER_GUEST: knock(closed, PageLink("ana", True, "2", ADDRESS)),
             Standing.STRANGER: knock(closed, unknown),
         }
 

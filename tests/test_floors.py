@@ -87,6 +87,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "stalls",
         "tidying",
         "trees",
+        "web",
         "within",
     ),
     ("cli", "doctor", "jobs", "tap"),
@@ -179,6 +180,7 @@ MAY_TOUCH_DISK = {
         "os.path.dirname": "see os.path.join",
         "os.path.join": "the twistd beside this Python",
     },
+    "cli.weblink": {"io": "see io.StringIO", "io.StringIO": "a QR code; touches no disk"},
     "cred": {"os.getuid": "compared with the caller's user"},
     "cli.serving": {"os.path.abspath": "the file of --jobs, before the daemon moves elsewhere"},
     "jobs": {
@@ -280,6 +282,7 @@ MAY_TOUCH_DISK = {
         "os as a value": "Windows has no geteuid",
     },
     "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
+    "web.http": {"io": "see io.BytesIO", "io.BytesIO": "a small body; touches no disk"},
     "tap": {
         "os.path.abspath": "the file of --jobs, before the daemon moves elsewhere",
         "os.stat": "whether others can read the passwords of --auth",

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,10 @@ class WatchTests:
             watch.stop()
 
 
+def _more(told: list[Snapshot], before: int) -> bool:
+    return len([each for each in told if each.size]) > before
+
+
 class ServiceTests:
     @pytest.fixture
     def devices(self, tmp_path: Path) -> Iterator[Devices]:
@@ -270,9 +275,12 @@ class ServiceTests:
         service = JobsService(reactor, files.app, on_end=told.append)
         service.startService()
         try:
-            for number in range(3):
-                (files.folder / "in" / f"{number}").write_text("x")
-                await until(lambda: not os.listdir(files.folder / "in"), 60)
+            for name in ("0", "1", "2"):
+                before = len([each for each in told if each.size])
+                (files.folder / "in" / name).write_text("x")
+                # The file goes before the run is over.
+                await until(partial(_more, told, before), 60)
+                assert os.listdir(files.folder / "in") == []
             assert files.out() == ["0", "1", "2"]
         finally:
             await service.stopService()

@@ -30,6 +30,9 @@ MAY: dict[Standing, set[str]] = {
     Standing.LEGACY: AE,
     Standing.LEGACY_LOCAL: AE | {"send_file", "send_message"},
     Standing.TICKET: {"recv_slot"},
+    Standing.BROWSER: OWN
+    | {"recv_slot", "recv_message", "accept", "reject", "list_files", "stat_file", "read_file"},
+    Standing.BROWSER_GUEST: OWN | {"recv_slot", "recv_message"},
     Standing.NEWCOMER: {"hello"} | PAIR,
     Standing.STRANGER: set(),
 }
@@ -108,11 +111,11 @@ class ReachTests:
 class MineTests:
     @pytest.mark.parametrize("standing", Standing)
     def test_own(self, standing: Standing) -> None:
-        """Everybody sees their own transfers; the device's own user, and nobody else, sees all."""
+        """Everybody sees their own transfers; the device's own user, in a browser too, sees all."""
         # covers: L01, L02, J21
         visible = mine(who(standing, "peer:a"))
         assert visible(seen("peer:a"))
-        everything = standing in (Standing.LOCAL, Standing.LEGACY_LOCAL)
+        everything = standing in (Standing.LOCAL, Standing.LEGACY_LOCAL, Standing.BROWSER)
         for other in ("peer:b", "peer:", "peer:a2", "guest:a", "PEER:A", ""):
             assert visible(seen(other)) is everything
 

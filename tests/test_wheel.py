@@ -172,6 +172,25 @@ class WheelTests:
         )
         assert done.stdout == "1024\n", done.stderr
 
+    def test_page(self, bin: Path, tmp_path: Path) -> None:
+        """The page's files come with it; without the extra "web" the service says what to do."""
+        code = "import pkgutil; print(all(map(lambda name: pkgutil.get_data('lanxfer.web', name), "
+        code += "['static/index.html', 'static/page.css', 'static/page.js', 'static/icon.svg'])))"
+        done = subprocess.run(
+            [bin / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout == "True\n", done.stderr
+        words = ["serve", "--web", "--port", "none", "--allow-root", "--state", tmp_path / "state"]
+        refused = subprocess.run(
+            [bin / "lanxfer", *words],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (refused.returncode, "lanxfer[web]" in refused.stderr) == (3, True), refused
+
     def test_mixed_folder(self, bin: Path, daemon: Daemon, tmp_path: Path) -> None:
         """A folder of 1,000 mixed files, the largest 300 MiB, arrives identical."""
         top = tmp_path / "mixed"

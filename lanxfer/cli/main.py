@@ -70,6 +70,7 @@ _MODULES = {
     "pair": "pair",
     "serve": "serve",
     "unit": "units",
+    "web": "web",
 }
 """Where each command is, in ``lanxfer.cli``."""
 

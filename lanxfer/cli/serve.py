@@ -10,6 +10,7 @@ from lanxfer.cli.options import Choices, Speed, common
 
 PORT = 36969
 BUF_LEN = 262144
+WEB_PORT = 36970
 
 
 class _Port(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
@@ -99,6 +100,19 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--auth",),
         {"multiple": True, "metavar": "METHOD", "help": "Who may log in: file:PATH, unix ..."},
+    ),
+    (("--web",), {"is_flag": True, "help": "Have a page for browsers."}),
+    (
+        ("--web-port",),
+        {"type": click.IntRange(0, 65535), "default": WEB_PORT, "help": "TCP port of the page."},
+    ),
+    (
+        ("--web-bind",),
+        {"default": "127.0.0.1", "help": "Address of the page; 0.0.0.0 for all."},
+    ),
+    (
+        ("--web-name",),
+        {"multiple": True, "metavar": "NAME", "help": "A name by which browsers know this device."},
     ),
     (
         ("--stdio",),

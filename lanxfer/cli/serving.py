@@ -15,6 +15,7 @@ from twisted.python.usage import UsageError
 from lanxfer.cli.asking import Names, way, what, why
 from lanxfer.cli.output import count, human_size
 from lanxfer.cli.running import Run
+from lanxfer.cli.weblink import show_link
 from lanxfer.control import NoService
 from lanxfer.errors import Exit
 from lanxfer.keys import format_key
@@ -46,6 +47,8 @@ class _Printer:
         out.done(f"Files go to {shown(status['inbox'], 1000)}")
         if not self._names.any():
             out.say('Nobody is known here yet; "lanxfer pair" lets a device in.')
+        if status["web"]:
+            show_link(out, service.web_link())
         for each in service.warnings():
             out.row({"warning": each})
             out.warn(each)

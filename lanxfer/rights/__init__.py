@@ -144,6 +144,7 @@ GROUPS: Mapping[str, str] = {
     "guests": "devices that are not known, with --open",
     "plain": "plain text, with --plain-from",
     "ae": "ae devices, with --legacy",
+    "browsers": "the page in the owner's browsers, with --web",
 }
 """Sections that are about many; the others are [peer NAME] and [user NAME]."""
 
@@ -161,6 +162,8 @@ _GROUP = {
     Standing.USER: "users",
     Standing.LEGACY: "ae",
     Standing.LEGACY_LOCAL: "ae",
+    Standing.BROWSER: "browsers",
+    Standing.BROWSER_GUEST: "guests",
 }
 
 _ASKED = Section({"offers": Answer.ASK})

@@ -135,6 +135,33 @@ PROMPTS_RATE = 1 / 6
 """Prompts a second of one source: who takes an offer back and makes it again is no pest."""
 WAITING_PER_PRINCIPAL = 256
 
+# The page (docs/web.rst).
+WEB_CONNECTIONS = 128
+WEB_CONNECTIONS_PER_SOURCE = 32
+"""A browser opens six."""
+WEB_LINKS = 16
+WEB_LINK_LIFETIME = 600.0
+WEB_SESSIONS = 64
+WEB_SESSION_LIFETIME = 7 * 24 * 3600.0
+WEB_STREAMS = 6
+"""Pages of one session that are kept up to date; the oldest gives way."""
+WEB_BODY_MAX = 512 * KIB
+"""Bytes of a request that is no file: a message of 64 KiB fits, however its JSON is spelled."""
+WEB_CHECKED_MAX = 16 * MIB
+"""Bytes of a part of a file that comes with a checksum, and so is held until it is complete."""
+WEB_CHECKED_ALL = 64 * MIB
+"""The same of all of them together."""
+WEB_UPLOADS = 256
+"""Uploads of one session that are begun and not finished."""
+WEB_UPLOADS_OVER = 1000
+"""Finished uploads of which it is still known how they ended."""
+WEB_PATIENCE = 60.0
+"""Seconds for which a place is kept for a browser that went away in the middle of a file."""
+WEB_GET_LIFETIME = 600.0
+WEB_GETS = 256
+WEB_MESSAGES = 50
+"""Messages that a page which is opened later still shows."""
+
 # Storage.
 BATCH_FILES = 64
 PART_LIFETIME = 7 * 24 * 3600.0
@@ -160,6 +187,7 @@ SETTABLE = frozenset(
         *("PROMPTS_MAX", "GUEST_PROMPTS_MAX", "PROMPTS_BURST", "PROMPTS_RATE"),
         *("WAITING_PER_PRINCIPAL", "PART_LIFETIME", "UNFINISHED_FILES", "UNFINISHED_BYTES"),
         *("RESERVE_SHARE", "RESERVE_BYTES", "HISTORY_MAX"),
+        *("WEB_LINK_LIFETIME", "WEB_SESSION_LIFETIME", "WEB_PATIENCE", "WEB_CONNECTIONS"),
         *("STORE_PATIENCE", "STORE_WAITING"),
     }
 )
