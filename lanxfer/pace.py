@@ -77,10 +77,7 @@ def taken(transport: Any) -> int:
 class Pace:
     """Looks at one connection now and then, as long as there is a reason to."""
 
-    __slots__ = (
-        *("_asked", "_came", "_clock", "_eased", "_next", "_of", "_since", "_went"),
-        *("heard", "read"),
-    )
+    __slots__ = ("_asked", "_came", "_clock", "_next", "_of", "_went", "heard", "read")
 
     def __init__(self, clock: IReactorTime, of: Paced) -> None:
         self._clock = clock
@@ -88,8 +85,6 @@ class Pace:
         self._next: IDelayedCall | None = None
         self._came = self._went = (0.0, 0)  # when a measurement began, and at which count
         self._asked: float | None = None
-        self._eased = False
-        self._since = 0.0  # when there was a reason again
         self.heard = 0.0
         self.read = 0
 
@@ -106,11 +101,6 @@ class Pace:
 
     def watch(self) -> None:
         """There is a reason to look."""
-        if self._eased:
-            self._eased = False
-            self._since = self._clock.seconds()
-            if self._next is not None and self._next.getTime() > self._since + limits.PING_AFTER:
-                self._next.reset(limits.PING_AFTER)  # it was to wait for something that is over
         if self._next is None and not self._of.deaf:
             now = self._clock.seconds()
             self._came = now, self.read
@@ -118,13 +108,10 @@ class Pace:
             self._wait(limits.PING_AFTER)
 
     def ease(self) -> None:
-        """A reason has gone; if it was the last one, the next look is the last one.
-
-        Nobody looks at once: where one request follows another, there is a reason again.
-        """
+        """A reason has gone; if it was the last one, nothing of this is left."""
         of = self._of
         if of.due_since is None and of.blocked_since is None and not of.asking:
-            self._eased = True
+            self.stop()
 
     def stop(self) -> None:
         """There is none any more."""
@@ -189,7 +176,7 @@ class Pace:
                 self._of.abort(TimedOut())
                 return None
             return self._asked + limits.PING_TIMEOUT - now
-        silent = now - max(self.heard, self._since)
+        silent = now - self.heard
         if silent < limits.PING_AFTER:
             return limits.PING_AFTER - silent
         self._asked = now

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 
 from lanxfer.commands.declared import command
 from lanxfer.commands.table import Call
@@ -144,3 +145,51 @@ class ChildTests:
         big = bytes(range(256)) * 2000
         assert (await link.call("c.twice", data=big)).body == 2 * big
         await link.close()
+
+
+class WritesTests:
+    @in_reactor
+    async def test_together(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A hundred requests of one turn of the reactor are at most three calls of the system."""
+        # covers: S3-27
+        place = f"unix:{tmp_path}/s"
+        there = await listen_links(reactor, place, Parent())
+        link = await dial_link(reactor, place)
+        transport: Any = link.protocol.transport
+        written: list[int] = []
+        write = transport.writeSomeData
+
+        def count(data: bytes) -> Any:
+            written.append(len(data))
+            return write(data)
+
+        monkeypatch.setattr(transport, "writeSomeData", count)
+        asked = [link.call("p.echo", data=b"%d" % n) for n in range(100)]
+        found = await gatherResults(asked)
+        assert [each.body for each in found] == [b"%d" % n for n in range(100)]
+        assert 1 <= len(written) <= 3
+        await link.close()
+        await there.close()
+
+
+class LazyTests:
+    @in_reactor
+    async def test_no_connection(self, tmp_path: Path) -> None:
+        """Until the first request nobody dials, not even in vain; idle, it is closed again."""
+        # covers: S3-24
+        place = f"unix:{tmp_path}/s"
+        there = await listen_links(reactor, place, Parent())
+        dialled: list[str] = []
+
+        def dial() -> Any:
+            dialled.append(place)
+            return dial_link(reactor, place)
+
+        shared = SharedLink(reactor, dial)
+        await deferLater(reactor, 0.05, lambda: None)
+        assert not dialled and not there.links
+        both = await gatherResults([shared.call("p.echo", data=b"x") for _ in range(2)])
+        assert [each.body for each in both] == [b"x"] * 2
+        assert len(dialled) == 1
+        await until(lambda: not there.links)
+        await there.close()
