@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attrs import asdict
 
-from bench import connections, imports, pages, profiles, warm, workloads
+from bench import connections, imports, pages, profiles, requests, warm, workloads
 from bench.figures import Report, aligned
 from bench.goals import COLUMNS, judge
 from bench.options import Options, parse
@@ -29,6 +29,7 @@ _BUSY = 0.5
 MEASURES: dict[str, Callable[[Place, Options], Report]] = {
     **{name: partial(workloads.measure, name) for name in workloads.FILES},
     "warm": warm.measure,
+    "requests": requests.measure,
     "idle": connections.idle,
     "growth": connections.growth,
     "imports": imports.measure,

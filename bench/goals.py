@@ -69,6 +69,8 @@ COLD = (
     ("cold", HANDED[TLS], "scp", 0.9, 0.5),
 )
 """Here the share of the peer's time counts."""
+REQUESTS = {"sequential": 8_000.0, "pipelined": 50_000.0}
+"""A second, on one connection."""
 WARM_US = (250.0, 150.0)
 PEAK_MIB = (80.0, 60.0)
 
@@ -97,6 +99,10 @@ def _judge(found: Mapping[str, Mapping[str, list[Sample]]]) -> Iterator[Goal]:
         if samples:
             half = quantile(samples, 0.5) * 1e6
             yield Goal(f"warm: {ours} p50, µs", half, *WARM_US, bound=True)
+    for how, must in REQUESTS.items():
+        samples = found.get("requests", {}).get(f"{CLEAR}, {how}")
+        if samples:
+            yield Goal(f"requests: {how} a second", 1 / middle(samples), must)
     peaks = [
         max(each.client_peak, each.server_peak) / MIB
         for workload in _MOVING

@@ -127,7 +127,7 @@ def refusal(principal: Principal, name: str, known: bool) -> LanxferError | None
     if known and "." in name and standing in _APPLICATION:
         return None
     if standing in UNKNOWN and name not in principal.reach:
-        return NotPaired(_LOG_IN) if standing is Standing.VISITOR else NotPaired()
+        return NotPaired(_LOG_IN) if principal.standing is Standing.VISITOR else NotPaired()
     if not known:
         return UnknownCommand()
     if name in principal.reach:

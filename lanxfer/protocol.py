@@ -33,6 +33,7 @@ from lanxfer.errors import (
     from_wire,
 )
 from lanxfer.lifetime import Lifetime
+from lanxfer.pake import Channel
 from lanxfer.policy import Principal, refusal
 from lanxfer.sessions import Session
 from lanxfer.showing import censored
@@ -233,10 +234,12 @@ class LanxferProtocol(Lifetime):
     def _take(self, packet: Packet | Drop | None) -> None:
         self._parts_follow = False
         match packet:
-            case None:
-                pass
             case Do():
                 self._asked(packet)
+            case Ok():
+                self._good(packet)
+            case None:
+                pass
             case Part():
                 call = self._calls[packet.id]
                 call.part(packet)
@@ -267,14 +270,6 @@ class LanxferProtocol(Lifetime):
                 asked = self._calls.get(packet.id)
                 if asked is not None:
                     asked.take(packet.bytes)
-            case Ok():
-                exchange = self._exchanges.get(packet.id)
-                if exchange is not None:
-                    self._answered(exchange, packet)
-                    self._ask_queued()
-                if not self._exchanges:
-                    self._pace.ease()
-                self.maybe_leave()
             case Failed():
                 self._refused(packet)
             case Bye():
@@ -299,6 +294,7 @@ class LanxferProtocol(Lifetime):
     def _call(self, do: Do, data: bytes | None) -> None:
         assert self.principal is not None and self._outbox is not None
         self._coming = None
+        streams = do.args.get("stream") is True
         call = IncomingCall(
             do,
             self.principal,
@@ -308,13 +304,13 @@ class LanxferProtocol(Lifetime):
             self._disk,
             self._clock,
             self._moved,
-            partial(channel_of, self.transport),
+            self._channel,
             self._become,
             self._link,
-            self._window() if do.args.get("stream") is True else 0,
+            self._window() if streams else 0,
         )
-        call.window = lambda: self.window
-        if do.args.get("stream") is True:
+        call.window = self._file_window
+        if streams:
             self._lend(True, do.id, call.stream_window)
         self._calls[do.id] = call
         if data:
@@ -346,6 +342,12 @@ class LanxferProtocol(Lifetime):
             self._reply, self._refuse, callbackArgs=(call.id,), errbackArgs=(call.id, call.name)
         )
 
+    def _channel(self) -> Channel | None:
+        return channel_of(self.transport)
+
+    def _file_window(self) -> int:
+        return self.window
+
     def _link(self) -> Any:
         from lanxfer.links import Link  # it stands on this module
 
@@ -364,7 +366,7 @@ class LanxferProtocol(Lifetime):
 
     def _reply(self, reply: Reply, id: int) -> None:
         rows = None if reply.rows is None else tuple(reply.rows)
-        self._say_last(Ok(id, reply.args, len(reply.body), rows=rows), reply.body)
+        self._say_last(Ok(id, reply.args, len(reply.body), rows), reply.body)
 
     def _refuse(self, why: Failure, id: int, name: str) -> None:
         error = why.value
@@ -438,18 +440,24 @@ class LanxferProtocol(Lifetime):
         self._body_since = self._clock.seconds()
         self.watch()
 
-    def _answered(self, exchange: Exchange, ok: Ok) -> None:
-        def end(data: bytes) -> None:
-            self._exchanges.pop(ok.id, None)
-            if self._windows:
-                self._give_back(False, ok.id)
-            exchange.end(Answer(ok.args, data))
+    def _good(self, ok: Ok) -> None:
+        exchange = self._exchanges.get(ok.id)
+        if exchange is not None:
+            # Until its body is here it waits with the others for what becomes of the connection.
+            if ok.body:
+                self._collect(ok.body, partial(self._answered, exchange, ok))
+            else:
+                self._answered(exchange, ok, b"")
+            self._ask_queued()
+        if not self._exchanges:
+            self._pace.ease()
+        self.maybe_leave()
 
-        # Until its body is here it waits with the others for what becomes of the connection.
-        if ok.body:
-            self._collect(ok.body, end)
-        else:
-            end(b"")
+    def _answered(self, exchange: Exchange, ok: Ok, data: bytes) -> None:
+        self._exchanges.pop(ok.id, None)
+        if self._windows:
+            self._give_back(False, ok.id)
+        exchange.end(Answer(ok.args, data))
 
     def _refused(self, failed: Failed) -> None:
         error = from_wire(failed.code, failed.reason, **_details(failed.args))

@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanxfer.errors import BadHeader, LanxferError, UnknownCommand
-from lanxfer.wire import limits
+from lanxfer.wire import limits, native
 from lanxfer.wire.dialects import VERBS
 from lanxfer.wire.native import (
     REASON_MAX,
@@ -560,3 +561,52 @@ class FieldsTests:
         assert parse_object("{}") == {}
         with pytest.raises(BadHeader):
             parse_object("5")
+
+
+NEAR_NUMBERS = st.one_of(
+    NUMBERS.map(str), st.sampled_from(["00", "01", "-1", "1.0", "1e3", "", "true", str(2**63)])
+)
+NEAR_FIELDS = st.lists(
+    st.tuples(st.sampled_from(["flags", "channel", "body", "size", "name"]), NEAR_NUMBERS),
+    max_size=4,
+)
+BLANKS = st.sampled_from([" ", "", "  "])
+
+
+@given(
+    st.sampled_from(["do", "ok"]),
+    NEAR_NUMBERS,
+    st.one_of(NAMES, st.sampled_from(["A", "a..b", "a" * 70, "a\\u0062", ""])),
+    NEAR_FIELDS,
+    BLANKS,
+)
+def test_plain_lines(
+    verb: str, id: str, name: str, fields: list[tuple[str, str]], blank: str
+) -> None:
+    """The short way through small requests and answers comes to where the long one does."""
+    start = f'"{verb}":{blank}{id}' + (f', "name": "{name}"' if verb == "do" else "")
+    line = "{" + ", ".join([start, *(f'"{key}": {value}' for key, value in fields)]) + "}"
+    outcomes = []
+    for short in (native._plain, lambda line: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "_plain", short)
+            try:
+                outcomes.append(repr(parse_packet(line.encode("ascii"))))
+            except LanxferError as error:
+                outcomes.append(f"{error.code}: {error}")
+    assert outcomes[0] == outcomes[1]
+
+
+@given(
+    st.one_of(st.builds(Do, IDS, NAMES, ARGS, NUMBERS), st.builds(Ok, IDS, ARGS, NUMBERS)),
+    st.dictionaries(st.sampled_from(["flags", "channel"]), st.one_of(NUMBERS, st.booleans())),
+)
+def test_plain_lines_written(packet: Do | Ok, more: dict[str, Any]) -> None:
+    """They are written as any other line is."""
+    packet = evolve(packet, args={**more, **packet.args})
+    written = []
+    for short in (native._plain_line, lambda packet: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "_plain_line", short)
+            written.append(format_packet(packet))
+    assert written[0] == written[1]

@@ -114,15 +114,14 @@ def _exchange(do: Do) -> _Exchange:
     """What a request opens; only a file that does not travel with its request streams."""
     if not do.args:
         return _PLAIN
-    size = do.args.get("size", 0)
-    streams = (
-        do.name == "recv_file"
-        and do.body == 0
-        and type(size) is int
-        and size > 0
-        and (do.args.get("kind") or Kind.FILE.value) == Kind.FILE.value
-    )
     if do.name == "recv_file":
+        size = do.args.get("size", 0)
+        streams = (
+            do.body == 0
+            and type(size) is int
+            and size > 0
+            and (do.args.get("kind") or Kind.FILE.value) == Kind.FILE.value
+        )
         return _Exchange(size=size if streams else 0, streams=streams)
     take = do.args.get("take")
     if do.args.get("stream") is not True and take is None:
@@ -203,6 +202,8 @@ class NativeSession:
         match packet:
             case Do():
                 return self._asked(packet)
+            case Ok() | Failed():
+                return self._answered(packet)
             case Part():
                 return self._part(packet)
             case End():
@@ -228,8 +229,6 @@ class NativeSession:
                     raise BadHeader("A stream was granted to a request that takes none.")
                 theirs.take = min(theirs.take + packet.bytes, limits.NUMBER_MAX)
                 return packet
-            case Ok() | Failed():
-                return self._answered(packet)
             case Bye():
                 if not packet.all and not self.peer_asks:
                     return self._stray()
