@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 
 from lanxfer.commands.declared import command
 from lanxfer.commands.table import Call
@@ -36,6 +37,7 @@ reactor.run()
 class Parent:
     def __init__(self) -> None:
         self.together = threading.Barrier(4)
+        self.inside = threading.Semaphore(4)
 
     @command("p.echo")
     def echo(self, data: bytes) -> bytes:
@@ -44,7 +46,10 @@ class Parent:
     @command("p.meet", blocking=True)
     def meet(self) -> int:
         """Fires only when four of them are in threads at the same time."""
+        if not self.inside.acquire(blocking=False):
+            return 5
         self.together.wait(30)
+        self.inside.release()
         return 4
 
     @command("p.back")
@@ -79,8 +84,8 @@ class UnixTests:
         three = [link.call("p.meet") for _ in range(3)]
         assert (await link.call("p.echo", data=b"x")).body == b"x"
         assert not any(each.called for each in three)
-        found = await gatherResults([*three, link.call("p.meet")])
-        assert [each.flags for each in found] == [4] * 4
+        found = await gatherResults([*three, *(link.call("p.meet") for _ in range(9))])
+        assert [each.flags for each in found] == [4] * 12
         await link.close()
         await there.close()
 
@@ -144,3 +149,51 @@ class ChildTests:
         big = bytes(range(256)) * 2000
         assert (await link.call("c.twice", data=big)).body == 2 * big
         await link.close()
+
+
+class WritesTests:
+    @in_reactor
+    async def test_together(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A hundred requests of one turn of the reactor are at most three calls of the system."""
+        # covers: S3-27
+        place = f"unix:{tmp_path}/s"
+        there = await listen_links(reactor, place, Parent())
+        link = await dial_link(reactor, place)
+        transport: Any = link.protocol.transport
+        written: list[int] = []
+        write = transport.writeSomeData
+
+        def count(data: bytes) -> Any:
+            written.append(len(data))
+            return write(data)
+
+        monkeypatch.setattr(transport, "writeSomeData", count)
+        asked = [link.call("p.echo", data=b"%d" % n) for n in range(100)]
+        found = await gatherResults(asked)
+        assert [each.body for each in found] == [b"%d" % n for n in range(100)]
+        assert 1 <= len(written) <= 3
+        await link.close()
+        await there.close()
+
+
+class LazyTests:
+    @in_reactor
+    async def test_no_connection(self, tmp_path: Path) -> None:
+        """Until the first request nobody dials, not even in vain; idle, it is closed again."""
+        # covers: S3-24
+        place = f"unix:{tmp_path}/s"
+        there = await listen_links(reactor, place, Parent())
+        dialled: list[str] = []
+
+        def dial() -> Any:
+            dialled.append(place)
+            return dial_link(reactor, place)
+
+        shared = SharedLink(reactor, dial)
+        await deferLater(reactor, 0.05, lambda: None)
+        assert not dialled and not there.links
+        both = await gatherResults([shared.call("p.echo", data=b"x") for _ in range(2)])
+        assert [each.body for each in both] == [b"x"] * 2
+        assert len(dialled) == 1
+        await until(lambda: not there.links)
+        await there.close()

@@ -116,12 +116,14 @@ class EqualTests:
         """A number that is in use is refused and ends the conversation; so does a smaller one."""
         # covers: S3-17
         for again in (2, 1):
-            dialogue = Dialogue(Pair(commands=Both()))
+            made = Both()
+            dialogue = Dialogue(Pair(commands=made))
             dialogue.say(b'{"do": 1, "name": "hello", "speaks": ["lanxfer/1"], "device": ""}\n')
             dialogue.say(b'{"do": 2, "name": "b.wait"}\n')
             dialogue.say(b'{"do": %d, "name": "b.wait"}\n' % again)
             failed = [each for each, _ in dialogue.raw.packets if isinstance(each, Failed)]
             assert failed[0].code == "bad-header"
+            assert made.begun == [0]  # the first one only
 
     def test_completed(self) -> None:
         """Results come in the order in which they are there."""
