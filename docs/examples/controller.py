@@ -42,7 +42,7 @@ class Controller:
         return self._sending.addCallbacks(self._done, self._failed)
 
     def cancel(self) -> None:
-        """The button "Cancel"; what is there already serves a later attempt."""
+        """The button "Cancel"; the other device keeps nothing of it."""
         if self._sending is not None:
             self._sending.cancel()
 
