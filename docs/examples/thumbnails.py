@@ -25,7 +25,9 @@ def shrink(picture: Path, folder: Path) -> None:
             return
         image.thumbnail(SIZE)
         folder.mkdir(exist_ok=True)
-        image.convert("RGB").save(folder / f"{picture.name}.jpg", "JPEG")
+        part = folder / f"{picture.name}.part"
+        image.convert("RGB").save(part, "JPEG")
+        part.replace(folder / f"{picture.name}.jpg")
 
 
 class Thumbnails:
