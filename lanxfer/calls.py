@@ -6,7 +6,8 @@ of ``lanxfer.commands.table``); ``Exchange`` is what the asking side holds.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from types import coroutine
 from typing import Any, Generic, TypeVar, cast
 from zlib import crc32
 
@@ -40,15 +41,45 @@ def as_deferred(waiting: Awaitable[T]) -> Deferred[T]:
 
 
 def public(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """A coroutine as a Deferred whose cancellation shows as ``Cancelled``."""
+    """A coroutine as a Deferred whose cancellation shows as ``Cancelled``.
+
+    It may be cancelled from within what the coroutine calls, such as ``on_progress``.
+    """
+    made: list[Deferred[T]] = []
 
     async def run() -> T:
         try:
-            return await work
+            return await _heeding(work, made)
         except CancelledError:
             raise Cancelled() from None
 
-    return Deferred.fromCoroutine(run())
+    made.append(Deferred.fromCoroutine(run()))
+    return made[0]
+
+
+@coroutine
+def _heeding(
+    work: Coroutine[Deferred[Any], Any, T], made: Sequence[Deferred[T]]
+) -> Generator[Deferred[Any], Any, T]:
+    """``work``, which hears of a cancel that came while it ran: Twisted cancels what is waited for.
+
+    ``made`` is the Deferred of it all, as soon as there is one.
+    """
+    go_on, value = work.send, None
+    while True:
+        before = bool(made) and made[0].called
+        try:
+            waiting = go_on(value)
+        except StopIteration as end:
+            return cast(T, end.value)
+        if made and made[0].called and not before:
+            waiting.cancel()
+        try:
+            value = yield waiting
+            go_on = work.send
+        except BaseException as error:
+            value = error
+            go_on = work.throw
 
 
 def own_cancel(inner: Deferred[T]) -> Deferred[T]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from lanxfer.calls import Answer, Exchange, IncomingCall, as_deferred, settled
+from lanxfer.calls import Answer, Exchange, IncomingCall, as_deferred, public, settled
 from lanxfer.errors import (
     BadHeader,
     Cancelled,
@@ -98,6 +98,55 @@ class Answering:
     def end(self) -> None:
         self.line.hear(End(2, len(DATA), DIGEST))
         self.call.end(End(2, len(DATA), DIGEST))
+
+
+class PublicTests:
+    @pytest.mark.parametrize("within", [True, False])
+    def test_cancelled(self, within: bool) -> None:
+        """From outside or by something that it calls: it hears of it, once, and says so."""
+        start: Deferred[None] = Deferred()
+        waiting: Deferred[None] = Deferred()
+        telling: Deferred[None] = Deferred()
+        heard = []
+
+        async def work() -> None:
+            await start
+            if within:
+                cancel()
+            try:
+                await waiting
+            except CancelledError:
+                heard.append("cancelled")
+                await telling  # the other side gets to know of it
+                heard.append("told")
+                raise
+
+        result = public(work())
+        cancel = result.cancel
+        start.callback(None)
+        if not within:
+            cancel()
+        found = outcome(result)
+        assert heard == ["cancelled"] and found == []
+        telling.callback(None)
+        assert heard == ["cancelled", "told"]
+        assert found[0].check(Cancelled)
+
+    def test_result(self) -> None:
+        """Without a cancel nothing is changed: values, errors, what was there already."""
+
+        async def work(error: Exception | None) -> int:
+            value = await succeed(1)
+            try:
+                await fail(ValueError())
+            except ValueError:
+                value += 1
+            if error is not None:
+                raise error
+            return value
+
+        assert outcome(public(work(None))) == [2]
+        assert outcome(public(work(NotFound())))[0].check(NotFound)
 
 
 class ShieldTests:

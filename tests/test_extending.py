@@ -119,9 +119,11 @@ class Window:
     def __init__(self) -> None:
         self.shown: list[tuple[float, str]] = []
         self.sending: list[bool] = []
+        self.on_show: Any = lambda: None
 
     def show(self, fraction: float, said: str) -> None:
         self.shown.append((fraction, said))
+        self.on_show()
 
     def busy(self, sending: bool) -> None:
         self.sending.append(sending)
@@ -164,6 +166,17 @@ class ControllerTests:
         client.limit(rate_out=None)
         await controller.send(devices.source("b.bin", b"small"))
         assert window.shown[-1] == (1.0, "b.bin is there: 5 bytes")
+
+    @in_reactor
+    async def test_cancel_at_once(self, devices: Devices) -> None:
+        """The button may be pressed while the window is being told of the first byte."""
+        controller, window, client = await self.made(devices)
+        client.limit(rate_out=4 * limits.MIB)
+        window.on_show = controller.cancel
+        await controller.send(devices.source("a.bin", bytes(100_000_000)))
+        assert window.sending == [True, False]
+        assert "cancel" in window.shown[-1][1].lower()
+        assert not (devices.inbox("nas") / "a.bin").exists()
 
     @in_reactor
     async def test_refused(self, devices: Devices) -> None:
