@@ -130,6 +130,7 @@ MAY_TOUCH_DISK = {
         "os.set_blocking": "see os.get_blocking",
     },
     "sharing": {"os.path.realpath": "whether a shared folder is the inbox"},
+    "cli.completion": {"os.path.isdir": "completing a line makes no state folder"},
     "cli.filing": {
         ".mkdir": "asks another device for it",
         "os.path.abspath": "the name of what is put",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from lanxfer.cli.completion import Device
 from lanxfer.cli.options import Choices, common
 
 
 @click.command(short_help="Say why PEER is not there, or is slow.")
-@click.argument("peer", required=False)
+@click.argument("peer", required=False, type=Device())
 @common
 @click.pass_obj
 def doctor(choices: Choices, peer: str | None) -> int:

@@ -67,6 +67,7 @@ _MODULES = {
     "job": "job",
     "discovery": "discovery",
     "doctor": "doctor",
+    "completion": "completion",
     "pair": "pair",
     "serve": "serve",
     "unit": "units",

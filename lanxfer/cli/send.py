@@ -8,6 +8,7 @@ from typing import Any
 import click
 from attrs import evolve
 
+from lanxfer.cli.completion import Device
 from lanxfer.cli.jobs import STDIN, Job, Over
 from lanxfer.cli.options import Choices, Speed, common
 from lanxfer.cli.output import Output
@@ -48,7 +49,7 @@ def _login(user: str | None, file: str | None, plain: bool) -> tuple[str, str] |
 
 @click.command(short_help="Send files and folders to PEER.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.argument("peer")
+@click.argument("peer", type=Device())
 @click.option("--name", help="Name for a single file, or for standard input.")
 @click.option("--conflict", type=click.Choice(POLICIES), help="What to do when a name is taken.")
 @click.option("--links", is_flag=True, help="Send symbolic links as such.")
@@ -138,7 +139,7 @@ def _check(job: Job, queue: bool) -> None:
 
 @click.command()
 @click.argument("text")
-@click.argument("peer")
+@click.argument("peer", type=Device())
 @_over
 @common
 @click.pass_obj
