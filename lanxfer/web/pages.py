@@ -41,7 +41,7 @@ ASKED = frozenset({"cancel_request", "pause", "resume", "accept", "reject", "rec
 SANDBOX = "default-src 'none'; sandbox"
 
 _RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{0,19})", re.ASCII)
-_PATH = re.compile(r"/|(/[A-Za-z0-9_.-]+)+", re.ASCII)
+_STEP = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _TAG = re.compile(r"[a-z0-9]{0,32}", re.ASCII)
 _UPLOAD = re.compile(r"/files/([0-9a-f]{64})", re.ASCII)
 
@@ -77,7 +77,7 @@ class Pages:
         """Who asks for what; where the body goes, if it is a file's.  Raises the refusal."""
         asked = _asked(request)
         public = asked.path in STATIC
-        if not _PATH.fullmatch(asked.path):
+        if not _plain(asked.path):
             raise NotFound("There is nothing there.")
         self.gate.check(asked, public)
         if not (public or asked.path == "/login" or asked.path.startswith("/get/")):
@@ -353,6 +353,12 @@ def _header(request: PageRequest, name: str) -> str | None:
     if len(found) > 1:
         raise BadRequest(f"{name} is there twice.")
     return found[0] if found else None
+
+
+def _plain(path: str) -> bool:
+    """Whether nothing in it is to be decoded, or means another place: "/", "/a", "/a/b"."""
+    first, *steps = path.split("/")
+    return not first and (steps == [""] or (steps != [] and all(map(_STEP.fullmatch, steps))))
 
 
 def _asked(request: PageRequest) -> Asked:
