@@ -291,7 +291,8 @@ class SendTests:
         ]
         texts = [row["message"]["text"] for row in nas.said() if "message" in row]
         assert texts[-2:] == ["hello\n\x1b[2Jworld", "grüße"]
-        listed = nas.ask("history", "--limit", 2).out
+        # What arrived just before may be written only now.
+        listed = nas.ask("history", "--limit", 10).out
         assert '"grüße"' in listed and '"hello\\x0a\\x1b[2Jworld"' in listed
         done = run("message", "-", "nas", "-s", here, data=b"x" * 70_000)
         assert done.code == Exit.FAILED and "as a file" in done.err
