@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 from playwright.sync_api import sync_playwright
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from chaos.figures import Figures
@@ -23,12 +25,29 @@ from chaos.sides import MIB, Sides, reactor, resident, run
 GROWS = 128
 """MiB by which the service's memory may grow meanwhile, whatever the size of the file."""
 
-_BAR = "(document.querySelector('#transfers progress') || {value: 0}).value"
 _STATE = "(document.querySelector('#transfers .state') || {textContent: ''}).textContent"
+
+
+def _break(service: Any, at: int) -> Deferred[int]:
+    """Break every connection of the page once so many bytes are there; fires with how many were."""
+    done: Deferred[int] = Deferred()
+
+    def look() -> None:
+        for each in service.registry.pending():
+            if each.done >= at:
+                looking.stop()
+                service._now.page.site.abort()
+                done.callback(each.done)
+                return
+
+    looking = LoopingCall(look)
+    looking.start(0.002)
+    return done
 
 
 def _watch(service: Any, path: str, figures: Figures) -> None:
     """Send the file, break everything at a half, and wait until the page says "Received"."""
+    size = os.path.getsize(path)
     link = blockingCallFromThread(reactor, service.web_link)["links"][0]
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
@@ -41,18 +60,15 @@ def _watch(service: Any, path: str, figures: Figures) -> None:
         page.goto(link)
         page.get_by_text("Connected", exact=True).wait_for()
         before, began = resident(), time.monotonic()
+        broken: list[int] = []
+        reactor.callFromThread(lambda: _break(service, size // 2).addCallback(broken.append))
         page.set_input_files("#files", path)
-        while page.evaluate(_BAR) < 0.5:
-            page.wait_for_timeout(20)
-        at = blockingCallFromThread(reactor, lambda: service.registry.pending()[0].done)
-        blockingCallFromThread(reactor, service._now.page.site.abort)
-        while (state := page.evaluate(_STATE)) != "Received":
-            if state in ("Failed", "Cancelled"):
-                break
+        while page.evaluate(_STATE) not in ("Received", "Failed", "Cancelled"):
             page.wait_for_timeout(50)
         took = time.monotonic() - began
-        size = os.path.getsize(path) // MIB
-        figures.add("cut at", at / MIB, "MiB", least=size / 2 - 1, most=size - 1)
+        size //= MIB
+        cut = sum(broken) / MIB
+        figures.add("cut at", cut, "MiB", least=size / 2, most=size - 1)
         figures.add("requests with bytes", sum("PATCH" in each for each in asked), least=2)
         figures.add("seconds, the break included", took, "s")
         figures.add("rate", size / took, "MiB/s")

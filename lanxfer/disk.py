@@ -13,7 +13,6 @@ from weakref import ref
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
@@ -97,10 +96,14 @@ class Disk:
 
     After its end work is done at once, in the caller's thread: a pool that is
     closed would drop it without a word, and what is left then is clearing up.
+
+    A reactor that stops ends the threads as well, so that a program which fails
+    before it closes its client or service ends all the same.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, workers: int = WORKERS) -> None:
+    def __init__(self, reactor: Any, workers: int = WORKERS) -> None:
         self._reactor = reactor
+        self._trigger: object = None
         self._pool = ThreadPool(0, workers, "lanxfer-disk")
         self._reserved = ThreadPool(0, RESERVED, "lanxfer-control")
         self._under_way = 0
@@ -111,9 +114,16 @@ class Disk:
     def start(self) -> None:
         for pool in (self._pool, self._reserved):
             pool.start()
+        self._trigger = self._reactor.addSystemEventTrigger("after", "shutdown", self._shut)
 
     def stop(self) -> None:
         """Wait for what the threads have begun, then end them; blocks."""
+        if self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+        self._shut()
+
+    def _shut(self) -> None:
+        self._trigger = None
         self._over = True
         for pool in (self._pool, self._reserved):
             pool.stop()

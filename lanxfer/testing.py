@@ -121,6 +121,9 @@ class _Worker:
 
     stop = start
 
+    def addSystemEventTrigger(self, *args: Any) -> None:
+        """There is nothing to end."""
+
 
 class MemoryDisk(Disk):
     """Does its work at once, in the caller's thread; while ``held``, when ``work`` is called."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,6 +20,11 @@ class _Loop:
 
     def callFromThread(self, function: Any, *args: Any) -> None:
         function(*args)
+
+    def addSystemEventTrigger(self, *args: Any) -> object:
+        return args
+
+    def removeSystemEventTrigger(self, trigger: object) -> None: ...
 
 
 def results(done: Deferred[Any]) -> list[Any]:
@@ -45,6 +54,37 @@ class AfterTheEndTests:
         disk.stop()
         (why,) = results(disk.run(_no_space))
         assert isinstance(why.value, DiskFull)
+
+
+_FAILS = """
+import sys
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import react
+from lanxfer.service import Settings, TransferService
+
+async def main(reactor):
+    service = TransferService(reactor, Settings(inbox=sys.argv[1], state=sys.argv[2], port=0))
+    service.startService()
+    await service.when_listening()
+    raise KeyError("a mistake of the program")
+
+react(lambda reactor: ensureDeferred(main(reactor)))
+"""
+
+
+class ProgramTests:
+    def test_fails(self, tmp_path: Path) -> None:
+        """A program that fails while its service runs ends, with its own error."""
+        folders = [str(tmp_path / "inbox"), str(tmp_path / "state")]
+        done = subprocess.run(
+            [sys.executable, "-c", _FAILS, *folders],
+            env={**os.environ, "LANXFER_ALLOW_ROOT": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert "a mistake of the program" in done.stderr
 
 
 class MemoryDiskTests:

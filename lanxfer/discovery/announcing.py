@@ -15,13 +15,12 @@ from typing import Any
 import ifaddr  # noqa: F401
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from lanxfer.discovery.marks import FILE, Adapter, adapters, marked, read_marks
 from lanxfer.discovery.table import Seen, Table
 from lanxfer.discovery.tags import NONCE, make_tag
+from lanxfer.disk import Disk
 from lanxfer.errors import LanxferError
 from lanxfer.peers import Peers
 from lanxfer.state import StateFolder
@@ -59,7 +58,8 @@ class Announcing:
         self._table = Table(lambda: [key, *(each.key for each in peers.all() if each.key)])
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
-        self._pool = ThreadPool(0, 1, "lanxfer-discovery")
+        self._thread = Disk(reactor, 1)
+        self._started = False
         self._engine: Any = None
         self._adapters: list[Adapter] = []
         self._marks: tuple[str, ...] = ()
@@ -71,18 +71,21 @@ class Announcing:
 
     def start(self) -> None:
         """Begin."""
-        self._pool.start()
+        self._started = True
+        self._thread.start()
         self._looking.start(EVERY).addErrback(
             lambda why: self.log.failure("discovery has ended", why)
         )
 
     async def stop(self) -> None:
         """Say goodbye; fine where it was not started."""
-        if not self._looking.running:
+        if not self._started:
             return
-        self._looking.stop()
-        await self._in_thread(self._close)
-        self._pool.stop()
+        self._started = False
+        if self._looking.running:
+            self._looking.stop()
+        await self._thread.run(self._close)
+        await self._thread.stopped()
 
     @property
     def on(self) -> bool:
@@ -97,11 +100,8 @@ class Announcing:
         """Addresses at which the device with this key may be."""
         return self._table.addresses(key)
 
-    def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._pool, work, *args)
-
     def _look(self) -> Deferred[Any]:
-        return self._in_thread(
+        return self._thread.run(
             self._adjust, list(self._listening()), self._pairing(), self._reactor.seconds()
         ).addErrback(self._failed)
 
