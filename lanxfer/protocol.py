@@ -191,7 +191,8 @@ class LanxferProtocol(Lifetime):
                 self._outbox.write(self.session.complaint(error))
             return
         self._take(packet)
-        self._take_implied()
+        if self.session.implies:
+            self._take_implied()
 
     def rawDataReceived(self, data: bytes) -> None:
         if self._sink is not None:
@@ -385,9 +386,8 @@ class LanxferProtocol(Lifetime):
         call = self._calls.pop(answer.id, None)
         if call is None or self._outbox is None:
             return
-        weight = call.weight
-        if weight:
-            self.weigh(-weight)
+        if call.data or call.writer is not None:
+            self.weigh(-call.weight)
         call.over()
         if self._windows:
             self._give_back(True, answer.id)
@@ -543,10 +543,12 @@ class LanxferProtocol(Lifetime):
 
     @property
     def busy(self) -> bool:
+        if self._calls or self._exchanges:
+            return True
         # After the last word of a session nobody wants the rest of a body any more.
         wanted = self.expected and not self.session.finished
         queued = self.queue is not None and bool(self.queue.waiting)
-        return bool(self._calls or self._exchanges or wanted or queued)
+        return bool(wanted or queued)
 
     @property
     def body_due_since(self) -> float | None:
@@ -566,8 +568,10 @@ class LanxferProtocol(Lifetime):
         self._on_ready(self)
 
     def said(self) -> None:
-        self._take_implied()
-        if self.expected or self.session.finished:
+        session = self.session
+        if session.implies:
+            self._take_implied()
+        if self._held and (self._expected or session.finished):
             self.release()
 
     def abandon(self, error: LanxferError) -> None:
