@@ -1,0 +1,1 @@
+"""Settings of a service: the one table of them, and the file they may be written in."""
