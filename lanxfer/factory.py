@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 
 from lanxfer.admission import Admission, bare, networks
 from lanxfer.commands.table import Node, Table
-from lanxfer.cred import LocalUser, knock, make_portal
+from lanxfer.cred import KnockChecker, LocalUser, knock, make_portal
 from lanxfer.descriptors import UNLIMITED, connections_most
 from lanxfer.disk import Disk
 from lanxfer.door import Door, host_of
@@ -89,6 +89,10 @@ class LanxferFactory(Factory):
     def knock(self, credentials: Any) -> Principal:
         """Who shows these; raises the refusal."""
         return knock(self.portal, credentials)
+
+    def admit(self, admission: Admission) -> None:
+        """Let in whom this lets in, from now on; who is inside stays."""
+        self.portal.registerChecker(KnockChecker(admission))
 
     def make(
         self,

@@ -27,6 +27,7 @@ from lanxfer.cred import Logins
 from lanxfer.deciding import Deciding, Incoming, OnOffer, Says, Taking, asked
 from lanxfer.disk import Disk, SmallFiles
 from lanxfer.errors import (
+    BadConfig,
     Expired,
     Forbidden,
     LanxferError,
@@ -75,6 +76,10 @@ class Message:
     secure: bool
 
 
+async def _no_file() -> Mapping[str, Any]:
+    raise BadConfig("That service has no configuration file.")
+
+
 _NO_SLOT = Slot("", "0" * 36, "", None)
 
 OnMessage = Callable[[Message], Any]
@@ -98,6 +103,7 @@ class ServiceNode:
     on_message: OnMessage | None = None
     on_told: Callable[[Message], object] | None = None
     """Hears of each message when its owner has it; the page shows them, too."""
+    reloading: Callable[[], Awaitable[Mapping[str, Any]]] = _no_file
     handed: Callable[[Call], Awaitable[Mapping[str, Any]]] | None = None
     rights: Says = field(factory=Book)
     logins: Logins | None = None
@@ -251,6 +257,13 @@ class ServiceNode:
 
     def status(self) -> Mapping[str, Any]:
         return self.about()
+
+    def reload(self) -> Awaitable[Mapping[str, Any]]:
+        return self.reloading()
+
+    def places(self, most: int, share: int) -> None:
+        """How many may receive at a time, and of one principal; who does goes on."""
+        self._receiving.change(most, share)
 
     # Speed.
 

@@ -25,6 +25,12 @@ class Places:
         """How many places are taken."""
         return self._taken.total()
 
+    def change(self, places: int, share: int) -> None:
+        """Have so many from now on; who has one keeps it."""
+        self._free = places - self.taken
+        self._share = share
+        self._grant()
+
     def acquire(self, name: str) -> Deferred[None]:
         """Fires when ``name`` has a place; cancelled it fails with CancelledError, without one."""
         granted: Deferred[None] = Deferred(self._forget)
@@ -44,7 +50,7 @@ class Places:
         self._waiting = deque(each for each in self._waiting if each[1] is not gone)
 
     def _grant(self) -> None:
-        while self._free:
+        while self._free > 0:
             found = next((each for each in self._waiting if self._room(each[0])), None)
             if found is None:
                 return

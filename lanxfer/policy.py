@@ -69,7 +69,10 @@ LOCAL = Principal(Standing.LOCAL, "local", "this device")
 _OFFER = frozenset({"hello", "ping", "recv_file", "recv_files", "recv_message"})
 _OWN = frozenset({"pending_requests", "cancel_request", "pause", "resume", "watch", "history"})
 _OWNER = frozenset(
-    {"send_file", "send_message", "send_paths", "status", "accept", "reject", "usage", "limit"}
+    {
+        *("send_file", "send_message", "send_paths", "status"),
+        *("accept", "reject", "usage", "limit", "reload"),
+    }
 )
 _PAIR = frozenset({"pair", "pair_prove", "pair_keep"})
 _LOGIN = frozenset({"login"})

@@ -66,6 +66,14 @@ def confine(what: Writable) -> str:
     return why
 
 
+def may_write(folder: str) -> bool:
+    """Whether this process may still change what is in a folder, as far as it gave that up."""
+    if _kept is None:
+        return True
+    real = os.path.realpath(folder)
+    return any(_holds(each, real) for each in _kept.folders)
+
+
 def _enforce(what: Writable) -> str:
     try:
         from landlockpy import (
@@ -125,8 +133,8 @@ def _folders(run: str, file: str) -> tuple[str, ...]:
     return (os.path.realpath(os.path.dirname(os.path.join(run, file))),) if file else ()
 
 
-def _holds(folder: str, home: str) -> bool:
-    return os.path.commonpath([folder, home]) == folder
+def _holds(folder: str, path: str) -> bool:
+    return os.path.commonpath([folder, path]) == folder
 
 
 def refuse_root(told: bool, environment: Mapping[str, str] = os.environ) -> None:

@@ -15,14 +15,14 @@ import os
 import socket
 import time
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from attrs import Factory, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredLock, fail, gatherResults
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 from lanxfer.admission import Admission, Legacy, networks, own_networks
 from lanxfer.awaiting import when
 from lanxfer.calls import public
+from lanxfer.changing import Changing, follow_all, opened_by, reserve_of, taking_of
 from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
 from lanxfer.commands.declared import table_of
@@ -51,7 +52,7 @@ from lanxfer.hooks.hooks import Callback, Hooks
 from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
 from lanxfer.journal import Journal
-from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slot, Taking
+from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slot
 from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing, Window
@@ -69,7 +70,7 @@ from lanxfer.state import StateFolder
 from lanxfer.storage import Store
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import shown
-from lanxfer.storage.shares import folders_of, parse_share
+from lanxfer.storage.shares import parse_share
 from lanxfer.storage.volumes import SharedFolder
 from lanxfer.tidying import Tidying
 from lanxfer.tls import server_options
@@ -93,8 +94,11 @@ BACKLOG = 1024
 """Callers that wait to be accepted: with Twisted's 50 a burst costs the next one a second."""
 
 
+OnReload = Callable[["TransferService"], Deferred[Mapping[str, Sequence[str]]]]
+
+
 @frozen
-class _Running:
+class Running:
     """What exists from one start to the next stop."""
 
     folder: StateFolder
@@ -110,6 +114,7 @@ class _Running:
     registry: Registry
     key: str
     unconfined: str
+    """Why the process may write elsewhere, too; "" if it may not."""
     tidying: Tidying
     pairing: Pairing
     revoking: Revoking
@@ -118,8 +123,12 @@ class _Running:
     token: Secret | None
     limits_before: dict[str, float]
     shares: dict[str, SharedFolder]
+    opened: dict[str, SharedFolder]
+    """All that were ever shared, by ``--share`` option."""
     page: Any = None
     """A ``lanxfer.web.door.Page``, where there is one."""
+    following: list[Callable[[], object]] = Factory(list)
+    """What ends that ae controllers are shown everything."""
     ports: list[IListeningPort] = Factory(list)
     page_ports: list[IListeningPort] = Factory(list)
 
@@ -156,6 +165,7 @@ class TransferService(Service):
         commands: Any = None,
         on_login: Callable[[Principal], object] = lambda principal: None,
         on_logout: Callable[[Principal], object] = lambda principal: None,
+        on_reload: OnReload | None = None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings or Settings()
@@ -167,7 +177,9 @@ class TransferService(Service):
         self.commands = table_of(commands)
         self._on_login = on_login
         self._on_logout = on_logout
-        self._now: _Running | None = None
+        self._on_reload = on_reload
+        self._one_change = DeferredLock()
+        self._now: Running | None = None
         self._waiting: list[Deferred[list[str]]] = []
         self._listening: list[str] | None = None
         self._failed: Failure | None = None
@@ -186,6 +198,8 @@ class TransferService(Service):
         self._failed = self._listening = None
         running = self._open()
         self._now = running
+        follow_all(running, self.settings)
+        self._hear_hooks()
         super().startService()
         opening = public(self._listen(running))
         opening.addCallbacks(self._opened, self._unopened)
@@ -193,7 +207,7 @@ class TransferService(Service):
             self.stopService()
             raise self._failed.value
 
-    def _open(self) -> _Running:
+    def _open(self) -> Running:
         settings = self.settings
         folder = StateFolder(settings.state)
         folder.lock()
@@ -217,16 +231,12 @@ class TransferService(Service):
                 weak=settings.weak_storage,
             )
             undo.append(store.close)
-            reserve = {
-                "reserve_bytes": settings.reserve_bytes,
-                "reserve_share": settings.reserve_share,
-            }
             shares = open_shares(
                 settings.shares,
                 settings.inbox,
                 settings.state,
                 store,
-                reserve,
+                reserve_of(settings),
                 settings.dotfiles,
             )
             undo.append(lambda: close_shares(shares, store))
@@ -237,14 +247,14 @@ class TransferService(Service):
             pairing = Pairing(
                 identity.key, settings.device, peers, self.reactor, reading.run, token
             )
-            admission = self._admission(peers, pairing)
+            admission = self._admission(peers, pairing, settings)
             used = journal.usage()
             hooks = Hooks(
                 self.reactor,
                 parse_hooks(settings.hook),
                 self._callbacks,
                 partial(_label, peers),
-                partial(_path, settings),
+                self._path,
             )
             undo.append(hooks.stop)
             # Before the first thread, and when both folders exist.
@@ -262,11 +272,7 @@ class TransferService(Service):
         registry = Registry(time.time, new_ids(), self._complain)
         for listener in self._subscribers:
             registry.subscribe(listener)
-        if hooks.any:
-            registry.subscribe(hooks.hear)
         polled = Polled(time.time)
-        if settings.legacy is Legacy.FULL:
-            registry.subscribe(partial(polled.follow, registry))
         outgoing = Outgoing(self.reactor, reading, journal, self._client, self.log, registry.new_id)
         node = ServiceNode(
             device=settings.device,
@@ -275,25 +281,20 @@ class TransferService(Service):
             journal=journal,
             disk=disk,
             clock=self.reactor,
-            taking=Taking(
-                links=settings.links,
-                dotfiles=settings.dotfiles,
-                conflict=settings.conflict,
-                legacy_folder=settings.legacy_folder,
-                shares=tuple(folders_of(settings.shares)),
-            ),
+            taking=taking_of(settings),
             polled=polled,
             sender=outgoing.send,
             about=self.status,
             handed=outgoing.send_paths,
+            reloading=self.reload,
             on_offer=self._on_offer,
-            on_message=self._hooked(hooks) if hooks.any else self._on_message,
+            on_message=self._on_message,
             pairs=pairing,
             on_prompt=self._prompted,
             rights=rights,
             used=used,
             speeds=settings.speeds,
-            shares=ChainMap(dict(shares), self._shares),
+            shares=ChainMap(cast(dict[str, Shared], shares), self._shares),
             workers=workers,
         )
         table = Tables(dict(builtin()), self.commands)  # looked up when asked: more may be added
@@ -342,7 +343,7 @@ class TransferService(Service):
                 each()
             raise
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
-        return _Running(
+        return Running(
             folder,
             store,
             journal,
@@ -363,6 +364,7 @@ class TransferService(Service):
             token,
             before,
             shares,
+            opened_by(settings.shares, shares),
             page,
         )
 
@@ -376,8 +378,7 @@ class TransferService(Service):
         folders = [settings.inbox, settings.state, *shared, *settings.also_writable]
         return confine(writable(folders, settings.also_removable))
 
-    def _admission(self, peers: Peers, pairing: Pairing) -> Admission:
-        settings = self.settings
+    def _admission(self, peers: Peers, pairing: Pairing, settings: Settings) -> Admission:
         legacy_from = networks(settings.legacy_from)
         if settings.legacy is not Legacy.OFF and not legacy_from:
             legacy_from = own_networks()
@@ -404,7 +405,7 @@ class TransferService(Service):
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise BadConfig(f"--listen does not name an endpoint: {error}.") from None
 
-    async def _listen(self, running: _Running) -> list[str]:
+    async def _listen(self, running: Running) -> list[str]:
         for endpoint in self._endpoints():
             running.ports.append(await _listening(endpoint, running.factory))
         if self.settings.control and hasattr(socket, "AF_UNIX"):
@@ -490,7 +491,7 @@ class TransferService(Service):
         self._listening = None
         return public(self._stop(running))
 
-    async def _stop(self, running: _Running | None) -> None:
+    async def _stop(self, running: Running | None) -> None:
         if running is None:
             return
         running.revoking.stop()
@@ -522,7 +523,7 @@ class TransferService(Service):
         await running.reading.stopped()
         if running.node.workers is not None:
             await running.node.workers.stopped()
-        close_shares(running.shares, running.store)
+        close_shares(running.opened, running.store)
         running.store.close()
         running.journal.close()
         limits.change(running.limits_before)
@@ -650,6 +651,37 @@ class TransferService(Service):
         """
         return self._running().node.rates.change(**changes)
 
+    def change(self, **changes: Any) -> Deferred[tuple[str, ...]]:
+        """Change settings while running, by the names that ``Settings`` has for them.
+
+        Fires with the names of those that need a new start and were left as they are.
+        Fails with BadConfig or BadState where one of them makes no sense; nothing is changed
+        then.  Nothing that is under way is ended.  docs/configuration.rst says which can.
+        """
+        return self._one_change.run(lambda: public(self._change(changes)))
+
+    async def _change(self, changes: Mapping[str, Any]) -> tuple[str, ...]:
+        running = self._running()
+        changing = Changing(
+            running,
+            partial(self._admission, running.dialer.peers, running.pairing),
+            self._hear_hooks,
+            lambda: running.tidying.also(_tidied(running.node, running.opened)),
+        )
+        self.settings, left = await changing.change(self.settings, changes, self._shares)
+        return left
+
+    def reload(self) -> Deferred[Mapping[str, Sequence[str]]]:
+        """Have what the application gave as ``on_reload`` read the settings again.
+
+        Fires with the keys of those that ``changed``, and of those that need a
+        ``restart``; fails with BadConfig where there is nothing to be read, and else as
+        ``change`` does.
+        """
+        if self._on_reload is None:
+            return fail(BadConfig("This service has no configuration file."))
+        return self._on_reload(self)
+
     def status(self) -> dict[str, Any]:
         """About the running service, as plain values."""
         running, settings = self._running(), self.settings
@@ -672,7 +704,7 @@ class TransferService(Service):
 
     # Odds and ends.
 
-    def _running(self) -> _Running:
+    def _running(self) -> Running:
         if self._now is None:
             raise Stopping("The service is not running.")
         return self._now
@@ -708,6 +740,21 @@ class TransferService(Service):
             return None if self._on_message is None else self._on_message(message)
 
         return came
+
+    def _path(self, snapshot: Snapshot) -> str:
+        """Where in the inbox something is; "" for what was put into a shared folder."""
+        top = snapshot.stored.partition("/")[0]
+        shares = filter(None, map(parse_share, self.settings.shares))
+        if any(share.name == top for share in shares):
+            return ""
+        return os.path.join(os.path.abspath(self.settings.inbox), *snapshot.stored.split("/"))
+
+    def _hear_hooks(self) -> None:
+        """Have them hear of everything, where they did not before."""
+        running = self._running()
+        if running.hooks.any and running.node.on_message is self._on_message:
+            running.registry.subscribe(running.hooks.hear)
+            running.node.on_message = self._hooked(running.hooks)
 
     def _hosts(self) -> list[tuple[str, int]]:
         """Where the service listens for other devices."""
@@ -749,14 +796,6 @@ def _label(peers: Peers, principal: str) -> str:
     kind, _, key = principal.partition(":")
     known = peers.by_key(key) if kind == "peer" else None
     return principal if known is None else known.name
-
-
-def _path(settings: Settings, snapshot: Snapshot) -> str:
-    """Where in the inbox something is; "" for what was put into a shared folder."""
-    top = snapshot.stored.partition("/")[0]
-    if any(share.name == top for share in filter(None, map(parse_share, settings.shares))):
-        return ""
-    return os.path.join(os.path.abspath(settings.inbox), *snapshot.stored.split("/"))
 
 
 def _deferred(found: Any) -> Deferred[Any]:

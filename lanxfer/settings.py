@@ -9,16 +9,13 @@ from typing import Any
 from attrs import field, frozen
 
 from lanxfer.admission import Legacy
+from lanxfer.config.table import BY_KEY
 from lanxfer.errors import BadConfig
 from lanxfer.hooks.events import parse_hooks
-from lanxfer.peers import DEFAULT_PORT
 from lanxfer.rates import Speeds
-from lanxfer.sockets import READ_SIZE
 from lanxfer.state import default_state
 from lanxfer.transfers import Conflict
 from lanxfer.wire import limits
-
-DEFAULT_WEB_PORT = 36970
 
 
 def default_inbox() -> str:
@@ -65,7 +62,7 @@ class Settings:
     state: str = field(factory=default_state, converter=os.fspath)
     device: str = field(factory=socket.gethostname)
     bind: str = ""
-    port: int | None = DEFAULT_PORT
+    port: int | None = BY_KEY["port"].default
     listen: tuple[str, ...] = ()
     open: bool = False
     legacy: Legacy = field(default=Legacy.OFF, converter=_legacy)
@@ -81,7 +78,7 @@ class Settings:
     reserve_bytes: int | None = None
     reserve_share: float | None = None
     limits: tuple[str, ...] = field(default=())
-    buf_len: int = field(default=READ_SIZE)
+    buf_len: int = field(default=BY_KEY["buf-len"].default)
     drain: float = 5.0
     workers: int = 4
     control: bool = True
@@ -96,8 +93,8 @@ class Settings:
     rate_in_each: int | None = None
     rate_out_each: int | None = None
     web: bool = False
-    web_port: int = DEFAULT_WEB_PORT
-    web_bind: str = "127.0.0.1"
+    web_port: int = BY_KEY["web-port"].default
+    web_bind: str = BY_KEY["web-bind"].default
     web_names: tuple[str, ...] = ()
 
     @property
@@ -119,4 +116,4 @@ class Settings:
     @buf_len.validator
     def _check_buf_len(self, attribute: Any, value: int) -> None:
         if not 1 * limits.KIB <= value <= 4 * limits.MIB:
-            raise BadConfig("--buf-len is a number of bytes from 1024 to 4194304.")
+            raise BadConfig(f"--buf-len is {BY_KEY['buf-len'].expected}.")

@@ -55,13 +55,17 @@ class StoreThreads:
 
     def __init__(self, reactor: Any, patience: float | None = None, workers: int = WORKERS) -> None:
         self._reactor = reactor
-        self._patience = limits.STORE_PATIENCE if patience is None else patience
+        self._own_patience = patience
         self._pool = _Pool(0, workers, "lanxfer-store")
         self._pool.start()
         self._jobs: set[_Job] = set()
         self._running = 0
         self._ended = False
         self._idle: Deferred[None] | None = None
+
+    @property
+    def _patience(self) -> float:
+        return limits.STORE_PATIENCE if self._own_patience is None else self._own_patience
 
     def run(
         self,

@@ -37,6 +37,10 @@ class Tidying:
     _next: IDelayedCall | None = None
     _now: Deferred[None] | None = field(default=None)
 
+    def also(self, places: Sequence[Callable[[], Deferred[int]]]) -> None:
+        """Have these be the other places."""
+        self._also = places
+
     def start(self) -> None:
         """Begin, a while from now: whoever starts has just tidied."""
         self._next = self._clock.callLater(EVERY, self._tidy)

@@ -63,7 +63,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "ae",
         "awaiting",
         "blocking",
+        "changing",
         "client",
+        "config",
         "connecting",
         "deciding",
         "discovery",
@@ -90,7 +92,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "web",
         "within",
     ),
-    ("cli", "doctor", "jobs", "tap"),
+    ("cli", "configured", "doctor", "hangup", "jobs", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -182,6 +184,27 @@ MAY_TOUCH_DISK = {
         "os.path.join": "the twistd beside this Python",
     },
     "cli.weblink": {"io": "see io.StringIO", "io.StringIO": "a QR code; touches no disk"},
+    "changing": {"os.path.realpath": "whether two shares are one folder"},
+    "config.file": {
+        "os.path.abspath": "the configuration file, before the daemon moves elsewhere",
+        "os.path.join": "see os.path.abspath",
+    },
+    "config.kinds": {
+        **dict.fromkeys(
+            ("os.path.expanduser", "os.path.isabs"),
+            "paths that the owner wrote, made whole",
+        ),
+    },
+    "configured": {
+        "os.path.abspath": "the file of --jobs, before the daemon moves elsewhere",
+        "os.stat": "whether others can read the passwords of --auth",
+    },
+    "hangup": {
+        **dict.fromkeys(
+            ("os.O_NOCTTY", "os.O_RDONLY", "os.close", "os.open"),
+            "whether there is a terminal; touches no disk",
+        ),
+    },
     "cred": {"os.getuid": "compared with the caller's user"},
     "cli.serving": {"os.path.abspath": "the file of --jobs, before the daemon moves elsewhere"},
     "jobs": {
@@ -284,10 +307,6 @@ MAY_TOUCH_DISK = {
     },
     "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
     "web.http": {"io": "see io.BytesIO", "io.BytesIO": "a small body; touches no disk"},
-    "tap": {
-        "os.path.abspath": "the file of --jobs, before the daemon moves elsewhere",
-        "os.stat": "whether others can read the passwords of --auth",
-    },
     "testing": {"os.stat_result": "a value"},
 }
 """Everything else that may, with its reason; what is not used any more has to go from here."""

@@ -11,7 +11,10 @@ from lanxfer.transfers import Direction, Kind, Snapshot, State
 
 OFFER = {"hello", "ping", "recv_file", "recv_files", "recv_message"}
 OWN = {"pending_requests", "cancel_request", "pause", "resume", "watch", "history"}
-OWNER = {"send_file", "send_message", "send_paths", "status", "accept", "reject", "usage", "limit"}
+OWNER = {
+    *("send_file", "send_message", "send_paths", "status"),
+    *("accept", "reject", "usage", "limit", "reload"),
+}
 PAIR = {"pair", "pair_prove", "pair_keep"}
 FILES = {
     *("list_files", "stat_file", "read_file", "prove_file"),

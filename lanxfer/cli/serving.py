@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import asdict, evolve
@@ -16,15 +18,16 @@ from lanxfer.cli.asking import Names, way, what, why
 from lanxfer.cli.output import count, human_size
 from lanxfer.cli.running import Run
 from lanxfer.cli.weblink import show_link
+from lanxfer.configured import Configured
 from lanxfer.control import NoService
 from lanxfer.errors import Exit
+from lanxfer.hangup import reload_on_hangup
 from lanxfer.keys import format_key
 from lanxfer.pipes import splice
 from lanxfer.sandbox import refuse_root
-from lanxfer.service import Message, Prompt, Settings, TransferService
+from lanxfer.service import Message, OnReload, Prompt, Settings, TransferService
 from lanxfer.state import StateFolder
 from lanxfer.storage.names import shown
-from lanxfer.tap import checkers_from, settings_from
 from lanxfer.transfers import Direction, Kind, Snapshot, as_row
 
 TEXT_MAX = 4000
@@ -52,6 +55,16 @@ class _Printer:
         for each in service.warnings():
             out.row({"warning": each})
             out.warn(each)
+
+    def reloading(self, configured: Configured) -> OnReload:
+        """Reading the configuration file again, and a line about it."""
+
+        def told(found: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+            self._out.row({"reloaded": dict(found)})
+            self._out.done(f"{_now()}  {reloaded(found)}")
+            return found
+
+        return lambda service: configured.reload(service).addCallback(told)
 
     def moved(self, snapshot: Snapshot) -> None:
         """Something arrived, was sent, or did not get there."""
@@ -93,6 +106,13 @@ class _Printer:
         )
 
 
+def reloaded(found: Mapping[str, Sequence[str]]) -> str:
+    """What came of reading the configuration file again."""
+    changed, restart = (", ".join(found.get(name, ())) for name in ("changed", "restart"))
+    said = f"Changed: {changed}" if changed else "Nothing has changed"
+    return f"{said}; needs a restart: {restart}" if restart else said
+
+
 def offered(prompt: Prompt) -> str:
     """What is offered, in a few words; of a folder it is not known how much is still to come."""
     if not prompt.what.endswith("/"):
@@ -109,12 +129,11 @@ def _now() -> str:
     return time.strftime("%H:%M:%S")
 
 
-def _settings(here: Run, options: Mapping[str, Any]) -> Settings | None:
-    """What was asked for; None, and said, where that makes no sense."""
+def _configured(here: Run, options: Mapping[str, Any]) -> Configured | None:
+    """What was asked for, here and in the file; None, and said, where the line makes no sense."""
     refuse_root(bool(options.get("allow-root")))
     try:
-        checkers = checkers_from(options.get("auth", ()))
-        return settings_from({**options, "credCheckers": checkers})
+        return Configured(options)
     except UsageError as error:
         here.out.warn(str(error))
         return None
@@ -126,13 +145,15 @@ async def speak(here: Run, options: Mapping[str, Any]) -> int:
     A service that runs here already does it; without one there is one for as long as this
     lasts, which listens to nobody else.  Nothing but packets is written to standard output.
     """
-    settings = _settings(here, options)
-    if settings is None:
+    configured = _configured(here, options)
+    if configured is None:
         return int(Exit.USAGE)
+    settings = configured.settings
     with suppress(NoService):
         await splice(here.reactor, StateFolder(settings.state).socket_path)
         return int(Exit.OK)
-    service = TransferService(here.reactor, evolve(settings, port=None, listen=()))
+    settings = evolve(settings, port=None, listen=())
+    service = TransferService(here.reactor, settings, on_reload=configured.reload)
     service.startService()
     try:
         await service.when_listening()
@@ -148,15 +169,14 @@ async def speak(here: Run, options: Mapping[str, Any]) -> int:
 
 async def serve(here: Run, options: Mapping[str, Any]) -> int:
     """Serve until Ctrl-C."""
-    settings = _settings(here, options)
-    if settings is None:
+    configured = _configured(here, options)
+    if configured is None:
         return int(Exit.USAGE)
-    jobs = options.get("jobs")
+    settings, jobs = configured.settings, configured.jobs
     if jobs:
         from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
         from lanxfer.jobs.errors import Error
 
-        jobs = os.path.abspath(jobs)
         try:
             settings = with_jobs(settings, jobs)
         except Error as error:
@@ -164,11 +184,16 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
             return int(Exit.CONFIG)
     printer = _Printer(here, settings)
     service = TransferService(
-        here.reactor, settings, on_message=printer.message, on_prompt=printer.asked
+        here.reactor,
+        settings,
+        on_message=printer.message,
+        on_prompt=printer.asked,
+        on_reload=printer.reloading(configured),
     )
     service.subscribe(printer.moved)
     whole = ServiceWithJobs(here.reactor, service, jobs) if jobs else service
     whole.startService()
+    reload_on_hangup(here.reactor, service.reload, partial(os.kill, os.getpid(), signal.SIGTERM))
     try:
         printer.begun(service, await service.when_listening())
         await Deferred()

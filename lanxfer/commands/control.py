@@ -132,6 +132,12 @@ async def status(call: Call, node: Node) -> Reply:
     return Reply(node.status())
 
 
+@command("reload")
+async def reload(call: Call, node: Node) -> Reply:
+    """Read the configuration file again, for the owner (protocol, "Control")."""
+    return Reply(dict(await call.shield(node.reload())))
+
+
 @command("login")
 async def login(call: Call, node: Node) -> Reply:
     """Be a named user from here on (protocol, "Logging in")."""

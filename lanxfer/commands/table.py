@@ -269,6 +269,9 @@ class Node(Protocol):
     def status(self) -> Mapping[str, Any]:
         """About this service, for its owner."""
 
+    def reload(self) -> Awaitable[Mapping[str, Any]]:
+        """Read the configuration file again; which settings changed, and which have to wait."""
+
 
 Command: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Reply]]
 Table: TypeAlias = Mapping[str, Command]

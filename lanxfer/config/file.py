@@ -55,7 +55,7 @@ def _not_toml(where: str, said: str) -> str:
     if match is None:
         return f"{where}: {said}."
     what, line = match.groups()
-    return f"{where}, line {line}: {what}." if line else f"{where}: {what} at its end."
+    return f"{where}, {f'line {line}' if line else 'at its end'}: this is no TOML ({what})."
 
 
 def _line_of(text: str, key: str) -> str:

@@ -114,8 +114,10 @@ class Setting:
         except ValueError:
             raise BadConfig(self._not(self.kind.expected, value)) from None
         except LanxferError as error:
-            reason = error.reason.removeprefix(f"--{self.key}: ").removeprefix("--")
-            raise BadConfig(f"{self.key}: {reason}") from None
+            # Those who know the option by its name on a command line say so.
+            named = error.reason.startswith(f"--{self.key}")
+            reason = error.reason[2:] if named else f"{self.key}: {error.reason}"
+            raise BadConfig(reason) from None
 
     def _not(self, expected: str, value: Any) -> str:
         said = str(value).lower() if type(value) is bool else repr(value)
@@ -336,9 +338,7 @@ TABLE: tuple[Setting, ...] = (
         "web_port",
         DEFAULT_WEB_PORT,
     ),
-    Setting(
-        "web-bind", TEXT, "Address of the page; 0.0.0.0 for all.", "web_bind", "127.0.0.1"
-    ),
+    Setting("web-bind", TEXT, "Address of the page; 0.0.0.0 for all.", "web_bind", "127.0.0.1"),
     Setting(
         "web-name",
         TEXT,

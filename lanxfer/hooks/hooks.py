@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -120,6 +120,17 @@ class Hooks:
             self._pipe = _Pipe(self._gone)
             line = [sys.executable, "-m", "lanxfer.hooks.runner"]
             self._reactor.spawnProcess(self._pipe, sys.executable, line, env=None)
+
+    def can_run(self, hooks: Iterable[Hook], confined: bool) -> bool:
+        """Whether these can be called; commands only if what runs them is there, or may start."""
+        wanted = any(each.command or each.notify for each in hooks)
+        return not wanted or not confined or (self._pipe is not None and not self._pipe.gone)
+
+    def replace(self, hooks: Sequence[Hook]) -> None:
+        """Have these from now on; what waits already is still called."""
+        self._hooks = hooks
+        if self._pipe is None or self._pipe.gone:
+            self.start()
 
     def stop(self) -> None:
         """Call nobody any more, and end what runs."""

@@ -56,9 +56,8 @@ class LocalStore:
     ) -> None:
         if fcntl is None or not os.supports_dir_fd.issuperset(_NEEDED):
             raise WeakStorage("This operating system cannot keep received files apart safely.")
-        self._reserve_bytes = limits.RESERVE_BYTES if reserve_bytes is None else reserve_bytes
-        self._reserve_share = limits.RESERVE_SHARE if reserve_share is None else reserve_share
-        self._unfinished = unfinished or (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES)
+        self._reserve = reserve_bytes, reserve_share
+        self._unfinished = unfinished
         self._dotfiles = dotfiles
         self._clock = clock
         self._path = os.path.realpath(root)
@@ -110,7 +109,8 @@ class LocalStore:
                     refuse_taken(self.look(path), offer, conflict)
                 fd = self._staging.open(key)
                 if fd is None and finished is None:
-                    refuse_unfinished(*self._staging.unfinished(whose(key)), self._unfinished)
+                    most = self._unfinished or (limits.UNFINISHED_FILES, limits.UNFINISHED_BYTES)
+                    refuse_unfinished(*self._staging.unfinished(whose(key)), most)
                 part = LocalPart(
                     self._publisher,
                     self.free,
@@ -207,8 +207,10 @@ class LocalStore:
         with typed():
             found = os.statvfs(self._root)
         unit = found.f_frsize
-        reserve = max(self._reserve_bytes, int(self._reserve_share * found.f_blocks * unit))
-        return max(0, found.f_bavail * unit - reserve)
+        size, share = self._reserve
+        size = limits.RESERVE_BYTES if size is None else size
+        share = limits.RESERVE_SHARE if share is None else share
+        return max(0, found.f_bavail * unit - max(size, int(share * found.f_blocks * unit)))
 
     def holds(self, key: str) -> bool:
         """Whether there is a part of that key, being written or not."""
