@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,10 +22,8 @@ def has_terminal() -> bool:
     return True
 
 
-def reload_on_hangup(
-    reactor: Any, reload: Callable[[], Deferred[Any]], end: Callable[[], object]
-) -> None:
-    """Have SIGHUP call ``reload``, or ``end`` where the process has a terminal.
+def reload_on_hangup(reactor: Any, reload: Callable[[], Deferred[Any]]) -> None:
+    """Have SIGHUP call ``reload``; with a terminal, do what it did before, or end in order.
 
     What ``reload`` fails with is logged by whoever it belongs to.  What nohup said to
     ignore stays ignored.
@@ -34,14 +31,16 @@ def reload_on_hangup(
     number = getattr(signal, "SIGHUP", None)
     if number is None or threading.current_thread() is not threading.main_thread():
         return
-    if signal.getsignal(number) == signal.SIG_IGN:
+    before = signal.getsignal(number)
+    if before == signal.SIG_IGN:
         return
 
     def called() -> None:
-        if has_terminal():
-            end()
+        if not has_terminal():
+            reload().addErrback(lambda why: None if why.check(LanxferError) else why)
+        elif callable(before):
+            before(number, None)
         else:
-            with suppress(LanxferError):
-                reload().addErrback(lambda why: why.trap(LanxferError) and None)
+            reactor.stop()
 
     signal.signal(number, lambda *_: reactor.callFromThread(called))

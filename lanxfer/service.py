@@ -254,7 +254,7 @@ class TransferService(Service):
                 parse_hooks(settings.hook),
                 self._callbacks,
                 partial(_label, peers),
-                self._path,
+                lambda snapshot: _path(self.settings, snapshot),
             )
             undo.append(hooks.stop)
             # Before the first thread, and when both folders exist.
@@ -741,14 +741,6 @@ class TransferService(Service):
 
         return came
 
-    def _path(self, snapshot: Snapshot) -> str:
-        """Where in the inbox something is; "" for what was put into a shared folder."""
-        top = snapshot.stored.partition("/")[0]
-        shares = filter(None, map(parse_share, self.settings.shares))
-        if any(share.name == top for share in shares):
-            return ""
-        return os.path.join(os.path.abspath(self.settings.inbox), *snapshot.stored.split("/"))
-
     def _hear_hooks(self) -> None:
         """Have them hear of everything, where they did not before."""
         running = self._running()
@@ -796,6 +788,14 @@ def _label(peers: Peers, principal: str) -> str:
     kind, _, key = principal.partition(":")
     known = peers.by_key(key) if kind == "peer" else None
     return principal if known is None else known.name
+
+
+def _path(settings: Settings, snapshot: Snapshot) -> str:
+    """Where in the inbox something is; "" for what was put into a shared folder."""
+    top = snapshot.stored.partition("/")[0]
+    if any(share.name == top for share in filter(None, map(parse_share, settings.shares))):
+        return ""
+    return os.path.join(os.path.abspath(settings.inbox), *snapshot.stored.split("/"))
 
 
 def _deferred(found: Any) -> Deferred[Any]:

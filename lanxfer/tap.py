@@ -93,7 +93,7 @@ class _Daemon(TransferService):
             super().startService()
         except LanxferError as error:
             raise _no_start(error) from None
-        reload_on_hangup(self.reactor, self.reload, self.reactor.stop)
+        reload_on_hangup(self.reactor, self.reload)
 
 
 def _no_start(error: LanxferError) -> SystemExit:

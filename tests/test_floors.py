@@ -161,6 +161,7 @@ MAY_TOUCH_DISK = {
         "os.fstat": "whether others can read that file",
     },
     "cli.progress": {"os.environ.get": "touches no disk"},
+    "cli.configuring": {"os.path.exists": "whether there is a configuration file"},
     "cli.ending": {"os._exit": "touches no disk"},
     "cli.start": {"os._exit": "touches no disk"},
     "cli.running": {"os._exit": "touches no disk"},
@@ -206,7 +207,6 @@ MAY_TOUCH_DISK = {
         ),
     },
     "cred": {"os.getuid": "compared with the caller's user"},
-    "cli.serving": {"os.path.abspath": "the file of --jobs, before the daemon moves elsewhere"},
     "jobs": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",

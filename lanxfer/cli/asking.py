@@ -220,6 +220,18 @@ _LIMITS = {
 }
 
 
+def reload(here: Brief) -> int:
+    """Have the service read its configuration file again."""
+    with here.service() as service:
+        found = service.ask("reload").args
+    here.out.row(found)
+    changed, restart = (list(map(str, found.get(name) or [])) for name in ("changed", "restart"))
+    here.out.done(f"Changed: {', '.join(changed)}" if changed else "Nothing has changed.")
+    if restart:
+        here.out.warn(f"needs a restart: {', '.join(restart)}")
+    return int(Exit.OK)
+
+
 def _principal(known: Peers, who: str) -> str:
     """The principal a user means: a peer by name or key, or one as "usage" shows it."""
     kind, colon, _ = who.partition(":")

@@ -64,6 +64,7 @@ _MODULES = {
     **dict.fromkeys(("resume", "status", "usage", "watch", "limit"), "control"),
     **dict.fromkeys(("ls", "get", "put", "rm", "mv", "mkdir"), "files"),
     **dict.fromkeys(("peers", "peer", "key"), "peers"),
+    "config": "config",
     "job": "job",
     "discovery": "discovery",
     "doctor": "doctor",

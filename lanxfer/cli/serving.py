@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from attrs import asdict, evolve
@@ -193,7 +190,7 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
     service.subscribe(printer.moved)
     whole = ServiceWithJobs(here.reactor, service, jobs) if jobs else service
     whole.startService()
-    reload_on_hangup(here.reactor, service.reload, partial(os.kill, os.getpid(), signal.SIGTERM))
+    reload_on_hangup(here.reactor, service.reload)
     try:
         printer.begun(service, await service.when_listening())
         await Deferred()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -28,6 +29,8 @@ Wants=network-online.target
 [Service]
 {user}
 ExecStart={command}
+# It waits for the answer, so a mistake in the file shows in "systemctl reload".
+ExecReload={reload}
 Restart=on-failure
 # Settings, state folder or inbox cannot be used: trying again does not help.
 RestartPreventExitStatus=3
@@ -92,6 +95,10 @@ def quoted(text: str) -> str:
     return f'"{text}"' if set(text) & set(" \t'\"\\;#") else text
 
 
+def _line(words: Sequence[str]) -> str:
+    return " ".join(quoted(each).replace("$", "$$") for each in words)
+
+
 def service_unit(user: str, inbox: str, state: str, port: int, bind: str, socket: bool) -> str:
     """The text of ``lanxfer.service``; ``user`` "" lets systemd make one for it.
 
@@ -104,10 +111,13 @@ def service_unit(user: str, inbox: str, state: str, port: int, bind: str, socket
     )
     twistd = os.path.join(os.path.dirname(sys.executable), "twistd")
     words = [twistd, "-n", "--pidfile=", "lanxfer", *listen, "--inbox", inbox, "--state", state]
+    lanxfer = os.path.join(os.path.dirname(sys.executable), "lanxfer")
+    reload = [lanxfer, "config", "reload", "--state", state]
     own = "DynamicUser=yes\nStateDirectory=lanxfer\nStateDirectoryMode=0700"
     return _SERVICE.format(
         user=f"User={user}" if user else own,
-        command=" ".join(quoted(each).replace("$", "$$") for each in words),
+        command=_line(words),
+        reload=_line(reload),
         writable=" ".join(quoted(each) for each in sorted({inbox, state})),
         files=OPEN_FILES,
         install="" if socket else _INSTALL,

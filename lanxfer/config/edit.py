@@ -9,7 +9,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from lanxfer.config.file import FILE, parse_config
+from lanxfer.config.file import parse_config
 from lanxfer.config.table import setting
 from lanxfer.errors import BadConfig, NotFound
 from lanxfer.state import StateFolder
@@ -56,7 +56,7 @@ def _change(
         try:
             document = tomlkit.parse(before.decode("utf-8"))
             change(document)
-            after = tomlkit.dumps(document).encode("utf-8")
+            after = f"{tomlkit.dumps(document).rstrip()}\n".encode()
         except (TOMLKitError, UnicodeError):
             parse_config(before, path)  # says it better
             raise BadConfig(f"{path} cannot be changed by this command; edit it.") from None
@@ -64,5 +64,3 @@ def _change(
             parse_config(after, path)
         replace_owned(path, after)
 
-
-__all__ = ["FILE", "set_value", "unset_value"]
