@@ -52,6 +52,11 @@ class Outgoing:
         for id, job in await self._disk.run_reserved(self._journal.queued):
             self._start(id, job)
 
+    @property
+    def waiting(self) -> int:
+        """How many sends are tried until their device is there."""
+        return len(self._waiting)
+
     def end(self) -> None:
         """Try nothing more; what waits stays in the journal."""
         self._ending = True

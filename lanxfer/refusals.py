@@ -8,11 +8,13 @@ addresses are a few lines a minute as well (catalogue R07, R08, F22).
 
 from __future__ import annotations
 
+from collections import Counter
+
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from lanxfer.errors import LanxferError
+from lanxfer.errors import BY_CODE, LanxferError
 from lanxfer.storage.names import shown
 
 PERIOD = 60.0
@@ -52,6 +54,8 @@ class Refusals:
         self._sources: dict[str, _Count] = {}
         self._others = _Count()
         self._lines = 0
+        self.codes: Counter[str] = Counter()
+        """How many were refused since the start, by the code of ``lanxfer.errors``."""
         self._ending: IDelayedCall | None = None
 
     def note(self, source: str, error: LanxferError) -> None:
@@ -65,6 +69,7 @@ class Refusals:
                 count = self._sources[source] = _Count()
         count.all += 1
         count.last = error.code
+        self.codes[error.code if error.code in BY_CODE else "other"] += 1
         if count is not self._others and count.told < SINGLY and self._lines < LINES:
             count.told += 1
             self._lines += 1

@@ -75,6 +75,8 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["rate-out-each", None, None, "The same of each connection.", _speed],
         ["web-port", None, DEFAULT_WEB_PORT, "TCP port of the page.", _number],
         ["web-bind", None, "127.0.0.1", "Address of the page; 0.0.0.0 for all."],
+        ["metrics-port", None, None, "TCP port of the figures (docs/operations.rst).", _number],
+        ["metrics-bind", None, "127.0.0.1", "Address of the figures."],
         ["jobs", None, None, "Configuration file of jobs to run at their times (docs/jobs.rst)."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
@@ -182,6 +184,8 @@ def settings_from(options: Any) -> Settings:
         "web": bool(options["web"]),
         "web_port": options["web-port"],
         "web_bind": options["web-bind"],
+        "metrics_port": options["metrics-port"],
+        "metrics_bind": options["metrics-bind"],
         "web_names": tuple(options["web-name"]),
         "checkers": tuple(options.get("credCheckers", ())),
         **{f"rate_{each.replace('-', '_')}": options[f"rate-{each}"] for each in _RATES},

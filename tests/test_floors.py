@@ -71,6 +71,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "hooks",
         "introducing",
         "linking",
+        "metrics",
         "node",
         "offers",
         "outgoing",

@@ -115,6 +115,11 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {"multiple": True, "metavar": "NAME", "help": "A name by which browsers know this device."},
     ),
     (
+        ("--metrics-port",),
+        {"type": click.IntRange(0, 65535), "help": "TCP port of the figures, for scrapers."},
+    ),
+    (("--metrics-bind",), {"default": "127.0.0.1", "help": "Address of the figures."}),
+    (
         ("--stdio",),
         {"is_flag": True, "help": "Answer on standard input and output instead, to their owner."},
     ),
