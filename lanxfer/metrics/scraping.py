@@ -11,13 +11,16 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from lanxfer.errors import Stopping
+from lanxfer.errors import Stopping, TooLarge
 from lanxfer.metrics.figures import OPENMETRICS, TEXT
 from lanxfer.web.gate import Misdirected, host_and_port
 from lanxfer.web.http import PageRequest, PageSite
 
 Ask = Callable[[bool], Deferred[bytes]]
 """Gives the figures, in the older format if that is True."""
+
+BODY_MAX = 4096
+"""Bytes of a body, which nobody looks at."""
 
 
 class MetricsSite(PageSite):
@@ -31,6 +34,8 @@ class MetricsSite(PageSite):
 
     def _opened(self, request: PageRequest, length: int | None) -> None:
         """Answer only who asked for this device: no page of somebody else's name for it."""
+        if length is None or length > BODY_MAX:
+            raise TooLarge()
         hosts = request.requestHeaders.getRawHeaders("host", [])
         if len(hosts) != 1:
             raise Misdirected()
@@ -46,6 +51,13 @@ class _Figures(Resource):
     def __init__(self, ask: Ask) -> None:
         super().__init__()
         self._ask = ask
+
+    def render(self, request: PageRequest) -> bytes | int:
+        if request.method in (b"GET", b"HEAD"):
+            return self.render_GET(request)
+        request.setResponseCode(405)
+        request.setHeader("Allow", "GET, HEAD")
+        return b""
 
     def render_GET(self, request: PageRequest) -> int:
         accepted = ",".join(request.requestHeaders.getRawHeaders("accept", []))
