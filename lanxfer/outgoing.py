@@ -135,7 +135,7 @@ class Outgoing:
                     if not error.retry:
                         # Its words, maybe, and the log's line.
                         why = shown(error.reason, 300)
-                        self._log.error("{id} was given up: {why}", id=id, why=why)
+                        self._log.error("{queued} was given up: {reason}", queued=id, reason=why)
                         break
                 pause = PAUSES[min(tries, len(PAUSES) - 1)]
                 tries += 1

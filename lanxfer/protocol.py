@@ -371,7 +371,7 @@ class LanxferProtocol(Lifetime):
     def _refuse(self, why: Failure, id: int, name: str) -> None:
         error = why.value
         if not isinstance(error, LanxferError):
-            self.log.failure("{name} failed", failure=why, name=name)
+            self.log.failure("{command} failed", failure=why, command=name)
             error = Internal()
         call = self._calls.get(id)
         # Why the other side gave something up is no reason for this one to close.

@@ -89,14 +89,14 @@ class Refusals:
         silent = sorted((each for each in silent if each[0]), key=lambda each: -each[0])
         for number, source, count in silent[:TOLD]:
             self.log.info(
-                "{source} was refused {number} times more within a minute, the last time [{code}]",
+                "{source} was refused {count} times more within a minute, the last time [{code}]",
                 source=shown(source, 60) or "somebody here",
-                number=number,
+                count=number,
                 code=shown(count.last, 40),
             )
         rest = sum(each[0] for each in silent[TOLD:]) + self._others.silent
         if rest:
-            self.log.info("others were refused {number} times within a minute", number=rest)
+            self.log.info("others were refused {count} times within a minute", count=rest)
         self._sources.clear()
         self._others = _Count()
         self._lines = 0

@@ -65,7 +65,7 @@ class Revoking:
         except BadState as error:
             # Nobody gets in now, but that nobody can be read does not say who was forgotten.
             if not self._unreadable:
-                self.log.error("{why}", why=error.reason)
+                self.log.error("{reason}", reason=error.reason)
             self._unreadable = True
             return
         self._unreadable = False

@@ -434,7 +434,7 @@ class TransferService(Service):
         self._listening = addresses
         self.log.info("lanxfer listens on {addresses}", addresses=", ".join(addresses))
         for line in self.warnings():
-            self.log.warn("{line}", line=line)
+            self.log.warn("{reason}", reason=line)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(addresses)
@@ -728,10 +728,10 @@ class TransferService(Service):
 
     def _prompted(self, prompt: Prompt) -> None:
         self.log.info(
-            "{peer} offers {what} and waits for a yes: lanxfer accept {id}",
-            peer=shown(prompt.label),
-            what=shown(prompt.what),
-            id=prompt.id,
+            "{peer_name} offers {path} and waits for a yes: lanxfer accept {transfer}",
+            peer_name=shown(prompt.label),
+            path=shown(prompt.what),
+            transfer=prompt.id,
         )
         self._on_prompt(prompt)
 
@@ -742,7 +742,7 @@ class TransferService(Service):
             self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        self.log.error("A listener failed: {error!r}", error=error)
+        self.log.error("A listener failed: {reason}", reason=repr(error))
 
 
 def _open_page() -> Callable[..., Any]:

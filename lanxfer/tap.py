@@ -16,6 +16,7 @@ from twisted.cred.credentials import IUsernamePassword
 from twisted.python import usage
 
 from lanxfer.errors import BadConfig, LanxferError
+from lanxfer.logged import Logged, check_log
 from lanxfer.peers import DEFAULT_PORT
 from lanxfer.rights.words import parse_speed
 from lanxfer.sandbox import for_daemon, refuse_root
@@ -77,6 +78,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["web-bind", None, "127.0.0.1", "Address of the page; 0.0.0.0 for all."],
         ["metrics-port", None, None, "TCP port of the figures (docs/operations.rst).", _number],
         ["metrics-bind", None, "127.0.0.1", "Address of the figures."],
+        ["log-format", None, "text", "text, or json for a JSON object a line."],
         ["jobs", None, None, "Configuration file of jobs to run at their times (docs/jobs.rst)."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
@@ -136,6 +138,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             _check_private(checker.filename)
 
     def postOptions(self) -> None:
+        check_log(self["log-format"], getattr(self, "parent", None))
         try:
             settings_from(self)
         except LanxferError as error:
@@ -251,7 +254,7 @@ def makeService(options: Options) -> IService:
     if not options["jobs"]:
         daemon = _Daemon(reactor, settings)
         daemon.open_because = why
-        return daemon
+        return _logged(reactor, daemon, daemon, options)
     from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
     from lanxfer.jobs.errors import Error
 
@@ -260,4 +263,10 @@ def makeService(options: Options) -> IService:
     except Error as error:
         raise _no_start(BadConfig(error.reason)) from None
     daemon.open_because = why
-    return ServiceWithJobs(reactor, daemon, os.path.abspath(options["jobs"]))
+    whole = ServiceWithJobs(reactor, daemon, os.path.abspath(options["jobs"]))
+    return _logged(reactor, whole, daemon, options)
+
+
+def _logged(reactor: Any, whole: IService, daemon: TransferService, options: Options) -> IService:
+    as_json = options["log-format"] == "json"
+    return Logged(reactor, whole, daemon, options.parent) if as_json else whole

@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "factory",
         "lifetime",
         "links",
+        "logs",
         "outbox",
         "pace",
         "pipes",
@@ -91,7 +92,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "web",
         "within",
     ),
-    ("cli", "doctor", "jobs", "tap"),
+    ("cli", "doctor", "jobs", "logged", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as older_fam
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
-from lanxfer.errors import BadConfig, Cancelled, Forbidden, Foreign, LanxferError, NotPaired
+from lanxfer.errors import BadConfig, Cancelled, Forbidden, LanxferError, NotPaired
 from lanxfer.metrics import door
 from lanxfer.metrics.counts import Counts
 from lanxfer.metrics.figures import Now, exposition, families
@@ -91,9 +91,8 @@ class CountsTests:
         """Whatever codes another device makes up, they are one."""
         here = Counting()
         for number in range(100):
-            error = Foreign("no")
-            error.code = f"made-up-{number}"
-            here.open().retire(State.FAILED, error=error)
+            made_up = type("MadeUp", (LanxferError,), {"code": f"made-up-{number}"})
+            here.open().retire(State.FAILED, error=made_up())
         here.open().retire(State.CANCELLED, error=Cancelled())
         assert here.counts.failed == {
             (Direction.IN, "other"): 100,

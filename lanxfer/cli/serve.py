@@ -115,6 +115,14 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {"multiple": True, "metavar": "NAME", "help": "A name by which browsers know this device."},
     ),
     (
+        ("--log-format",),
+        {
+            "type": click.Choice(["text", "json"]),
+            "default": "text",
+            "help": "Log to standard error as a JSON object a line.",
+        },
+    ),
+    (
         ("--metrics-port",),
         {"type": click.IntRange(0, 65535), "help": "TCP port of the figures, for scrapers."},
     ),
@@ -159,8 +167,11 @@ def serve(choices: Choices, /, **options: Any) -> int:
     named = {name.replace("_", "-"): value for name, value in options.items()}
     named["state"] = choices.state
     if named.pop("stdio"):
-        return run(lambda here: serving.speak(here, named), choices, ending="Stopping", logs=True)
-    return run(lambda here: serving.serve(here, named), choices, ending="Stopping", logs=True)
+        work = serving.speak
+    else:
+        work = serving.serve
+    logs = named["log-format"]
+    return run(lambda here: work(here, named), choices, ending="Stopping", logs=logs)
 
 
 COMMANDS = (serve,)

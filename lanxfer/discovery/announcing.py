@@ -109,7 +109,7 @@ class Announcing:
         error = why.value
         text = error.reason if isinstance(error, LanxferError) else f"{why.type.__name__}: {error}"
         if text != self.complaint:
-            self.log.warn("{text}", text=text)
+            self.log.warn("{reason}", reason=text)
         self.complaint = text
 
     # In the one thread.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +135,7 @@ class Metrics:
             if not each.called:
                 each.callback(free)
 
-    def commands(self) -> Mapping[str, Command]:
+    def commands(self) -> dict[str, Command]:
         """What the owner may ask by way of the control socket."""
         return {"metrics.text": self._command}
 

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from lanxfer.errors import Stopping, TooLarge
+from lanxfer.errors import NotFound, Stopping, TooLarge
 from lanxfer.metrics.figures import OPENMETRICS, TEXT
 from lanxfer.web.gate import Misdirected, host_and_port
 from lanxfer.web.http import PageRequest, PageSite
@@ -27,13 +27,13 @@ class MetricsSite(PageSite):
     """The page's HTTP, with its bounds, and one resource; ``names`` are this device's own."""
 
     def __init__(self, ask: Ask, names: frozenset[str], reactor: Any) -> None:
-        root = Resource()
-        root.putChild(b"metrics", _Figures(ask))
-        super().__init__(root, self._opened, reactor)
+        super().__init__(_Figures(ask), self._opened, reactor)
         self._names = names
 
     def _opened(self, request: PageRequest, length: int | None) -> None:
         """Answer only who asked for this device: no page of somebody else's name for it."""
+        if request.path != b"/metrics":
+            raise NotFound("There is nothing but /metrics.")
         if length is None or length > BODY_MAX:
             raise TooLarge()
         hosts = request.requestHeaders.getRawHeaders("host", [])
@@ -48,6 +48,8 @@ class MetricsSite(PageSite):
 
 
 class _Figures(Resource):
+    isLeaf = True
+
     def __init__(self, ask: Ask) -> None:
         super().__init__()
         self._ask = ask
