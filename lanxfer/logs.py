@@ -40,7 +40,7 @@ OWN = frozenset({"time", "level", "namespace", "message", "traceback"})
 """What every line may have; no field of an event is called so."""
 
 _LEGACY = frozenset({"system", "isError", "format", "why", "failure", "log"})
-"""What Twisted itself leaves in events."""
+"""What Twisted itself leaves in events; what begins with _ is part of the message only."""
 
 
 def json_line(event: LogEvent) -> str | None:
@@ -58,7 +58,7 @@ def json_line(event: LogEvent) -> str | None:
         line["traceback"] = _plain(failure.getTraceback())
     if str(space).partition(".")[0] == "lanxfer":
         for key, value in event.items():
-            if not key.startswith("log_") and key not in OWN and key not in _LEGACY:
+            if not key.startswith(("log_", "_")) and key not in OWN and key not in _LEGACY:
                 if isinstance(value, str):
                     line[key] = _plain(value)
                 elif value is None or isinstance(value, int):
@@ -116,12 +116,13 @@ class TransferLog:
         label = self._label(snapshot.peer)
         # What a message says is for whom it was sent.
         path = "" if snapshot.kind is Kind.MESSAGE else snapshot.path
+        way = "from" if snapshot.direction is Direction.IN else "to"
+        code = f" [{shown(snapshot.code, 40)}]" if snapshot.code else ""
+        what = f"{shown(path) or 'a message'} {way} {shown(label, 60)}"
         self.log.info(
-            "{what} {way} {who}: {how}",
-            what=shown(path) or "a message",
-            way="from" if snapshot.direction is Direction.IN else "to",
-            who=shown(label, 60),
-            how=snapshot.state.value + (f" [{shown(snapshot.code, 40)}]" if snapshot.code else ""),
+            "{_text}",
+            event="transfer_ended",
+            _text=f"{what}: {snapshot.state.value}{code}",
             transfer=snapshot.id,
             direction=snapshot.direction.value,
             kind=snapshot.kind.value,
@@ -148,8 +149,12 @@ class TransferLog:
         if silent:
             self.log.info(
                 "{count} more transfers ended within a minute",
+                event="transfers_ended",
                 count=silent.total(),
-                **{each.value: silent[each] for each in State if each.finished},
+                done=silent[State.DONE],
+                failed=silent[State.FAILED],
+                cancelled=silent[State.CANCELLED],
+                interrupted=silent[State.INTERRUPTED],
             )
 
     def stop(self) -> None:

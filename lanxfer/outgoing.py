@@ -119,7 +119,9 @@ class Outgoing:
         self._started.add(id)
         trying = Deferred.fromCoroutine(self._keep_trying(id, job))
         self._waiting[id] = trying
-        trying.addErrback(lambda why: self._log.failure("a queued send failed", why))
+        trying.addErrback(
+            lambda why: self._log.failure("a queued send failed", why, event="send_failed")
+        )
         trying.addBoth(lambda result: self._waiting.pop(id, None) and result)
 
     async def _keep_trying(self, id: str, job: Mapping[str, Any]) -> None:
@@ -135,7 +137,12 @@ class Outgoing:
                     if not error.retry:
                         # Its words, maybe, and the log's line.
                         why = shown(error.reason, 300)
-                        self._log.error("{queued} was given up: {reason}", queued=id, reason=why)
+                        self._log.error(
+                            "{queued} was given up: {reason}",
+                            event="send_given_up",
+                            queued=id,
+                            reason=why,
+                        )
                         break
                 pause = PAUSES[min(tries, len(PAUSES) - 1)]
                 tries += 1

@@ -75,6 +75,7 @@ class Refusals:
             self._lines += 1
             self.log.info(
                 "{source} was refused: {reason} [{code}]",
+                event="refused",
                 source=shown(source, 60) or "somebody here",
                 reason=shown(error.reason, 200),
                 code=shown(error.code, 40),
@@ -90,13 +91,18 @@ class Refusals:
         for number, source, count in silent[:TOLD]:
             self.log.info(
                 "{source} was refused {count} times more within a minute, the last time [{code}]",
+                event="refused_more",
                 source=shown(source, 60) or "somebody here",
                 count=number,
                 code=shown(count.last, 40),
             )
         rest = sum(each[0] for each in silent[TOLD:]) + self._others.silent
         if rest:
-            self.log.info("others were refused {count} times within a minute", count=rest)
+            self.log.info(
+                "others were refused {count} times within a minute",
+                event="refused_more",
+                count=rest,
+            )
         self._sources.clear()
         self._others = _Count()
         self._lines = 0

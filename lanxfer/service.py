@@ -432,9 +432,11 @@ class TransferService(Service):
 
     def _opened(self, addresses: list[str]) -> None:
         self._listening = addresses
-        self.log.info("lanxfer listens on {addresses}", addresses=", ".join(addresses))
+        self.log.info(
+            "lanxfer listens on {addresses}", event="listening", addresses=", ".join(addresses)
+        )
         for line in self.warnings():
-            self.log.warn("{reason}", reason=line)
+            self.log.warn("{reason}", event="warning", reason=line)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(addresses)
@@ -729,6 +731,7 @@ class TransferService(Service):
     def _prompted(self, prompt: Prompt) -> None:
         self.log.info(
             "{peer_name} offers {path} and waits for a yes: lanxfer accept {transfer}",
+            event="offer_waits",
             peer_name=shown(prompt.label),
             path=shown(prompt.what),
             transfer=prompt.id,
@@ -742,7 +745,7 @@ class TransferService(Service):
             self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        self.log.error("A listener failed: {reason}", reason=repr(error))
+        self.log.error("A listener failed: {reason}", event="listener_failed", reason=repr(error))
 
 
 def _open_page() -> Callable[..., Any]:

@@ -157,7 +157,7 @@ def _log_json(out: Output) -> None:
     log = Logger()
 
     def tell(text: str, matters: bool) -> None:
-        (log.warn if matters else log.info)("{text}", text=text)
+        (log.warn if matters else log.info)("{_text}", event="said", _text=text)
 
     out.tell = tell
     observers = [json_observer(sys.stderr)]

@@ -166,10 +166,7 @@ def serve(choices: Choices, /, **options: Any) -> int:
 
     named = {name.replace("_", "-"): value for name, value in options.items()}
     named["state"] = choices.state
-    if named.pop("stdio"):
-        work = serving.speak
-    else:
-        work = serving.serve
+    work = serving.speak if named.pop("stdio") else serving.serve
     logs = named["log-format"]
     return run(lambda here: work(here, named), choices, ending="Stopping", logs=logs)
 

@@ -90,9 +90,9 @@ class JobsService(Service):
             error, result = found, found.result
         except Exception as found:
             error = found
-            self.log.failure("job {job} failed", job=config.id)
+            self.log.failure("job {job} failed", event="job_failed", job=config.id)
         said = counts(result) if error is None else str(error)
-        self.log.info("job {job} ended: {result}", job=config.id, result=said)
+        self.log.info("job {job} ended: {result}", event="job_ended", job=config.id, result=said)
         self._on_end(_snapshot(self._new_id(), config, started, result, error))
         if isinstance(error, Terminated):
             raise CancelledError

@@ -26,6 +26,8 @@ BODY_MAX = 4096
 class MetricsSite(PageSite):
     """The page's HTTP, with its bounds, and one resource; ``names`` are this device's own."""
 
+    noisy = False
+
     def __init__(self, ask: Ask, names: frozenset[str], reactor: Any) -> None:
         super().__init__(_Figures(ask), self._opened, reactor)
         self._names = names
