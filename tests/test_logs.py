@@ -22,8 +22,9 @@ from devices import run as run_now
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cli_real import end, know, own_key, run, serve, until
-from test_secrets import Secrets
+from test_secrets import Secrets, _say
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger, LogPublisher, globalLogPublisher
 from twisted.python import log as old_log
 from twisted.python.failure import Failure
@@ -352,8 +353,10 @@ class SecretTests:
             secrets.add(slot.session)
             secrets.add(slot.file)
             window = service.open_pairing()
-            window.done.addErrback(lambda why: None)
+            window.outcome.addErrback(lambda why: None)
             secrets.add(window.code)
+            for line in (slot.line + b"hello", slot.line + b"again", slot.line[:60]):
+                await deferToThread(_say, service.address, line)
             client = await devices.client("laptop", "nas")
             await client.send_message("the eagle has landed")
             secrets.add("the eagle")
@@ -364,7 +367,7 @@ class SecretTests:
         finally:
             globalLogPublisher.removeObserver(observer)
         events = [json.loads(line).get("event") for line in text.getvalue().splitlines()]
-        assert events.count("transfer_ended") == 2 and "listening" in events
+        assert events.count("transfer_ended") == 3 and "listening" in events
         assert secrets.within(text.getvalue().encode()) == []
 
 

@@ -75,18 +75,25 @@ async def service(here: Run) -> AsyncIterator[Client]:
             await client.close()
 
 
-def run(work: Work, choices: Choices, *, ending: str = "Cancelling", logs: str = "") -> int:
+def run(
+    work: Work,
+    choices: Choices,
+    *,
+    ending: str = "Cancelling",
+    logs: bool = False,
+    as_json: bool = False,
+) -> int:
     """Run ``work`` to its end; the exit code.
 
     Its error becomes a sentence and the error's own exit code.  ``ending`` is
-    what Ctrl-C sets off.  With ``logs`` "text" errors in the log are for people; with "json"
-    the log is for programs, and what people would be told is in it.
+    what Ctrl-C sets off, and ``logs`` says that errors in the log are for people.  With
+    ``as_json`` the log is for programs, and what people would be told is in it.
     """
     from twisted.internet import reactor
 
     gc.enable()  # what has a reactor may run for long (lanxfer.cli.start)
     here = Run(reactor, choices)
-    if logs == "json" and sys.stderr is not None:
+    if as_json and sys.stderr is not None:
         _log_json(here.out)
     else:
         _begin_logging(here.out if logs else None)

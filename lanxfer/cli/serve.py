@@ -167,8 +167,10 @@ def serve(choices: Choices, /, **options: Any) -> int:
     named = {name.replace("_", "-"): value for name, value in options.items()}
     named["state"] = choices.state
     work = serving.speak if named.pop("stdio") else serving.serve
-    logs = named["log-format"]
-    return run(lambda here: work(here, named), choices, ending="Stopping", logs=logs)
+    as_json = named["log-format"] == "json"
+    return run(
+        lambda here: work(here, named), choices, ending="Stopping", logs=True, as_json=as_json
+    )
 
 
 COMMANDS = (serve,)
