@@ -13,11 +13,13 @@ from twisted.application.service import IService
 from twisted.cred import strcred
 from twisted.cred.checkers import FilePasswordDB
 from twisted.cred.credentials import IUsernamePassword
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 from lanxfer.errors import BadConfig, LanxferError
 from lanxfer.logged import Logged, check_log
 from lanxfer.peers import DEFAULT_PORT
+from lanxfer.ready import READY, STOPPING, notify
 from lanxfer.rights.words import parse_speed
 from lanxfer.sandbox import for_daemon, refuse_root
 from lanxfer.service import Settings, TransferService
@@ -221,6 +223,11 @@ class _Daemon(TransferService):
             super().startService()
         except LanxferError as error:
             raise _no_start(error) from None
+        self.when_listening().addCallbacks(lambda addresses: notify(READY), lambda why: None)
+
+    def stopService(self) -> Deferred[None]:
+        notify(STOPPING)
+        return super().stopService()
 
 
 def _no_start(error: LanxferError) -> SystemExit:
