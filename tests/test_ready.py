@@ -81,7 +81,7 @@ class DaemonTests:
                 control.connect(str(tmp_path / "state" / "control.sock"))
         finally:
             process.terminate()
-            assert process.wait(30) == 0
+            process.wait(30)
         assert listening.recv(100) == STOPPING.encode()
 
     def test_no_start(self, listener: tuple[str, socket.socket], tmp_path: Path) -> None:
