@@ -49,6 +49,8 @@ class _Printer:
         out.done(f"Files go to {shown(status['inbox'], 1000)}")
         if not self._names.any():
             out.say('Nobody is known here yet; "lanxfer pair" lets a device in.')
+        if status["metrics"]:
+            out.done(f"Figures are at {status['metrics']}")
         if status["web"]:
             show_link(out, service.web_link())
         for each in service.warnings():

@@ -34,8 +34,10 @@ class Spread:
     total: float = 0.0
 
     def add(self, value: float) -> None:
+        """One more; of a clock that jumped back, none at all is made."""
         self.classes[bisect_left(SECONDS, value)] += 1
-        self.total += value
+        if value > 0:
+            self.total += value
 
 
 @define(eq=False)
@@ -80,10 +82,11 @@ class Counts:
             self.failed[direction, known_code(snapshot.code)] += 1
             self._moved[direction] += _since(snapshot, began)
         elif not snapshot.already:
-            self._moved[direction] += max(0, snapshot.size - max(0, began))
+            size = snapshot.size
+            self._moved[direction] += size if began <= 0 else max(0, size - began)
             if kind is Kind.FILE:
                 self.stored += direction is Direction.IN
-                self.took[direction].add(max(0.0, snapshot.changed - snapshot.started))
+                self.took[direction].add(snapshot.changed - snapshot.started)
 
     def moved(self, pending: Iterable[Snapshot]) -> dict[Direction, int]:
         """Bytes by direction, those of ``pending`` transfers so far included; never fewer."""
