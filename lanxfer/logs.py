@@ -102,8 +102,8 @@ class TransferLog:
 
     def hear(self, snapshot: Snapshot) -> None:
         """Something happened to a transfer; for a registry's listeners."""
-        if not snapshot.state.finished:
-            return
+        if not snapshot.state.finished or snapshot.kind is Kind.JOB:
+            return  # the scheduler tells of jobs by itself
         if self._ending is None:
             self._ending = self._clock.callLater(PERIOD, self._end)
         if self._lines >= LINES:

@@ -199,6 +199,11 @@ class TransferLogTests:
         assert line["kind"] == "message" and line["path"] == ""
         assert "a/b\x1b" not in json.dumps(line["message"])
 
+    def test_jobs(self, transfers: Transfers) -> None:
+        """A run of a job is no transfer; who runs jobs tells of it."""
+        transfers.ended(Kind.JOB)
+        assert transfers.lines() == []
+
     def test_bounded(self, transfers: Transfers) -> None:
         """However many end within a minute, the log has a bounded number of lines."""
         # covers: R08
