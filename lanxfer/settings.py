@@ -57,7 +57,8 @@ class Settings:
     connections together and of each (docs/speed.rst).  ``web`` has the page in the browser,
     at ``web_port`` of ``web_bind``, for browsers that know this device by its address or by
     one of ``web_names`` (docs/web.rst); it needs the extra of that name.
-    ``hook`` holds ``WHEN=COMMAND``,
+    ``metrics_port`` has the figures for scrapers, at ``metrics_bind`` (docs/operations.rst); it
+    needs the extra ``metrics``.  ``hook`` holds ``WHEN=COMMAND``,
     ``WHEN=URL`` or ``WHEN=notify`` (docs/hooks.rst).
     """
 
@@ -99,6 +100,8 @@ class Settings:
     web_port: int = DEFAULT_WEB_PORT
     web_bind: str = "127.0.0.1"
     web_names: tuple[str, ...] = ()
+    metrics_port: int | None = None
+    metrics_bind: str = "127.0.0.1"
 
     @property
     def speeds(self) -> Speeds:

@@ -19,6 +19,8 @@ from lanxfer.cli.weblink import show_link
 from lanxfer.control import NoService
 from lanxfer.errors import Exit
 from lanxfer.keys import format_key
+from lanxfer.logged import labels
+from lanxfer.logs import TransferLog
 from lanxfer.pipes import splice
 from lanxfer.sandbox import refuse_root
 from lanxfer.service import Message, Prompt, Settings, TransferService
@@ -47,11 +49,14 @@ class _Printer:
         out.done(f"Files go to {shown(status['inbox'], 1000)}")
         if not self._names.any():
             out.say('Nobody is known here yet; "lanxfer pair" lets a device in.')
+        if status["metrics"]:
+            out.done(f"Figures are at {status['metrics']}")
         if status["web"]:
             show_link(out, service.web_link())
         for each in service.warnings():
             out.row({"warning": each})
-            out.warn(each)
+            if out.tell is None:  # or the log has it already
+                out.warn(each)
 
     def moved(self, snapshot: Snapshot) -> None:
         """Something arrived, was sent, or did not get there."""
@@ -167,6 +172,9 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         here.reactor, settings, on_message=printer.message, on_prompt=printer.asked
     )
     service.subscribe(printer.moved)
+    log = TransferLog(here.reactor, labels(settings.state))
+    if options["log-format"] == "json":
+        service.subscribe(log.hear)
     whole = ServiceWithJobs(here.reactor, service, jobs) if jobs else service
     whole.startService()
     try:
@@ -176,4 +184,5 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         pass
     finally:
         await whole.stopService()
+        log.stop()
     return int(Exit.OK)
