@@ -106,7 +106,7 @@ class Configured:
     path: str = field(init=False)
     values: Mapping[str, Any] = field(init=False)
     settings: Settings = field(init=False)
-    _jobs: str | None = field(init=False)
+    _begun: Mapping[str, Any] = field(init=False)
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
@@ -115,18 +115,13 @@ class Configured:
         self.path = config_path(given.get("config"), given.get("state"))
         self.values = self._read()
         self.settings = self._settings(self.values, {})
-        self._jobs = self.jobs
+        self._begun = self.values
 
     @property
     def jobs(self) -> str | None:
         """The whole name of the file of jobs, if there is one."""
         found = self.values.get("jobs")
         return os.path.abspath(found) if found else None
-
-    @property
-    def root(self) -> bool:
-        """Whether it was said that the service may be root's."""
-        return bool(self.values.get("allow-root"))
 
     def _read(self) -> dict[str, Any]:
         found = read_config(self.path, must=bool(self.given.get("config")))
@@ -164,9 +159,8 @@ class Configured:
             raise
         done = {name: value for name, value in changes.items() if name not in left}
         self.settings = evolve(self.settings, **done)
-        jobs = values.get("jobs")
-        if (os.path.abspath(jobs) if jobs else None) != self._jobs:
-            left = (*left, "jobs")
+        begun = self._begun
+        left = (*left, *(key for key in _ELSEWHERE if values.get(key) != begun.get(key)))
         if "checkers" in left:
             values["auth"] = self.values.get("auth", ())
         self.values = values
@@ -179,6 +173,9 @@ class Configured:
         )
         return found
 
+
+_ELSEWHERE = [each.key for each in TABLE if each.in_file and not each.name and each.key != "auth"]
+"""What no ``Settings`` has, and nothing takes up later."""
 
 _KEY_OF = {each.name: each.key for each in TABLE if each.name} | {"checkers": "auth"}
 

@@ -372,7 +372,7 @@ class LanxferProtocol(Lifetime):
     def _refuse(self, why: Failure, id: int, name: str) -> None:
         error = why.value
         if not isinstance(error, LanxferError):
-            self.log.failure("{name} failed", failure=why, name=name)
+            self.log.failure("{command} failed", event="request_failed", failure=why, command=name)
             error = Internal()
         call = self._calls.get(id)
         # Why the other side gave something up is no reason for this one to close.
@@ -394,7 +394,7 @@ class LanxferProtocol(Lifetime):
         try:
             self._outbox.say(answer, body)
         except ValueError:
-            self.log.failure("an answer could not be written")
+            self.log.failure("an answer could not be written", event="answer_failed")
             self._outbox.say(Failed(answer.id, Internal.code, Internal().reason))
         if "channel" in call.args:
             following = self._channels.leave(call.args["channel"], answer.id)

@@ -54,7 +54,8 @@ class Settings:
     connections together and of each (docs/speed.rst).  ``web`` has the page in the browser,
     at ``web_port`` of ``web_bind``, for browsers that know this device by its address or by
     one of ``web_names`` (docs/web.rst); it needs the extra of that name.
-    ``hook`` holds ``WHEN=COMMAND``,
+    ``metrics_port`` has the figures for scrapers, at ``metrics_bind`` (docs/operations.rst); it
+    needs the extra ``metrics``.  ``hook`` holds ``WHEN=COMMAND``,
     ``WHEN=URL`` or ``WHEN=notify`` (docs/hooks.rst).
     """
 
@@ -96,6 +97,8 @@ class Settings:
     web_port: int = BY_KEY["web-port"].default
     web_bind: str = BY_KEY["web-bind"].default
     web_names: tuple[str, ...] = ()
+    metrics_port: int | None = None
+    metrics_bind: str = BY_KEY["metrics-bind"].default
 
     @property
     def speeds(self) -> Speeds:

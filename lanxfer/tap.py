@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 from lanxfer.config.kinds import FLAG
@@ -14,6 +15,8 @@ from lanxfer.config.table import TABLE, Setting
 from lanxfer.configured import Configured, Logins, checkers_from, settings_from
 from lanxfer.errors import BadConfig, LanxferError
 from lanxfer.hangup import reload_on_hangup
+from lanxfer.logged import Logged, check_log
+from lanxfer.ready import READY, STOPPING, notify
 from lanxfer.sandbox import for_daemon, refuse_root
 from lanxfer.service import Settings, TransferService
 from lanxfer.state import forbid_cores
@@ -57,6 +60,7 @@ class Options(Logins):
         return {key: self[key] for key in self.given}
 
     def postOptions(self) -> None:
+        check_log(self["log-format"], getattr(self, "parent", None))
         try:
             settings_from(self)
         except LanxferError as error:
@@ -94,6 +98,11 @@ class _Daemon(TransferService):
         except LanxferError as error:
             raise _no_start(error) from None
         reload_on_hangup(self.reactor, self.reload)
+        self.when_listening().addCallbacks(lambda addresses: notify(READY), lambda why: None)
+
+    def stopService(self) -> Deferred[None]:
+        notify(STOPPING)
+        return super().stopService()
 
 
 def _no_start(error: LanxferError) -> SystemExit:
@@ -120,13 +129,17 @@ def makeService(options: Options) -> IService:
     try:
         refuse_root(bool(options["allow-root"]))
         configured = Configured(options.said())
+        check_log(configured.values.get("log-format", "text"), options.parent)
     except LanxferError as error:
         raise _no_start(error) from None
+    except usage.UsageError as error:  # the file, as twistd was started here
+        raise _no_start(BadConfig(str(error))) from None
     settings, why, jobs = configured.settings, "", configured.jobs
     if options.parent is not None and settings.sandbox:
         settings, why = _for_twistd(settings, options.parent)
     if jobs is None:
-        return _daemon(reactor, settings, configured, why)
+        daemon = _daemon(reactor, settings, configured, why)
+        return _logged(reactor, daemon, daemon, configured, options.parent)
     from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
     from lanxfer.jobs.errors import Error
 
@@ -134,10 +147,19 @@ def makeService(options: Options) -> IService:
         settings = with_jobs(settings, jobs)
     except Error as error:
         raise _no_start(BadConfig(error.reason)) from None
-    return ServiceWithJobs(reactor, _daemon(reactor, settings, configured, why), jobs)
+    daemon = _daemon(reactor, settings, configured, why)
+    whole = ServiceWithJobs(reactor, daemon, jobs)
+    return _logged(reactor, whole, daemon, configured, options.parent)
 
 
 def _daemon(reactor: Any, settings: Settings, configured: Configured, why: str) -> _Daemon:
     daemon = _Daemon(reactor, settings, on_reload=configured.reload)
     daemon.open_because = why
     return daemon
+
+
+def _logged(
+    reactor: Any, whole: IService, daemon: TransferService, configured: Configured, twistd: Any
+) -> IService:
+    as_json = configured.values.get("log-format") == "json"
+    return Logged(reactor, whole, daemon, twistd) if as_json else whole

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from lanxfer.cli.options import Choices, Speed, common
+from lanxfer.config.file import config_path, read_config
 from lanxfer.config.kinds import FLAG, PORT, RATE, port_number
 from lanxfer.config.table import TABLE, Setting
 
@@ -81,7 +83,21 @@ def serve(context: click.Context, /, stdio: bool, **options: Any) -> int:
     if choices.state is not None:
         given["state"] = choices.state
     work = serving.speak if stdio else serving.serve
-    return run(lambda here: work(here, given), choices, ending="Stopping", logs=True)
+    return run(
+        lambda here: work(here, given),
+        choices,
+        ending="Stopping",
+        logs=True,
+        as_json=_log_format(given) == "json",
+    )
+
+
+def _log_format(given: Mapping[str, Any]) -> Any:
+    """How the log is to look, which is to be known before anything is said."""
+    if "log-format" in given:
+        return given["log-format"]
+    path = config_path(given.get("config"), given.get("state"))
+    return read_config(path).get("log-format")
 
 
 COMMANDS = (serve,)

@@ -20,6 +20,8 @@ from lanxfer.control import NoService
 from lanxfer.errors import Exit
 from lanxfer.hangup import reload_on_hangup
 from lanxfer.keys import format_key
+from lanxfer.logged import labels
+from lanxfer.logs import TransferLog
 from lanxfer.pipes import splice
 from lanxfer.sandbox import refuse_root
 from lanxfer.service import Message, OnReload, Prompt, Settings, TransferService
@@ -47,11 +49,14 @@ class _Printer:
         out.done(f"Files go to {shown(status['inbox'], 1000)}")
         if not self._names.any():
             out.say('Nobody is known here yet; "lanxfer pair" lets a device in.')
+        if status["metrics"]:
+            out.done(f"Figures are at {status['metrics']}")
         if status["web"]:
             show_link(out, service.web_link())
         for each in service.warnings():
             out.row({"warning": each})
-            out.warn(each)
+            if out.tell is None:  # or the log has it already
+                out.warn(each)
 
     def reloading(self, configured: Configured) -> OnReload:
         """Reading the configuration file again, and a line about it."""
@@ -188,6 +193,9 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         on_reload=printer.reloading(configured),
     )
     service.subscribe(printer.moved)
+    log = TransferLog(here.reactor, labels(settings.state))
+    if configured.values.get("log-format") == "json":
+        service.subscribe(log.hear)
     whole = ServiceWithJobs(here.reactor, service, jobs) if jobs else service
     whole.startService()
     reload_on_hangup(here.reactor, service.reload)
@@ -198,4 +206,5 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         pass
     finally:
         await whole.stopService()
+        log.stop()
     return int(Exit.OK)

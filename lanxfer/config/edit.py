@@ -63,4 +63,3 @@ def _change(
         if check:
             parse_config(after, path)
         replace_owned(path, after)
-

@@ -349,6 +349,20 @@ TABLE: tuple[Setting, ...] = (
         many=True,
     ),
     Setting(
+        "metrics-port",
+        number(0, PORT_MAX),
+        "TCP port of the figures, for scrapers (docs/operations.rst).",
+        "metrics_port",
+        usual="none",
+    ),
+    Setting("metrics-bind", TEXT, "Address of the figures.", "metrics_bind", "127.0.0.1"),
+    Setting(
+        "log-format",
+        choice("text", "json"),
+        "Log as lines of text, or as a JSON object a line.",
+        default="text",
+    ),
+    Setting(
         "weak-storage",
         FLAG,
         "Serve a folder that cannot keep every promise.",
