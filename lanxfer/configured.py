@@ -155,7 +155,9 @@ class Configured:
             changes = {name: value for name, value in wanted.items() if value != now[name]}
             left = await service.change(**changes)
         except LanxferError as error:
-            self._log.error("Nothing was changed: {reason}", reason=error.reason)
+            self._log.error(
+                "Nothing was changed: {reason}", event="settings_refused", reason=error.reason
+            )
             raise
         done = {name: value for name, value in changes.items() if name not in left}
         self.settings = evolve(self.settings, **done)
@@ -166,10 +168,11 @@ class Configured:
         self.values = values
         found = {"changed": _keys(done), "restart": _keys(left)}
         self._log.info(
-            "Read {path} again: {changed}{restart}",
-            path=self.path,
-            changed=", ".join(found["changed"]) or "nothing changed",
-            restart="; needs a restart: " + ", ".join(found["restart"]) if left else "",
+            "Read {_path} again; changed: {changed}; needs a restart: {restart}",
+            event="settings_read",
+            _path=self.path,
+            changed=", ".join(found["changed"]),
+            restart=", ".join(found["restart"]),
         )
         return found
 
