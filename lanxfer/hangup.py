@@ -25,8 +25,8 @@ def has_terminal() -> bool:
 def reload_on_hangup(reactor: Any, reload: Callable[[], Deferred[Any]]) -> None:
     """Have SIGHUP call ``reload``; with a terminal, do what it did before, or end in order.
 
-    What ``reload`` fails with is logged by whoever it belongs to.  What nohup said to
-    ignore stays ignored.
+    To be called when a daemon has let go of its terminal.  What ``reload`` fails with is
+    logged by whoever it belongs to.  What nohup said to ignore stays ignored.
     """
     number = getattr(signal, "SIGHUP", None)
     if number is None or threading.current_thread() is not threading.main_thread():
@@ -34,9 +34,10 @@ def reload_on_hangup(reactor: Any, reload: Callable[[], Deferred[Any]]) -> None:
     before = signal.getsignal(number)
     if before == signal.SIG_IGN:
         return
+    ends = has_terminal()  # asked now: when it hangs up it is not there any more
 
     def called() -> None:
-        if not has_terminal():
+        if not ends:
             reload().addErrback(lambda why: None if why.check(LanxferError) else why)
         elif callable(before):
             before(number, None)
