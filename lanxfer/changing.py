@@ -23,7 +23,7 @@ from lanxfer.sandbox import may_write
 from lanxfer.settings import Settings
 from lanxfer.sharing import open_shares
 from lanxfer.storage.local import LocalStore
-from lanxfer.storage.shares import ShareSpec, folders_of, parse_share
+from lanxfer.storage.shares import ShareSpec, folders_of, is_reached, parse_share
 from lanxfer.storage.volumes import SharedFolder
 from lanxfer.wire import limits
 
@@ -34,6 +34,15 @@ LIVE = frozenset(each.name for each in TABLE if each.live)
 """The fields of ``Settings`` that can change."""
 
 _RATES = ("rate_in", "rate_out", "rate_in_each", "rate_out_each")
+
+
+def keep_apart(settings: Settings) -> None:
+    """Raise BadConfig where what arrives could land among key, rights and settings."""
+    if is_reached(settings.state, settings.inbox, settings.dotfiles):
+        raise BadConfig(
+            "The inbox contains the state folder, in which this device's key and its settings"
+            " are; name another with --inbox, or with --state."
+        )
 
 
 def taking_of(settings: Settings) -> Taking:
@@ -98,6 +107,7 @@ class Changing:
             left.add("shares")
         doing = {name: value for name, value in changes.items() if name not in left}
         after = evolve(before, **doing)
+        keep_apart(after)
         admission = self.admission(after)
         new_limits = limits.parse(after.limits)
         shares = None

@@ -167,12 +167,15 @@ class Configured:
             values["auth"] = self.values.get("auth", ())
         self.values = values
         found = {"changed": _keys(done), "restart": _keys(left)}
+        changed, restart = (", ".join(found[name]) for name in ("changed", "restart"))
+        said = f"changed: {changed}" if changed else "nothing has changed"
         self._log.info(
-            "Read {_path} again; changed: {changed}; needs a restart: {restart}",
+            "Read {_path} again; {_said}",
             event="settings_read",
             _path=self.path,
-            changed=", ".join(found["changed"]),
-            restart=", ".join(found["restart"]),
+            _said=f"{said}; needs a restart: {restart}" if restart else said,
+            changed=changed,
+            restart=restart,
         )
         return found
 

@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 from lanxfer.admission import Admission, Legacy, networks, own_networks
 from lanxfer.awaiting import when
 from lanxfer.calls import public
-from lanxfer.changing import Changing, follow_all, opened_by, reserve_of, taking_of
+from lanxfer.changing import Changing, follow_all, keep_apart, opened_by, reserve_of, taking_of
 from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
 from lanxfer.commands.declared import table_of
@@ -148,6 +148,8 @@ class TransferService(Service):
     nothing that comes of it changes a transfer (docs/hooks.rst).
     ``commands`` is an object with methods that are marked as commands, or a table of them;
     more may be added to ``commands`` of the service while it runs.
+    ``on_reload`` is called with the service when its owner wants settings to be read again
+    (``lanxfer config reload``): it calls ``change``, and gives what ``reload`` fires with.
     ``on_login`` is told of every user that logs in, ``on_logout`` when that connection is
     over, however it ended.
     """
@@ -211,6 +213,7 @@ class TransferService(Service):
 
     def _open(self) -> Running:
         settings = self.settings
+        keep_apart(settings)
         folder = StateFolder(settings.state)
         folder.lock()
         undo: list[Callable[[], object]] = [folder.unlock]

@@ -17,6 +17,7 @@ from lanxfer.client import Client
 from lanxfer.config.table import TABLE
 from lanxfer.errors import BadConfig, BadState, Forbidden, LanxferError, NotFound, NotPaired
 from lanxfer.rates import Speeds
+from lanxfer.service import Settings, TransferService
 from lanxfer.transfers import Conflict, State
 from lanxfer.wire import limits
 
@@ -114,6 +115,35 @@ class ShareTests:
         assert await names(client.list("b")) == ["b/y"]
         (a / "deeper").mkdir()
         assert await service.change(shares=(f"c={a}/deeper:rw",)) == ()
+
+
+class ApartTests:
+    @in_reactor
+    async def test_inbox_and_state(self, devices: Devices, tmp_path: Path) -> None:
+        """Nothing that arrives can land where key, rights and settings are."""
+        # covers: A11
+        for name, inbox in (("state", "state"), ("in/state", "in"), ("in/deep/state", "in")):
+            (tmp_path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            places = {"inbox": str(tmp_path / inbox), "state": str(tmp_path / name)}
+            service = TransferService(None, Settings(**places))
+            with pytest.raises(BadConfig, match="contains the state folder"):
+                service.startService()
+            assert os.listdir(tmp_path / name) == []
+
+    @in_reactor
+    async def test_hidden_between(self, devices: Devices, tmp_path: Path) -> None:
+        """A home folder may be the inbox while what is hidden is not taken, and only then."""
+        home = folder(tmp_path / "home")
+        (home / ".local").mkdir()
+        (home / ".local/nas.state").mkdir(mode=0o700)
+        hidden = Devices(home / ".local")
+        try:
+            service = await hidden.start("nas", inbox=str(home))
+            with pytest.raises(BadConfig, match="contains the state folder"):
+                await service.change(dotfiles=True)
+            assert not service.settings.dotfiles
+        finally:
+            await hidden.close()
 
 
 class OtherTests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,13 @@ class TableTests:
 
 
 class FileTests:
+    def test_document(self) -> None:
+        """The example in docs/configuration.rst can be used as it is."""
+        page = (Path(__file__).parent.parent / "docs/configuration.rst").read_text()
+        block = page.split("::\n\n", 1)[1].split("\n\n", 1)[0]
+        found = parse_config(textwrap.dedent(block).encode(), "/f")
+        assert found["port"] == 40000 and len(found["share"]) == 2
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,15 @@ class WheelTests:
             [bin / "twistd", "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         assert re.search(r"^ +lanxfer +Files and text messages", shown.stdout, re.MULTILINE)
+
+    def test_manual(self, bin: Path) -> None:
+        """The manual page is where man looks for it, beside the programs."""
+        assert (bin.parent / "share/man/man1/lanxfer.1").is_file()
+        man = shutil.which("man")
+        if man is not None and shutil.which("groff"):
+            told = {"PATH": f"{bin}:{os.environ['PATH']}", "MANPAGER": "cat", "LC_ALL": "C.UTF-8"}
+            done = subprocess.run([man, "lanxfer"], capture_output=True, text=True, env=told)
+            assert "lanxfer config set" in done.stdout, done.stderr
 
     def test_words(self, bin: Path, tmp_path: Path) -> None:
         """The words that devices are paired by come with it."""

@@ -350,6 +350,17 @@ def lies_in(path: str, folder: str) -> bool:
     return os.path.commonpath([real, top]) == top
 
 
+def is_reached(path: str, folder: str, dotfiles: bool) -> bool:
+    """Whether who puts things into one folder could put them into another one, too.
+
+    Without ``dotfiles`` not where a hidden folder lies between.
+    """
+    if not lies_in(path, folder):
+        return False
+    between = os.path.relpath(os.path.realpath(path), os.path.realpath(folder)).split(os.sep)
+    return dotfiles or between == ["."] or not any(map(is_hidden, between))
+
+
 def open_target(folder: str) -> LocalStore:
     """The store that something is fetched into; BadState where another lanxfer uses the folder."""
     return LocalStore(folder, dotfiles=True, weak=True, reserve_bytes=0, reserve_share=0.0)
