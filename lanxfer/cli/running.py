@@ -39,7 +39,7 @@ from lanxfer.errors import Cancelled, Internal
 LINGER = 5.0
 """Seconds that threads get to end after the command has."""
 
-GARBAGE = 20_000
+GARBAGE = 5_000
 """Objects that may come before those in circles are looked for; the language's own is 700."""
 
 Work: TypeAlias = "Callable[[Run], Coroutine[Deferred[Any], Any, int]]"
