@@ -449,6 +449,17 @@ class NativeSession:
         ours = self._ours.get(id)
         return ours.credit if ours is not None else 0
 
+    def granted(self, id: int) -> int:
+        """How many bytes the other side may still send for its exchange ``id``."""
+        theirs = self._theirs.get(id)
+        return theirs.credit if theirs is not None else 0
+
+    def came_beside(self, id: int, size: int) -> None:
+        """Bytes of that exchange came on a connection of their own ("A body in clear")."""
+        theirs = self._theirs.get(id)
+        if theirs is not None:
+            theirs.credit -= size
+
     def implied(self) -> Packet | None:
         return None
 
