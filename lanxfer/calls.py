@@ -346,9 +346,8 @@ class IncomingCall:
 
     def part(self, part: PartPacket) -> None:
         """A part begins here; its bytes go to ``received``."""
-        error = None if self.clear is None else self.clear.part()
-        if error is not None:
-            self.stop(error)
+        if self.clear is not None:
+            self.clear.not_wanted()
         self._choose(part.offset)
 
     def received(self, data: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _NOT_GOOD = "That ticket is not good here."
 _ENDED_EARLY = "The connection in clear ended before the file did; what came is kept."
-_TWO_WAYS = "Bytes of the file came in TLS while it came in clear; what came is kept."
 
 
 class ClearTickets:
@@ -86,24 +85,18 @@ class ClearIn:
     # The exchange's side.
 
     @property
-    def begun(self) -> bool:
-        """Somebody brought the ticket."""
-        return self._reader is not None
-
-    @property
     def ending(self) -> bool:
         """All that the sender will send is on its way: it needs no more credit."""
         return self._end is not None
 
-    def part(self) -> LanxferError | None:
-        """A part came in TLS: what is wrong with that, if anything is."""
+    def not_wanted(self) -> None:
+        """The bytes come in TLS."""
         self._tickets.withdraw(self.ticket)
-        return ClearBroken(_TWO_WAYS) if self.begun else None
 
     def holds(self, end: End) -> bool:
         """The end came in TLS; whether it has to wait for bytes that are still to come."""
         self._tickets.withdraw(self.ticket)
-        if not self.begun or self._complete:
+        if self._reader is None or self._complete:
             return False
         self._end = end
         return True
@@ -129,6 +122,7 @@ class ClearIn:
     def begin(self, reader: ClearReader, offset: int) -> int:
         """It comes by that connection; how many bytes are to come."""
         self._reader = reader
+        self._wire.came_beside(self._call.id, 0)
         self._call.came_in_clear(offset)
         return self._call.size - offset
 
@@ -246,8 +240,10 @@ class ClearReader(PacketReceiver):
             self.look()
 
     def bodyReceived(self) -> None:
+        # It is closed with the exchange: before that the sender could take it for a break.
+        if not self.paused:
+            self.pauseProducing()
         body, self._body = self._body, None
-        self.end()
         if body is not None:
             body.complete()
 
@@ -310,7 +306,7 @@ class _Raw:
 class ClearOut(Protocol):
     """The sender's end; ``outbox`` takes the parts of the file and sends their bytes alone.
 
-    ``on_lost`` hears that the connection is gone, unless ``close`` was called.
+    ``on_lost`` hears that the connection is gone, unless ``abort`` was called.
     """
 
     transport: Any
@@ -321,7 +317,7 @@ class ClearOut(Protocol):
         self._line = format_pour(ticket, offset)
         self._meter = meter
         self._answer = b""
-        self._over = self._gone = False
+        self._over = False
         self.outbox: Outbox
         self.on_lost: Callable[[], object] = lambda: None
         self.taken: Deferred[None] = Deferred(lambda d: self.abort())
@@ -354,25 +350,13 @@ class ClearOut(Protocol):
             self.taken.errback(ClearBroken("The other side does not take it there."))
             self.abort()
 
-    def close(self) -> None:
-        """Close when all that was written has left."""
-        if not self._over:
-            self._over = True
-            self.outbox.close()
-            self.transport.loseConnection()
-
-    def end(self) -> None:
-        """The exchange is over: whatever was written and has not left is wanted no more."""
-        if not self._gone:
-            self.abort()
-
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once; not before the exchange is over, for bytes may still be on their way."""
         self._over = True
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        lost, self._over, self._gone = not self._over, True, True
+        lost, self._over = not self._over, True
         self.outbox.close()
         if not self.taken.called:
             self.taken.errback(ClearBroken("The connection in clear was closed."))
@@ -386,7 +370,8 @@ def beside(reactor: Any, transport: Any) -> IStreamClientEndpoint:
     patience = limits.CLEAR_PATIENCE
     if ":" not in there.host:
         return TCP4ClientEndpoint(reactor, there.host, there.port, patience, (here.host, 0))
-    host, bind = there.host, (here.host, 0)
+    host: str = there.host
+    bind: tuple[str, int] | None = (here.host, 0)
     if ip_address(bare(host)).is_link_local:
         # Both are on one wire, and only with the name of its interface a link-local one is found.
         scope = getattr(there, "scopeID", 0)
@@ -394,8 +379,13 @@ def beside(reactor: Any, transport: Any) -> IStreamClientEndpoint:
     return TCP6ClientEndpoint(reactor, host, there.port, patience, bind)
 
 
-def to_pour(make: Callable[[], ClearOut]) -> Factory:
+class Pouring(Factory):
     """A factory for one such connection."""
-    factory = Factory.forProtocol(make)  # type: ignore[arg-type]  # a function is as good
-    factory.noisy = False
-    return factory
+
+    noisy = False
+
+    def __init__(self, out: ClearOut) -> None:
+        self._out = out
+
+    def buildProtocol(self, addr: IAddress | None) -> ClearOut:
+        return self._out

@@ -17,7 +17,7 @@ from twisted.internet.error import TimeoutError as NoAnswer
 
 from lanxfer.bulk import BulkTLS
 from lanxfer.calls import Exchange
-from lanxfer.clear import ClearOut, beside, to_pour
+from lanxfer.clear import ClearOut, Pouring, beside
 from lanxfer.errors import Cancelled, ClearBroken, DigestMismatch, LanxferError, TimedOut, TooSlow
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
@@ -115,7 +115,7 @@ class ClearBodies:
     async def _open(self, connection: LanxferProtocol, out: ClearOut) -> None:
         endpoint = beside(self.reactor, connection.transport)
         try:
-            await endpoint.connect(to_pour(lambda: out))
+            await endpoint.connect(Pouring(out))
         except (ConnectError, NoAnswer, UserError, OSError, ValueError) as error:
             raise ClearBroken(str(error) or "no answer") from None
         late = self.reactor.callLater(limits.CLEAR_PATIENCE, out.abort)

@@ -87,15 +87,8 @@ PATIENCE = 60.0
 """Seconds without any progress after which a broken connection is given up."""
 
 _AGAIN = (
-    Lost,
-    ClearBroken,
-    TimedOut,
-    ShortBody,
-    Stopping,
-    Busy,
-    Overloaded,
-    RateLimited,
-    Unreachable,
+    *(Lost, ClearBroken, TimedOut, ShortBody, Stopping),
+    *(Busy, Overloaded, RateLimited, Unreachable),
 )
 _AGAIN_ONCE = (SourceChanged, DigestMismatch)
 

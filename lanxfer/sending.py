@@ -234,8 +234,6 @@ async def _stream(
             exchange.cancel(Cancelled())
             raise
         transfer.enter(State.COMMITTING)
-        if way is not None:
-            way.close()
         answer = await exchange.answered()
     except LanxferError as error:
         if way is not None and clear is not None:
@@ -243,7 +241,7 @@ async def _stream(
         raise
     finally:
         if way is not None:
-            way.end()
+            way.abort()
         if not handed_over:
             await disk.run(source.close)
     return _receipt(answer, digest, source.size, offset)
