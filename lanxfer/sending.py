@@ -17,7 +17,7 @@ from lanxfer.calls import Answer, Exchange, settled
 from lanxfer.clear import ClearOut
 from lanxfer.clear_sending import ClearBodies
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, Cancelled, DigestMismatch, LanxferError, TooLarge
+from lanxfer.errors import BadHeader, Cancelled, ClearBroken, DigestMismatch, LanxferError, TooLarge
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source, read_small
@@ -236,7 +236,8 @@ async def _stream(
         transfer.enter(State.COMMITTING)
         answer = await exchange.answered()
     except LanxferError as error:
-        if way is not None and clear is not None:
+        # Somebody else may have brought the ticket, and broken it off.
+        if clear is not None and (way is not None or isinstance(error, ClearBroken)):
             clear.failed(error)
         raise
     finally:
