@@ -200,7 +200,7 @@ class MeddlingTests:
     @in_reactor
     async def test_flipped(self, house: House, where: int) -> None:
         """One bit turned over anywhere is found; nothing is stored, and it goes again in TLS."""
-        # covers: X03
+        # covers: B11
         await house.open(flip(where))
         await house.send(os.urandom(SIZE))
         assert house.codes == ["digest-mismatch", ""] and house.clear == [True, False]
@@ -209,6 +209,7 @@ class MeddlingTests:
     @in_reactor
     async def test_cut(self, house: House) -> None:
         """What came before a cut is kept, and the rest goes in TLS."""
+        # covers: T05
         await house.open(lambda data, at: data if at < 6 * MIB else None)
         receipt = await house.send(os.urandom(SIZE))
         assert house.codes == ["clear-broken", ""] and house.clear == [True, False]
@@ -321,7 +322,7 @@ class StolenTests:
     @in_reactor
     async def test_from_elsewhere(self, house: House) -> None:
         """A ticket that was read on the wire is good for nothing from another address."""
-        # covers: A09
+        # covers: A09 J19
         meddle = self.steal(house, "127.0.0.2", b"")
         await house.open(meddle)
         house.wire.protocol = self.protocol
@@ -343,6 +344,7 @@ class StolenTests:
     @in_reactor
     async def test_again(self, house: House) -> None:
         """A ticket that was used is good for nothing."""
+        # covers: A05 J19
         await house.open()
         await house.send(os.urandom(SIZE))
         line = house.wire.lines[0].partition(b"\n")[0] + b"\n"
@@ -355,6 +357,7 @@ class StolenTests:
     @in_reactor
     async def test_no_ticket(self, house: House, line: bytes) -> None:
         """Whatever is no ticket hears the same word, and nothing else is looked at."""
+        # covers: J19
         await house.open()
         answer = await deferToThread(say, house.service.address, line, "127.0.0.1")
         assert b'"forbidden"' in answer and b"not good" in answer
