@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from devices import Devices, in_reactor, sleep, until
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.threads import deferToThread
 from wires import Wire, _Server
 
 from lanxfer.client import connect
 from lanxfer.errors import BadConfig, Cancelled, DiskFull, LanxferError
-from lanxfer.transfers import State
+from lanxfer.transfers import Entry, Kind, State
 from lanxfer.wire import limits
 
 MIB = limits.MIB
@@ -410,8 +413,6 @@ class FallbackTests:
 
         house.wire.meddle = meddle
         sending = house.send(os.urandom(SIZE))
-        from twisted.internet.defer import Deferred
-
         done = Deferred.fromCoroutine(sending)
         await until(lambda: held)
         await sleep(0.3)
@@ -515,3 +516,55 @@ class OrderTests:
 
 def pending(house: House) -> list[Any]:
     return list(house.service.registry.pending())
+
+
+class AddressTests:
+    @in_reactor
+    async def test_ipv6(self, devices: Devices) -> None:
+        """Over IPv6 it goes between the same two addresses, too."""
+        try:
+            service = await devices.start("nas", bind="::1", accept_clear_body=True)
+        except LanxferError:
+            pytest.skip("no IPv6 here")
+        await devices.pair("laptop", service, "nas")
+        told: list[str] = []
+        client = await devices.client("laptop", "nas", clear_body=True, on_clear=told.append)
+        seen: list[Any] = []
+        service.subscribe(seen.append)
+        await client.send_file(devices.source("big", os.urandom(SIZE)))
+        assert seen[-1].clear and len(told) == 1
+
+    @in_reactor
+    async def test_through_a_proxy(self, devices: Devices) -> None:
+        """Where another makes the connections there is no second one beside the first."""
+        service = await devices.start("nas", accept_clear_body=True)
+        await devices.pair("laptop", service, "nas")
+        told: list[str] = []
+
+        def through(host: str, port: int) -> Any:
+            return TCP4ClientEndpoint(reactor, host, port)
+
+        client = await devices.client(
+            "laptop", "nas", clear_body=True, on_clear=told.append, through=through
+        )
+        seen: list[Any] = []
+        service.subscribe(seen.append)
+        await client.send_file(devices.source("big", os.urandom(SIZE)))
+        assert not seen[-1].clear and "as ever" in told[0]
+
+    @in_reactor
+    async def test_shared_folder(self, devices: Devices) -> None:
+        """What is put into a shared folder can go so, too."""
+        folder = devices.folder / "photos"
+        folder.mkdir()
+        service = await devices.start(
+            "nas", accept_clear_body=True, shares=(f"photos={folder}:rw",)
+        )
+        await devices.pair("laptop", service, "nas")
+        client = await devices.client("laptop", "nas", clear_body=True)
+        seen: list[Any] = []
+        service.subscribe(seen.append)
+        data = os.urandom(SIZE)
+        entry = Entry(Kind.FILE, "photos/big", devices.source("big", data), SIZE, shared=True)
+        await client.send_entries([entry])
+        assert (folder / "big").read_bytes() == data and seen[-1].clear
