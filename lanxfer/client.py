@@ -297,7 +297,7 @@ class Client(Folders):
         connection = self._connection
         if connection is None or connection.deaf or connection.slowest_out is not None:
             return None
-        return socket_of(connection.transport)
+        return socket_of(connection.aside or connection.transport)
 
     async def _connected(self) -> LanxferProtocol:
         connection = self._connection

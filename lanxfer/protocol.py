@@ -126,6 +126,7 @@ class LanxferProtocol(Lifetime):
         self._peer_done: list[Callable[[], object]] = []
         self.queue: Queue | None = None
         self.clear: ClearTickets | None = None  # where this side takes bodies in clear
+        self.aside: Any = None  # the transport by which this side sends one just now
         self._trace: Callable[[str, bytes], None] | None = None
 
     # Asking.

@@ -222,6 +222,7 @@ async def _stream(
         if clear is not None:
             left = source.size - offset
             way = await clear.way(connection, exchange, go, left, offset, transfer)
+            connection.aside = None if way is None else way.transport
         transfer.enter(State.MOVING)
         transfer.progressed(offset)
         handed_over = True
@@ -242,6 +243,7 @@ async def _stream(
         raise
     finally:
         if way is not None:
+            connection.aside = None
             way.abort()
         if not handed_over:
             await disk.run(source.close)

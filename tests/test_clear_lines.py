@@ -228,7 +228,7 @@ class TicketTests:
 
 class CreditTests:
     def test_no_more_than_granted(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Paused, the receiver reads no more than it granted; going on, it reads the rest."""
+        """Paused, no more is read than was granted, but for one chunk; then the rest is."""
         monkeypatch.setattr(limits, "WINDOW", 1000)
         phone, go = begun(house)
         assert go.window == 1000
@@ -236,12 +236,39 @@ class CreditTests:
         house.node.registry.find(transfer.id).pause(True)
         pour = house.visit(cut=pieces(100))
         pour.say(line(go), DATA)
+        house.pass_time(1)
         held = house.node.registry.pending()[0].done
-        assert held <= 1000 and not any(isinstance(each, Window) for each in phone.heard)
+        assert 900 <= held <= 1100 and not any(isinstance(each, Window) for each in phone.heard)
         house.node.registry.find(transfer.id).pause(False)
         house.pass_time(2)
         phone.say(END)
         house.pass_time(2)
+        assert isinstance(phone.heard[-1], Ok)
+
+    def test_rate(self, house: House) -> None:
+        """No more comes in a second than the owner lets in, however fast it is sent."""
+        house.node.rates.change(rate_in=10_000)
+        data = os.urandom(60_000)
+        phone, go = begun(house, size=len(data))
+        assert go.window >= len(data)
+        pour = house.visit(cut=pieces(100))
+        pour.say(line(go), data)
+        house.pass_time(2)
+        assert 5_000 < house.node.registry.pending()[0].done < 30_000
+        house.pass_time(10)
+        phone.say(End(2, len(data), blake3(data).hexdigest()))
+        assert isinstance(phone.heard[-1], Ok)
+
+    def test_slow(self, house: House) -> None:
+        """What keeps coming is no silence, though nothing is said in TLS meanwhile."""
+        data = os.urandom(400_000)
+        phone, go = begun(house, size=len(data))
+        pour = house.visit()
+        pour.say(line(go))
+        for at in range(0, len(data), 80_000):
+            pour.say(data[at : at + 80_000])
+            house.pass_time(limits.BODY_IDLE_TIMEOUT / 2)
+        phone.say(End(2, len(data), blake3(data).hexdigest()))
         assert isinstance(phone.heard[-1], Ok)
 
     def test_silence(self, house: House) -> None:
