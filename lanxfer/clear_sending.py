@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectError, UserError
 from twisted.internet.error import TimeoutError as NoAnswer
 
 from lanxfer.bulk import BulkTLS
-from lanxfer.calls import Exchange
+from lanxfer.calls import Exchange, own_cancel
 from lanxfer.clear import ClearOut, Pouring, beside
 from lanxfer.errors import Cancelled, ClearBroken, DigestMismatch, LanxferError, TimedOut, TooSlow
 from lanxfer.protocol import LanxferProtocol
@@ -115,7 +115,7 @@ class ClearBodies:
     async def _open(self, connection: LanxferProtocol, out: ClearOut) -> None:
         endpoint = beside(self.reactor, connection.transport)
         try:
-            await endpoint.connect(Pouring(out))
+            await own_cancel(endpoint.connect(Pouring(out)))
         except (ConnectError, NoAnswer, UserError, OSError, ValueError) as error:
             raise ClearBroken(str(error) or "no answer") from None
         late = self.reactor.callLater(limits.CLEAR_PATIENCE, out.abort)

@@ -560,13 +560,13 @@ def connect(
     async def run() -> Client:
         if login is not None and (plain or legacy):
             raise TlsRequired("A password is only said inside TLS.")
-        if clear_body and (plain or legacy):
-            raise BadConfig("In plain text everything goes in clear, and nothing guards it.")
         folder = StateFolder(state or default_state())
         peers = Peers(folder)
         there = target or find_target(
             peers, peer, plain=plain, legacy=legacy, finds=through is None
         )
+        if clear_body and (there.plain or there.legacy):
+            raise BadConfig("In plain text everything goes in clear, and nothing guards it.")
         token = None if token_file is None else load_token(token_file)
         identity = load_identity(folder)
         disk = Disk(reactor)

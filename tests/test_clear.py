@@ -12,11 +12,13 @@ from devices import Devices, in_reactor, sleep, until
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.threads import deferToThread
 from wires import Wire, _Server
 
+from lanxfer import clear_sending
 from lanxfer.client import connect
-from lanxfer.errors import BadConfig, Cancelled, DiskFull, LanxferError
+from lanxfer.errors import BadConfig, Cancelled, DiskFull, LanxferError, Lost
 from lanxfer.transfers import Entry, Kind, State
 from lanxfer.wire import limits
 
@@ -169,7 +171,13 @@ class WayTests:
     async def test_plain(self, devices: Devices) -> None:
         """In plain text there is nothing left to take out of TLS."""
         with pytest.raises(BadConfig):
-            await connect(None, "127.0.0.1:1", plain=True, clear_body=True)
+            await connect(
+                reactor,
+                "127.0.0.1:1",
+                state=devices.state("laptop").path,
+                plain=True,
+                clear_body=True,
+            )
 
     @in_reactor
     async def test_many_at_once(self, house: House) -> None:
@@ -420,6 +428,54 @@ class FallbackTests:
         assert b'"forbidden"' in answer
         await done
         assert house.clear == [False]
+
+
+class _Never:
+    """An endpoint that neither gets there nor fails, and has a word of its own for a cancel."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.asked = True
+        return Deferred(lambda d: d.errback(ConnectingCancelledError(None)))
+
+
+class OpeningTests:
+    """What happens while the second connection is being made."""
+
+    @pytest.mark.parametrize("how", ["caller", "transfer", "lost"])
+    @pytest.mark.parametrize("where", ["connecting", "asking"])
+    @in_reactor
+    async def test_given_up(
+        self, house: House, how: str, where: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Given up, it waits for nothing; after a break it begins again, in clear."""
+        monkeypatch.setattr(limits, "CLEAR_PATIENCE", 60.0)
+        await house.open(lambda data, at: b"")
+        never = _Never()
+        real = clear_sending.beside
+        if where == "connecting":
+            monkeypatch.setattr(clear_sending, "beside", lambda *args: never)
+        data = os.urandom(SIZE)
+        sending = house.client.send_file(house.devices.source("big", data))
+        await until(lambda: never.asked or house.wire.lines)
+        monkeypatch.setattr(clear_sending, "beside", real)
+        house.wire.meddle = untouched
+        if how == "caller":
+            sending.cancel()
+        elif how == "transfer":
+            (transfer,) = house.client.registry.pending()
+            house.client.registry.cancel(transfer.id)
+        else:
+            house.client._connection.abort(Lost())  # type: ignore[union-attr]
+            await sending
+            assert house.clear == [False, True]
+            return
+        with pytest.raises(Cancelled):
+            await sending
+        await until(lambda: not pending(house))
+        assert house.codes == ["cancelled"] and len(house.told) == 1
 
 
 class OrderTests:
