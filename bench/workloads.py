@@ -30,10 +30,13 @@ from bench.peers.nginx import Nginx, NginxTls
 from bench.peers.rsync import Append, Durable, Rsync
 from bench.peers.ssh import RsyncSsh, Scp
 from bench.peers.twisted import Bare, BareTls
-from bench.place import MIB, Place, Run, check_same
+from bench.place import MIB, Place, Run, check_same, warm
 from bench.processes import BenchFailed
 from bench.programs import free_port, run, serving
 from bench.samples import Sample, middle
+
+_WARM = 128 * MIB
+"""Bytes of memory, at least, that are made ready before each run."""
 
 _ROUND_TRIP = 0.02
 """Seconds of the long wire."""
@@ -179,6 +182,11 @@ def measure(name: str, place: Place, options: Options) -> Report:
     return report
 
 
+def _bytes(source: Path) -> int:
+    files = source.rglob("*") if source.is_dir() else [source]
+    return sum(each.stat().st_size for each in files if each.is_file())
+
+
 def _much(size: int) -> str:
     return f"{size / MIB:,.0f} MiB" if size >= MIB else f"{size / 1024:.0f} KiB"
 
@@ -214,6 +222,7 @@ def _fill(report: Report, peers: Sequence[Peer], files: int, size: int) -> None:
 
 def one(place: Place, peer: Peer, sources: Sequence[Path], round_trip: float = 0.0) -> Sample:
     """One run; what was received is compared when the clock has stopped."""
+    size = sum(_bytes(each) for each in sources)
     with place.run() as there:
         port = free_port()
         log = there.folder / "service.log"
@@ -221,6 +230,7 @@ def one(place: Place, peer: Peer, sources: Sequence[Path], round_trip: float = 0
         with serving(serve, port, log) as service, peer.beside(there) as beside:
             peer.prepare(there, port, sources)
             with _wire(there, port, round_trip) as at:
+                warm(max(_WARM, size + size // 2))
                 used = run(peer.send(there, at, sources), there.folder / "sender.log")
         peer.confirm((there.folder / "sender.log").read_text(errors="replace"))
         for source in sources:

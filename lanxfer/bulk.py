@@ -74,6 +74,11 @@ class BulkTLS(BufferingTLSTransport):
             self._aggregator.flush()
             TLSMemoryBIOProtocol.write(self, data)
 
+    def write_now(self, data: bytes) -> None:
+        """``write``, without waiting for others."""
+        self._small(data)
+        self._aggregator.flush()
+
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
         # A transport that waits for a paused producer before it closes would wait for ever:
         # from now on nothing that the producer says is written.

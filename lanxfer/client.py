@@ -99,7 +99,7 @@ def new_registry() -> Registry:
     """A registry on the machine's own clock."""
 
     def complain(error: Exception) -> None:
-        _log.error("A listener failed: {error!r}", error=error)
+        _log.error("A listener failed: {reason}", event="listener_failed", reason=repr(error))
 
     return Registry(time.time, new_ids(), complain)
 

@@ -115,7 +115,9 @@ class Deciding:
         except (BadConfig, BadState) as error:
             if error.reason != self.complaint:
                 self.complaint = error.reason
-                self._log.error("Nothing is taken: {reason}", reason=error.reason)
+                self._log.error(
+                    "Nothing is taken: {reason}", event="nothing_taken", reason=error.reason
+                )
             raise Forbidden("The rules of that device cannot be read just now.") from None
         self.complaint = ""
         return found

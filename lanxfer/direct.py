@@ -10,6 +10,7 @@ else owns, while everything else goes the way it always goes and in its order.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
@@ -92,6 +93,16 @@ class Direct:
             if transport.producer is not None and not transport.producerPaused:
                 transport.producerPaused = True
                 transport.producer.pauseProducing()
+
+    def write_now(self, data: bytes) -> None:
+        """As ``transport.write``, but what the socket takes it gets before the next turn."""
+        transport = self._transport
+        idle = not (self._rest or transport.dataBuffer or transport._tempDataBuffer)
+        if idle and transport.connected and not transport._writeDisconnected:
+            with suppress(OSError):  # the loop will find the same
+                data = data[self._socket.send(data) :]
+        if data:
+            transport.write(data)
 
     def _push(self) -> Any:
         """Give the socket as much as it takes; whatever means the connection is lost."""

@@ -192,6 +192,11 @@ class LanxferFactory(Factory):
         oldest.give_way()
         return True
 
+    @property
+    def unidentified(self) -> int:
+        """Callers that have not said yet who they are."""
+        return len(self._unknown)
+
     def identified(self, door: Door) -> None:
         self._unknown.pop(door, None)
 

@@ -205,7 +205,14 @@ class Lifetime(PacketReceiver):
     def dataReceived(self, data: bytes) -> None:
         self._pace.received(len(data))
         lines = self.lines
-        super().dataReceived(data)
+        outbox = self._outbox
+        if outbox is None or not outbox.gather():
+            super().dataReceived(data)
+        else:
+            try:
+                super().dataReceived(data)
+            finally:
+                outbox.flush()
         self._spend(len(data))
         if not self.line_begun:
             self._line_since = None

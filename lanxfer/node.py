@@ -378,7 +378,11 @@ class ServiceNode:
         self._recording.addCallback(self._record)
 
     def _unrecorded(self, why: Failure) -> None:
-        self._log.error("The history could not be written: {reason}", reason=str(why.value))
+        self._log.error(
+            "The history could not be written: {reason}",
+            event="history_failed",
+            reason=str(why.value),
+        )
 
     async def recorded(self) -> None:
         """Wait until the journal knows of everything that is finished."""

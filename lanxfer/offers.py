@@ -193,7 +193,9 @@ class Offers:
         try:
             self.on_prompt(prompt)
         except Exception:
-            self._log.failure("on_prompt failed")  # nobody's offer ends with it
+            self._log.failure(
+                "on_prompt failed", event="listener_failed"
+            )  # nobody's offer ends with it
 
     def _prompt(self, key: Key) -> Prompt:
         together = [each for each in self._waiting.values() if each.key == key]

@@ -1,9 +1,10 @@
 """Everything one side writes on one connection: answers first, files in turns.
 
-The outbox is the transport's push producer.  Headers are written at once;
-bodies are pulled from their senders, a chunk at a time and one after the
-other, only while the transport can take more.  A part is written together
-with its header, so nothing can ever stand inside it.
+The outbox is the transport's push producer.  Headers are written at once, those
+said while a chunk is read together at its end; bodies are pulled from their
+senders, a chunk at a time and one after the other, only while the transport can
+take more.  A part is written together with its header, so nothing can ever stand
+inside it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from lanxfer.sessions import Session
 from lanxfer.showing import censored
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Packet, Part
+
+GATHERED_MAX = 16 * limits.KIB
+"""Bytes said while a chunk is read that are kept for its end."""
 
 
 class InTurn(Protocol):
@@ -73,6 +77,8 @@ class Outbox:
         self.on_blocked: Callable[[], None] = lambda: None
         self.meter: Metered = UNMETERED
         self._waits_rate = False
+        self._gathered: list[bytes] | None = None
+        self._size = 0  # bytes of them
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     def say(self, packet: Packet, data: bytes | memoryview = b"") -> None:
@@ -86,12 +92,19 @@ class Outbox:
         if self.trace is not None and line:
             self.trace(">", censored(line.partition(b"\n")[0]))
         if self._direct is not None and isinstance(data, memoryview):
+            if self._gathered:
+                self._write_gathered()
             self._direct.send(line, data)
-        else:
+        elif self._gathered is None or self._size + len(line) + len(data) > GATHERED_MAX:
+            if self._gathered:
+                self._write_gathered()
             if line:
                 self._transport.write(line)
             if data:
                 self._transport.write(bytes(data))
+        else:
+            self._size += len(line) + len(data)
+            self._gathered += (line, bytes(data)) if data else (line,)
         self.meter.spend(len(line) + len(data))
         if self._session.half_close:
             self.close()
@@ -102,6 +115,34 @@ class Outbox:
                 self._on_backlog(True)
         self._on_said()
 
+    def gather(self) -> bool:
+        """Keep what is said until ``flush``; False where that was asked for already.
+
+        For the time of one call only: what is kept does not count as waiting, so of
+        bodies it keeps none but the smallest.
+        """
+        if self._gathered is not None:
+            return False
+        self._gathered = []
+        return True
+
+    def flush(self) -> None:
+        """Write what was gathered, and keep nothing any more."""
+        if self._gathered:
+            self._write_gathered()
+        self._gathered = None
+
+    def _write_gathered(self) -> None:
+        """Write it, to the socket itself where that takes it."""
+        assert self._gathered is not None
+        data = b"".join(self._gathered)
+        self._gathered.clear()
+        self._size = 0
+        if self._direct is None:
+            self._transport.write(data)
+        else:
+            self._direct.write_now(data)
+
     @property
     def crowded(self) -> bool:
         """So much waits that what nobody asked for should be left unsaid."""
@@ -109,11 +150,13 @@ class Outbox:
 
     def write(self, data: bytes) -> None:
         """Write bytes that are no packet: the last word of a dialect."""
+        self.flush()
         if self._open and data:
             self._transport.write(data)
 
     def close(self) -> None:
         """Write nothing more; senders that still have a turn lose it."""
+        self.flush()
         if self._open:
             self._open = False
             self._transport.unregisterProducer()  # type: ignore[attr-defined]

@@ -52,6 +52,11 @@ class Outgoing:
         for id, job in await self._disk.run_reserved(self._journal.queued):
             self._start(id, job)
 
+    @property
+    def waiting(self) -> int:
+        """How many sends are tried until their device is there."""
+        return len(self._waiting)
+
     def end(self) -> None:
         """Try nothing more; what waits stays in the journal."""
         self._ending = True
@@ -114,7 +119,9 @@ class Outgoing:
         self._started.add(id)
         trying = Deferred.fromCoroutine(self._keep_trying(id, job))
         self._waiting[id] = trying
-        trying.addErrback(lambda why: self._log.failure("a queued send failed", why))
+        trying.addErrback(
+            lambda why: self._log.failure("a queued send failed", why, event="send_failed")
+        )
         trying.addBoth(lambda result: self._waiting.pop(id, None) and result)
 
     async def _keep_trying(self, id: str, job: Mapping[str, Any]) -> None:
@@ -130,7 +137,12 @@ class Outgoing:
                     if not error.retry:
                         # Its words, maybe, and the log's line.
                         why = shown(error.reason, 300)
-                        self._log.error("{id} was given up: {why}", id=id, why=why)
+                        self._log.error(
+                            "{queued} was given up: {reason}",
+                            event="send_given_up",
+                            queued=id,
+                            reason=why,
+                        )
                         break
                 pause = PAUSES[min(tries, len(PAUSES) - 1)]
                 tries += 1

@@ -104,7 +104,8 @@ class Pace:
         if self._next is None and not self._of.deaf:
             now = self._clock.seconds()
             self._came = now, self.read
-            self._went = now, taken(self._of.transport)
+            if self._of.blocked_since is not None:
+                self._went = now, taken(self._of.transport)
             self._wait(limits.PING_AFTER)
 
     def ease(self) -> None:

@@ -249,9 +249,10 @@ class Pairing:
             if window is not None:
                 window.end(AuthFailed(self._wrong()))
             self.log.warn(
-                "A device failed to pair: {key}, with the {kind}",
+                "A device failed to pair: {key}, with the {by}",
+                event="pairing_failed",
                 key=short_key(channel.peer),
-                kind="token" if window is None else "words",
+                by="token" if window is None else "words",
             )
             await self._until(now + limits.PAIR_REPLY)
             raise AuthFailed("That was not the right secret; words are used up by one guess.")
@@ -278,7 +279,9 @@ class Pairing:
             if window is not None:
                 window.end(error if isinstance(error, LanxferError) else Internal())
             raise
-        self.log.info("Paired with {label}, {key}", label=label, key=short_key(key))
+        self.log.info(
+            "Paired with {peer_name}, {key}", event="paired", peer_name=label, key=short_key(key)
+        )
         if window is not None:
             window.end({"peer": label, "key": key, "once": attempt.once})
 

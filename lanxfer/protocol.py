@@ -197,7 +197,8 @@ class LanxferProtocol(Lifetime):
                 self._outbox.write(self.session.complaint(error))
             return
         self._take(packet)
-        self._take_implied()
+        if self.session.implies:
+            self._take_implied()
 
     def rawDataReceived(self, data: bytes) -> None:
         if self._sink is not None:
@@ -402,7 +403,7 @@ class LanxferProtocol(Lifetime):
     def _refuse(self, why: Failure, id: int, name: str) -> None:
         error = why.value
         if not isinstance(error, LanxferError):
-            self.log.failure("{name} failed", failure=why, name=name)
+            self.log.failure("{command} failed", event="request_failed", failure=why, command=name)
             error = Internal()
         call = self._calls.get(id)
         # Why the other side gave something up is no reason for this one to close.
@@ -416,16 +417,15 @@ class LanxferProtocol(Lifetime):
         call = self._calls.pop(answer.id, None)
         if call is None or self._outbox is None:
             return
-        weight = call.weight
-        if weight:
-            self.weigh(-weight)
+        if call.data or call.writer is not None:
+            self.weigh(-call.weight)
         call.over()
         if self._windows:
             self._give_back(True, answer.id)
         try:
             self._outbox.say(answer, body)
         except ValueError:
-            self.log.failure("an answer could not be written")
+            self.log.failure("an answer could not be written", event="answer_failed")
             self._outbox.say(Failed(answer.id, Internal.code, Internal().reason))
         if "channel" in call.args:
             following = self._channels.leave(call.args["channel"], answer.id)
@@ -574,10 +574,12 @@ class LanxferProtocol(Lifetime):
 
     @property
     def busy(self) -> bool:
+        if self._calls or self._exchanges:
+            return True
         # After the last word of a session nobody wants the rest of a body any more.
         wanted = self.expected and not self.session.finished
         queued = self.queue is not None and bool(self.queue.waiting)
-        return bool(self._calls or self._exchanges or wanted or queued)
+        return bool(wanted or queued)
 
     @property
     def body_due_since(self) -> float | None:
@@ -597,8 +599,10 @@ class LanxferProtocol(Lifetime):
         self._on_ready(self)
 
     def said(self) -> None:
-        self._take_implied()
-        if self.expected or self.session.finished:
+        session = self.session
+        if session.implies:
+            self._take_implied()
+        if self._held and (self._expected or session.finished):
             self.release()
 
     def abandon(self, error: LanxferError) -> None:

@@ -8,11 +8,13 @@ addresses are a few lines a minute as well (catalogue R07, R08, F22).
 
 from __future__ import annotations
 
+from collections import Counter
+
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from lanxfer.errors import LanxferError
+from lanxfer.errors import BY_CODE, LanxferError
 from lanxfer.storage.names import shown
 
 PERIOD = 60.0
@@ -52,6 +54,8 @@ class Refusals:
         self._sources: dict[str, _Count] = {}
         self._others = _Count()
         self._lines = 0
+        self.codes: Counter[str] = Counter()
+        """How many were refused since the start, by the code of ``lanxfer.errors``."""
         self._ending: IDelayedCall | None = None
 
     def note(self, source: str, error: LanxferError) -> None:
@@ -65,11 +69,13 @@ class Refusals:
                 count = self._sources[source] = _Count()
         count.all += 1
         count.last = error.code
+        self.codes[error.code if error.code in BY_CODE else "other"] += 1
         if count is not self._others and count.told < SINGLY and self._lines < LINES:
             count.told += 1
             self._lines += 1
             self.log.info(
                 "{source} was refused: {reason} [{code}]",
+                event="refused",
                 source=shown(source, 60) or "somebody here",
                 reason=shown(error.reason, 200),
                 code=shown(error.code, 40),
@@ -84,14 +90,19 @@ class Refusals:
         silent = sorted((each for each in silent if each[0]), key=lambda each: -each[0])
         for number, source, count in silent[:TOLD]:
             self.log.info(
-                "{source} was refused {number} times more within a minute, the last time [{code}]",
+                "{source} was refused {count} times more within a minute, the last time [{code}]",
+                event="refused_more",
                 source=shown(source, 60) or "somebody here",
-                number=number,
+                count=number,
                 code=shown(count.last, 40),
             )
         rest = sum(each[0] for each in silent[TOLD:]) + self._others.silent
         if rest:
-            self.log.info("others were refused {number} times within a minute", number=rest)
+            self.log.info(
+                "others were refused {count} times within a minute",
+                event="refused_more",
+                count=rest,
+            )
         self._sources.clear()
         self._others = _Count()
         self._lines = 0

@@ -45,7 +45,11 @@ class Revoking:
     def start(self) -> None:
         """Begin to look."""
         looking = self._looking.start(limits.REVOKE_EVERY, now=False)
-        looking.addErrback(lambda why: self.log.failure("forgotten keys go unnoticed", why))
+        looking.addErrback(
+            lambda why: self.log.failure(
+                "forgotten keys go unnoticed", why, event="revoking_failed"
+            )
+        )
 
     def stop(self) -> None:
         """Look no more; fine where it was not started."""
@@ -65,7 +69,7 @@ class Revoking:
         except BadState as error:
             # Nobody gets in now, but that nobody can be read does not say who was forgotten.
             if not self._unreadable:
-                self.log.error("{why}", why=error.reason)
+                self.log.error("{reason}", event="revoking_failed", reason=error.reason)
             self._unreadable = True
             return
         self._unreadable = False

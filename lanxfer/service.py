@@ -51,6 +51,7 @@ from lanxfer.hooks.hooks import Callback, Hooks
 from lanxfer.identity import load_identity
 from lanxfer.introducing import dial
 from lanxfer.journal import Journal
+from lanxfer.metrics.door import Metrics
 from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slot, Taking
 from lanxfer.offers import Prompt
 from lanxfer.outgoing import Outgoing
@@ -118,6 +119,7 @@ class _Running:
     token: Secret | None
     limits_before: dict[str, float]
     shares: dict[str, SharedFolder]
+    metrics: Metrics
     page: Any = None
     """A ``lanxfer.web.door.Page``, where there is one."""
     ports: list[IListeningPort] = Factory(list)
@@ -336,6 +338,8 @@ class TransferService(Service):
             if settings.web:
                 page = _open_page()(settings, node, folder, table, factory.portal)
                 table.maps.insert(1, page.commands())
+            metrics = Metrics(settings, node, factory, dialer, outgoing)
+            table.maps.insert(1, metrics.commands())
         except BaseException:
             for pool in (disk, reading, workers):
                 pool.stop()
@@ -364,6 +368,7 @@ class TransferService(Service):
             token,
             before,
             shares,
+            metrics,
             page,
         )
 
@@ -417,6 +422,9 @@ class TransferService(Service):
             port = await _listening(running.page.endpoint(), running.page.site)
             running.page.opened(port)
             running.page_ports.append(port)
+        if (scraped := running.metrics.endpoint()) is not None:
+            running.metrics.port = await _listening(scraped, running.metrics.site)
+            running.page_ports.append(running.metrics.port)
         running.revoking.start()
         await running.outgoing.begin()
         running.tidying.start()
@@ -425,9 +433,11 @@ class TransferService(Service):
 
     def _opened(self, addresses: list[str]) -> None:
         self._listening = addresses
-        self.log.info("lanxfer listens on {addresses}", addresses=", ".join(addresses))
+        self.log.info(
+            "lanxfer listens on {addresses}", event="listening", addresses=", ".join(addresses)
+        )
         for line in self.warnings():
-            self.log.warn("{line}", line=line)
+            self.log.warn("{reason}", event="warning", reason=line)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(addresses)
@@ -470,6 +480,7 @@ class TransferService(Service):
         if settings.checkers:
             found.append("AUTH: whoever knows a user's password may log in, from any device.")
         if self._now is not None:
+            found.extend(self._now.metrics.warnings())
             found.extend(self._now.store.weaknesses())
             for name, share in self._now.shares.items():
                 if share.volume is not None and share.store is not None:
@@ -503,6 +514,7 @@ class TransferService(Service):
         await gatherResults([_deferred(port.stopListening()) for port in ports])
         if running.page is not None:
             running.page.stop()
+        running.metrics.stop()
         running.outgoing.end()
         running.node.offers.close(Stopping())
         leaving = [each.leave(self.settings.drain) for each in list(running.factory.connections)]
@@ -668,6 +680,7 @@ class TransferService(Service):
             "waiting": len(running.node.offers.prompts()),
             "connections": len(running.factory.connections),
             "web": [] if running.page is None else running.page.urls(),
+            "metrics": running.metrics.url(),
             "discovery": "on" if running.announcing.on else running.announcing.complaint or "off",
             "sandbox": f"off: {running.unconfined}" if running.unconfined else "on",
             "warnings": self.warnings(),
@@ -720,10 +733,11 @@ class TransferService(Service):
 
     def _prompted(self, prompt: Prompt) -> None:
         self.log.info(
-            "{peer} offers {what} and waits for a yes: lanxfer accept {id}",
-            peer=shown(prompt.label),
-            what=shown(prompt.what),
-            id=prompt.id,
+            "{peer_name} offers {path} and waits for a yes: lanxfer accept {transfer}",
+            event="offer_waits",
+            peer_name=shown(prompt.label),
+            path=shown(prompt.what),
+            transfer=prompt.id,
         )
         self._on_prompt(prompt)
 
@@ -734,7 +748,7 @@ class TransferService(Service):
             self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        self.log.error("A listener failed: {error!r}", error=error)
+        self.log.error("A listener failed: {reason}", event="listener_failed", reason=repr(error))
 
 
 def _open_page() -> Callable[..., Any]:

@@ -59,7 +59,9 @@ class Settings:
     one of ``web_names`` (docs/web.rst); it needs the extra of that name.
     ``accept_clear_body`` lets senders that ask for it send the bytes of large files where everyone
     on the wire can read them, at the speed of plain TCP (docs/security.rst).
-    ``hook`` holds ``WHEN=COMMAND``, ``WHEN=URL`` or ``WHEN=notify`` (docs/hooks.rst).
+    ``metrics_port`` has the figures for scrapers, at ``metrics_bind`` (docs/operations.rst); it
+    needs the extra ``metrics``.  ``hook`` holds ``WHEN=COMMAND``,
+    ``WHEN=URL`` or ``WHEN=notify`` (docs/hooks.rst).
     """
 
     inbox: str = field(factory=default_inbox, converter=os.fspath)
@@ -101,6 +103,8 @@ class Settings:
     web_port: int = DEFAULT_WEB_PORT
     web_bind: str = "127.0.0.1"
     web_names: tuple[str, ...] = ()
+    metrics_port: int | None = None
+    metrics_bind: str = "127.0.0.1"
 
     @property
     def speeds(self) -> Speeds:

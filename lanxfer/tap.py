@@ -13,10 +13,13 @@ from twisted.application.service import IService
 from twisted.cred import strcred
 from twisted.cred.checkers import FilePasswordDB
 from twisted.cred.credentials import IUsernamePassword
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 from lanxfer.errors import BadConfig, LanxferError
+from lanxfer.logged import Logged, check_log
 from lanxfer.peers import DEFAULT_PORT
+from lanxfer.ready import READY, STOPPING, notify
 from lanxfer.rights.words import parse_speed
 from lanxfer.sandbox import for_daemon, refuse_root
 from lanxfer.service import Settings, TransferService
@@ -75,6 +78,9 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["rate-out-each", None, None, "The same of each connection.", _speed],
         ["web-port", None, DEFAULT_WEB_PORT, "TCP port of the page.", _number],
         ["web-bind", None, "127.0.0.1", "Address of the page; 0.0.0.0 for all."],
+        ["metrics-port", None, None, "TCP port of the figures (docs/operations.rst).", _number],
+        ["metrics-bind", None, "127.0.0.1", "Address of the figures."],
+        ["log-format", None, "text", "text, or json for a JSON object a line."],
         ["jobs", None, None, "Configuration file of jobs to run at their times (docs/jobs.rst)."],
         ["tickets", None, "tls", "Where tickets are taken: tls, or plain for plain text too."],
     ]
@@ -135,6 +141,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             _check_private(checker.filename)
 
     def postOptions(self) -> None:
+        check_log(self["log-format"], getattr(self, "parent", None))
         try:
             settings_from(self)
         except LanxferError as error:
@@ -184,6 +191,8 @@ def settings_from(options: Any) -> Settings:
         "web": bool(options["web"]),
         "web_port": options["web-port"],
         "web_bind": options["web-bind"],
+        "metrics_port": options["metrics-port"],
+        "metrics_bind": options["metrics-bind"],
         "web_names": tuple(options["web-name"]),
         "checkers": tuple(options.get("credCheckers", ())),
         **{f"rate_{each.replace('-', '_')}": options[f"rate-{each}"] for each in _RATES},
@@ -216,6 +225,11 @@ class _Daemon(TransferService):
             super().startService()
         except LanxferError as error:
             raise _no_start(error) from None
+        self.when_listening().addCallbacks(lambda addresses: notify(READY), lambda why: None)
+
+    def stopService(self) -> Deferred[None]:
+        notify(STOPPING)
+        return super().stopService()
 
 
 def _no_start(error: LanxferError) -> SystemExit:
@@ -249,7 +263,7 @@ def makeService(options: Options) -> IService:
     if not options["jobs"]:
         daemon = _Daemon(reactor, settings)
         daemon.open_because = why
-        return daemon
+        return _logged(reactor, daemon, daemon, options)
     from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
     from lanxfer.jobs.errors import Error
 
@@ -258,4 +272,10 @@ def makeService(options: Options) -> IService:
     except Error as error:
         raise _no_start(BadConfig(error.reason)) from None
     daemon.open_because = why
-    return ServiceWithJobs(reactor, daemon, os.path.abspath(options["jobs"]))
+    whole = ServiceWithJobs(reactor, daemon, os.path.abspath(options["jobs"]))
+    return _logged(reactor, whole, daemon, options)
+
+
+def _logged(reactor: Any, whole: IService, daemon: TransferService, options: Options) -> IService:
+    as_json = options["log-format"] == "json"
+    return Logged(reactor, whole, daemon, options.parent) if as_json else whole

@@ -65,4 +65,6 @@ class Tidying:
         try:
             await work()
         except LanxferError as error:
-            self._log.error("Tidying did not work: {reason}", reason=error.reason)
+            self._log.error(
+                "Tidying did not work: {reason}", event="tidying_failed", reason=error.reason
+            )

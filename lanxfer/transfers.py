@@ -26,6 +26,9 @@ class State(Enum):
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
 
+    # There is one of each; Enum's own is slow, and every file asks for it.
+    __hash__ = object.__hash__
+
     finished: bool
     """Whether nothing more happens to a transfer in this state."""
 
@@ -40,6 +43,8 @@ class Direction(Enum):
     IN = "in"
     OUT = "out"
 
+    __hash__ = object.__hash__
+
 
 class Kind(Enum):
     """What a transfer carries."""
@@ -49,6 +54,8 @@ class Kind(Enum):
     LINK = "link"
     MESSAGE = "message"
     JOB = "job"  # a run of one, in the history only
+
+    __hash__ = object.__hash__
 
 
 class Conflict(Enum):

@@ -178,7 +178,7 @@ class _Tree:
         except LanxferError as error:
             self._decided(entry, error)
         except Exception:
-            _log.failure("sending {path} failed", path=entry.path)
+            _log.failure("sending {path} failed", event="send_failed", path=entry.path)
             self._decided(entry, Internal())
 
     async def _pack(self, pack: Sequence[Loaded], size: int) -> None:

@@ -114,7 +114,6 @@ async def test_cut(tmp_path: Path, who: str) -> None:
     await sender.gone
     await receiver.gone
     assert len(receiver.bodies) <= 1
-    assert sender.stopped or receiver.bodies
     sender.say(b"1\n", memoryview(b"x" * UNIT))  # has no effect, and no error
     await port.stopListening()
 

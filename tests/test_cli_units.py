@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from lanxfer.cli.main import main
-from lanxfer.cli.units import quoted, service_unit, socket_unit
+from lanxfer.cli.units import quoted, service_unit, socket_unit, user_unit
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,6 +80,43 @@ class UnitTests:
         text = printed("socket", "--port", 4000, "--bind", "10.0.0.1")
         assert parsed(text)["Socket"]["ListenStream"] == ["10.0.0.1:4000"]
 
+    def test_users(self, tmp_path: Path) -> None:
+        """For a user's own systemd there is nothing in it that only the machine's may do."""
+        text = printed("--user", "-s", tmp_path / "s", "-i", tmp_path / "my files", "-p", 4000)
+        unit = parsed(text)
+        service = unit["Service"]
+        assert unit["Install"] == {"WantedBy": ["default.target"]}
+        assert service["NoNewPrivileges"] == ["yes"] and service["Type"] == ["notify"]
+        assert service["Restart"] == ["on-failure"]
+        command = service["ExecStart"][0]
+        assert command.startswith("/") and f'--inbox "{tmp_path}/my files"' in command
+        assert f"--state {tmp_path}/s" in command and "--port 4000" in command
+        # Each of these needs another user, a mount namespace, or a capability to give up.
+        for key in service:
+            assert key not in ("User", "DynamicUser", "ReadWritePaths", "AmbientCapabilities")
+            assert not key.startswith(("Protect", "Private", "Capability"))
+        assert "network-online" not in text  # is no unit of theirs
+        # The word after --user is a name, but for the two that say which unit.
+        assert parsed(printed("--user", "socket"))["Socket"] == parsed(printed("socket"))["Socket"]
+        assert parsed(printed("--user", "bob"))["Service"]["User"] == ["bob"]
+        assert "[Install]" not in printed("--user", "--activated")
+
+    def test_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """--install writes what is printed without it where systemd looks; what is next is said."""
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        path = tmp_path / "systemd" / "user" / "lanxfer.service"
+        for _ in range(2):
+            done = CliRunner().invoke(main, ["unit", "--user", "--install"])
+            assert done.exit_code == 0 and str(path) in done.stdout
+            assert "systemctl --user enable --now lanxfer.service" in done.stderr
+            assert path.read_text() == printed("--user")
+        done = CliRunner().invoke(main, ["unit", "--install"])
+        assert done.exit_code == 4 and "--user" in done.stderr
+        path.unlink()
+        path.mkdir()
+        done = CliRunner().invoke(main, ["unit", "--user", "--install"])
+        assert done.exit_code == 3 and str(path) in done.stderr
+
     @pytest.mark.parametrize(
         ("path", "word"),
         [("/a/b", "/a/b"), ("/a b", '"/a b"'), ("/50%", "/50%%"), ('/"x"', '"/\\"x\\""')],
@@ -104,6 +141,32 @@ class UnitTests:
         )
         complaints = [line for line in done.stderr.splitlines() if "lanxfer" in line]
         assert complaints == []
+
+    @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not there")
+    @pytest.mark.parametrize("activated", [False, True])
+    def test_verified_for_users(self, tmp_path: Path, activated: bool) -> None:
+        """Nor has a user's own systemd."""
+        unit = user_unit(str(tmp_path / "in"), str(tmp_path / "s"), 36969, "", activated)
+        (tmp_path / "lanxfer.service").write_text(unit)
+        (tmp_path / "lanxfer.socket").write_text(socket_unit(36969, ""))
+        (tmp_path / "run").mkdir(mode=0o700)
+        done = subprocess.run(
+            [
+                "systemd-analyze",
+                "--user",
+                "verify",
+                "--man=no",
+                "lanxfer.service",
+                "lanxfer.socket",
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert [line for line in done.stderr.splitlines() if "lanxfer" in line] == []
 
 
 LAUNCHER = """

@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "factory",
         "lifetime",
         "links",
+        "logs",
         "outbox",
         "pace",
         "pipes",
@@ -73,6 +74,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "hooks",
         "introducing",
         "linking",
+        "metrics",
         "node",
         "offers",
         "outgoing",
@@ -92,7 +94,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "web",
         "within",
     ),
-    ("cli", "doctor", "jobs", "tap"),
+    ("cli", "doctor", "jobs", "logged", "ready", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -181,6 +183,10 @@ MAY_TOUCH_DISK = {
         "os.geteuid": "touches no disk",
         "os.path.abspath": "a unit names whole paths",
         "os.path.dirname": "see os.path.join",
+        "open": "the unit it was told to install",
+        "os.environ.get": "touches no disk",
+        "os.makedirs": "see open",
+        "os.path.expanduser": "see open",
         "os.path.join": "the twistd beside this Python",
     },
     "cli.weblink": {"io": "see io.StringIO", "io.StringIO": "a QR code; touches no disk"},
@@ -274,6 +280,7 @@ MAY_TOUCH_DISK = {
         "os.fspath": "takes what the caller has; touches no disk",
         "os.path.join": "the default inbox, below the user's Downloads",
     },
+    "ready": {"os.environ.get": "touches no disk"},
     "sandbox": {
         "os.devnull": "what everybody may write to",
         "os.environ": "touches no disk",

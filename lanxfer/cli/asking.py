@@ -246,6 +246,8 @@ def status(here: Brief) -> int:
         ("discovery", shown(found.get("discovery", "not said"), 200)),
         ("under way", f"{transfers}, {connections}"),
     ]
+    if found.get("metrics"):
+        facts.append(("metrics", shown(found["metrics"], 200)))
     if found.get("waiting"):
         facts.append(("asks", f"{count(int(found['waiting']), 'offer')}; see lanxfer pending"))
     facts += [("warning", harmless(each)) for each in found["warnings"]]

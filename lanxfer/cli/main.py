@@ -68,6 +68,7 @@ _MODULES = {
     "discovery": "discovery",
     "doctor": "doctor",
     "completion": "completion",
+    "metrics": "metrics",
     "pair": "pair",
     "serve": "serve",
     "unit": "units",

@@ -25,7 +25,8 @@ class Output:
 
     ``above`` prints a line above the progress bars, where there are any.  A
     reader that has gone away is no error: ``on_broken`` is called once, and
-    what would still be printed is dropped.
+    what would still be printed is dropped.  ``tell`` gets what would go to standard error,
+    and whether it has to be known, where a log is written there.
     """
 
     def __init__(self, json: bool = False, quiet: bool = False) -> None:
@@ -33,6 +34,7 @@ class Output:
         self.quiet = quiet
         self.above: Callable[[str], None] | None = None
         self.on_broken: Callable[[], None] = lambda: None
+        self.tell: Callable[[str, bool], None] | None = None
         self.trouble = ""
         self._broken = False
 
@@ -59,11 +61,11 @@ class Output:
     def say(self, text: str) -> None:
         """Something about how it goes, for people."""
         if self.talks:
-            self._aside(harmless(text))
+            self._aside(harmless(text), False)
 
     def warn(self, text: str) -> None:
         """Something that has to be known."""
-        self._aside(f"lanxfer: {harmless(text)}")
+        self._aside(harmless(text), True)
 
     def report(self, error: BaseException) -> int:
         """Say what a command failed with; the exit code for it."""
@@ -95,9 +97,12 @@ class Output:
             self.trouble = f"The results cannot be written: {error.strerror}."
             self._give_up()
 
-    def _aside(self, text: str) -> None:
+    def _aside(self, text: str, matters: bool) -> None:
+        if self.tell is not None:
+            self.tell(text, matters)
+            return
         with suppress(OSError):
-            self._write(sys.stderr, text)
+            self._write(sys.stderr, f"lanxfer: {text}" if matters else text)
 
     def _write(self, stream: TextIO | None, text: str) -> None:
         if stream is None:  # closed by whoever started us

@@ -21,6 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import (
     FilteringLogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
@@ -37,6 +38,9 @@ from lanxfer.errors import Cancelled, Internal
 
 LINGER = 5.0
 """Seconds that threads get to end after the command has."""
+
+GARBAGE = 20_000
+"""Objects that may come before those in circles are looked for; the language's own is 700."""
 
 Work: TypeAlias = "Callable[[Run], Coroutine[Deferred[Any], Any, int]]"
 
@@ -74,17 +78,32 @@ async def service(here: Run) -> AsyncIterator[Client]:
             await client.close()
 
 
-def run(work: Work, choices: Choices, *, ending: str = "Cancelling", logs: bool = False) -> int:
+def run(
+    work: Work,
+    choices: Choices,
+    *,
+    ending: str = "Cancelling",
+    logs: bool = False,
+    as_json: bool = False,
+) -> int:
     """Run ``work`` to its end; the exit code.
 
     Its error becomes a sentence and the error's own exit code.  ``ending`` is
-    what Ctrl-C sets off, and ``logs`` says that errors in the log are for people.
+    what Ctrl-C sets off, and ``logs`` says that errors in the log are for people.  With
+    ``as_json`` the log is for programs, and what people would be told is in it.
     """
     from twisted.internet import reactor
 
-    gc.enable()  # what has a reactor may run for long (lanxfer.cli.start)
+    # What has a reactor may run for long (lanxfer.cli.start), but what was imported stays, and
+    # of what comes with thousands of small files next to nothing is in circles.
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
+    gc.enable()
     here = Run(reactor, choices)
-    _begin_logging(here.out if logs else None)
+    if as_json and sys.stderr is not None:
+        _log_json(here.out)
+    else:
+        _begin_logging(here.out if logs else None)
     ended: list[int] = []
     running: list[Deferred[int]] = []
 
@@ -143,3 +162,17 @@ def _begin_logging(out: Output | None) -> None:
     if debugging() and sys.stderr is not None:
         observer = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True, redirectStandardIO=False)
+
+
+def _log_json(out: Output) -> None:
+    """Standard error is the log, and nothing but the log."""
+    from lanxfer.logs import json_observer
+
+    log = Logger()
+
+    def tell(text: str, matters: bool) -> None:
+        (log.warn if matters else log.info)("{_text}", event="said", _text=text)
+
+    out.tell = tell
+    observers = [json_observer(sys.stderr)]
+    globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)

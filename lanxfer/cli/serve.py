@@ -115,6 +115,19 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {"multiple": True, "metavar": "NAME", "help": "A name by which browsers know this device."},
     ),
     (
+        ("--log-format",),
+        {
+            "type": click.Choice(["text", "json"]),
+            "default": "text",
+            "help": "Log to standard error as a JSON object a line.",
+        },
+    ),
+    (
+        ("--metrics-port",),
+        {"type": click.IntRange(0, 65535), "help": "TCP port of the figures, for scrapers."},
+    ),
+    (("--metrics-bind",), {"default": "127.0.0.1", "help": "Address of the figures."}),
+    (
         ("--stdio",),
         {"is_flag": True, "help": "Answer on standard input and output instead, to their owner."},
     ),
@@ -157,9 +170,11 @@ def serve(choices: Choices, /, **options: Any) -> int:
 
     named = {name.replace("_", "-"): value for name, value in options.items()}
     named["state"] = choices.state
-    if named.pop("stdio"):
-        return run(lambda here: serving.speak(here, named), choices, ending="Stopping", logs=True)
-    return run(lambda here: serving.serve(here, named), choices, ending="Stopping", logs=True)
+    work = serving.speak if named.pop("stdio") else serving.serve
+    as_json = named["log-format"] == "json"
+    return run(
+        lambda here: work(here, named), choices, ending="Stopping", logs=True, as_json=as_json
+    )
 
 
 COMMANDS = (serve,)

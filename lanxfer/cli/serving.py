@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -12,20 +11,22 @@ from attrs import asdict, evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.usage import UsageError
 
-from lanxfer.cli.asking import Names, way, what, why
+from lanxfer.cli.asking import Names
 from lanxfer.cli.output import count, human_size
 from lanxfer.cli.running import Run
+from lanxfer.cli.telling import Telling, now
 from lanxfer.cli.weblink import show_link
 from lanxfer.control import NoService
 from lanxfer.errors import Exit
 from lanxfer.keys import format_key
+from lanxfer.logged import labels
+from lanxfer.logs import TransferLog
 from lanxfer.pipes import splice
 from lanxfer.sandbox import refuse_root
 from lanxfer.service import Message, Prompt, Settings, TransferService
 from lanxfer.state import StateFolder
 from lanxfer.storage.names import shown
 from lanxfer.tap import checkers_from, settings_from
-from lanxfer.transfers import Direction, Kind, Snapshot, as_row
 
 TEXT_MAX = 4000
 """Characters of a message that are printed; the history keeps all of it."""
@@ -47,30 +48,21 @@ class _Printer:
         out.done(f"Files go to {shown(status['inbox'], 1000)}")
         if not self._names.any():
             out.say('Nobody is known here yet; "lanxfer pair" lets a device in.')
+        if status["metrics"]:
+            out.done(f"Figures are at {status['metrics']}")
         if status["web"]:
             show_link(out, service.web_link())
         for each in service.warnings():
             out.row({"warning": each})
-            out.warn(each)
-
-    def moved(self, snapshot: Snapshot) -> None:
-        """Something arrived, was sent, or did not get there."""
-        if not snapshot.state.finished or _told_as_message(snapshot):
-            return
-        row = as_row(snapshot)
-        word = "received" if snapshot.direction is Direction.IN else "sent"
-        self._out.row({word: row})
-        size = "" if snapshot.kind is Kind.FOLDER else f", {human_size(snapshot.size)}"
-        self._out.done(
-            f"{_now()}  {way(row, self._names)}: {what(row)}{size}, {row['state']}{why(row)}"
-        )
+            if out.tell is None:  # or the log has it already
+                out.warn(each)
 
     def asked(self, prompt: Prompt) -> None:
         """Something is offered that waits for a yes."""
         self._out.row({"asked": asdict(prompt)})
         plain = "" if prompt.secure else " (unauthenticated)"
         self._out.done(
-            f"{_now()}  {shown(prompt.label, 40)}{plain} wants to send {offered(prompt)};"
+            f"{now()}  {shown(prompt.label, 40)}{plain} wants to send {offered(prompt)};"
             f' "lanxfer accept {prompt.id}" takes it, "lanxfer reject {prompt.id}" does not.'
         )
 
@@ -89,7 +81,7 @@ class _Printer:
             }
         )
         self._out.done(
-            f'{_now()}  from {shown(message.label, 40)}{plain}: "{shown(message.text, TEXT_MAX)}"'
+            f'{now()}  from {shown(message.label, 40)}{plain}: "{shown(message.text, TEXT_MAX)}"'
         )
 
 
@@ -99,14 +91,6 @@ def offered(prompt: Prompt) -> str:
         return f"{shown(prompt.what)} ({human_size(prompt.size)})"
     so_far = f" ({count(prompt.files, 'file')} so far)" if prompt.files else ""
     return f"{shown(prompt.what)} and what is in it{so_far}"
-
-
-def _told_as_message(snapshot: Snapshot) -> bool:
-    return snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN
-
-
-def _now() -> str:
-    return time.strftime("%H:%M:%S")
 
 
 def _settings(here: Run, options: Mapping[str, Any]) -> Settings | None:
@@ -166,7 +150,11 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
     service = TransferService(
         here.reactor, settings, on_message=printer.message, on_prompt=printer.asked
     )
-    service.subscribe(printer.moved)
+    telling = Telling(here.reactor, here.out, Names(settings.state))
+    service.subscribe(telling.hear)
+    log = TransferLog(here.reactor, labels(settings.state))
+    if options["log-format"] == "json":
+        service.subscribe(log.hear)
     whole = ServiceWithJobs(here.reactor, service, jobs) if jobs else service
     whole.startService()
     try:
@@ -176,4 +164,6 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         pass
     finally:
         await whole.stopService()
+        telling.stop()
+        log.stop()
     return int(Exit.OK)

@@ -282,7 +282,10 @@ class Tables(ChainMap[str, Command]):
     """Tables of commands one behind the other; a command is looked up when it is asked for."""
 
     def __contains__(self, name: object) -> bool:
-        return any(name in each for each in self.maps)
+        for each in self.maps:  # noqa: SIM110  # a third of the time any() takes
+            if name in each:
+                return True
+        return False
 
     def __getitem__(self, name: str) -> Command:
         for each in self.maps:

@@ -74,7 +74,7 @@ class Announcing:
         self._started = True
         self._thread.start()
         self._looking.start(EVERY).addErrback(
-            lambda why: self.log.failure("discovery has ended", why)
+            lambda why: self.log.failure("discovery has ended", why, event="discovery_failed")
         )
 
     async def stop(self) -> None:
@@ -109,7 +109,7 @@ class Announcing:
         error = why.value
         text = error.reason if isinstance(error, LanxferError) else f"{why.type.__name__}: {error}"
         if text != self.complaint:
-            self.log.warn("{text}", text=text)
+            self.log.warn("{reason}", event="discovery_failed", reason=text)
         self.complaint = text
 
     # In the one thread.

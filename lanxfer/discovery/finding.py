@@ -25,7 +25,9 @@ def finder(reactor: Any, state: StateFolder) -> Callable[[str], Awaitable[Sequen
                 reactor, reactor.getThreadPool(), find, state, key
             )
         except LanxferError as error:
-            _log.warn("{why}", why=error.reason)  # that it was not reached is what counts
+            _log.warn(
+                "{reason}", event="discovery_failed", reason=error.reason
+            )  # that it was not reached is what counts
             return []
         return found
 

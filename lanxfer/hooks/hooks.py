@@ -199,7 +199,9 @@ class Hooks:
         now = self._reactor.seconds()
         if now - self._said.get(name, -SAID_EVERY) >= SAID_EVERY:
             self._said[name] = now
-            self.log.error("A hook failed, {name}: {why}", name=name, why=why)
+            self.log.error(
+                "A hook failed, {hook}: {reason}", event="hook_failed", hook=name, reason=why
+            )
 
 
 def _called(callback: Callback, event: Event) -> Any:

@@ -62,7 +62,12 @@ class Planned:
                     if not await self._next():
                         return
                 except ConfigError as error:
-                    service.log.error("job {id}: {error}", id=self._id, error=error.reason)
+                    service.log.error(
+                        "job {job}: {reason}",
+                        event="job_refused",
+                        job=self._id,
+                        reason=error.reason,
+                    )
                     await service.sleep(AGAIN)
         except CancelledError:
             pass
@@ -131,7 +136,9 @@ class Planned:
             return
         if source.host.kind != "local":
             self._service.log.error(
-                "job {id}: watch = yes is for folders of this machine", id=self._id
+                "job {job}: watch = yes is for folders of this machine",
+                event="job_refused",
+                job=self._id,
             )
             return
 

@@ -84,15 +84,15 @@ class JobsService(Service):
         try:
             result = (await job.run()).result
         except (SingleInstanceError, NotReadyError) as found:
-            self.log.debug("job {id}: {error}", id=config.id, error=str(found))
+            self.log.debug("job {job}: {reason}", job=config.id, reason=str(found))
             return
         except (Error, Terminated) as found:
             error, result = found, found.result
         except Exception as found:
             error = found
-            self.log.failure("job {id} failed", id=config.id)
+            self.log.failure("job {job} failed", event="job_failed", job=config.id)
         said = counts(result) if error is None else str(error)
-        self.log.info("job {id} ended: {said}", id=config.id, said=said)
+        self.log.info("job {job} ended: {result}", event="job_ended", job=config.id, result=said)
         self._on_end(_snapshot(self._new_id(), config, started, result, error))
         if isinstance(error, Terminated):
             raise CancelledError

@@ -33,6 +33,9 @@ class Session(Protocol):
     finished: bool
     """Nothing more will be said; what still arrives is dropped unread."""
 
+    implies: bool
+    """``implied`` may give something; where not, nobody has to ask."""
+
     half_close: bool
     """This side has said all it will; the other side may wait for the end of the stream."""
 

@@ -213,6 +213,7 @@ class LiteralSession:
     request: its own address, and the one it is connected to.
     """
 
+    implies = True
     server: bool = True
     local_ip: str = ""
     remote_ip: str = ""

@@ -162,6 +162,8 @@ class NativeSession:
     _ours: dict[int, _Exchange] = Factory(dict)
     _refused: set[int] = Factory(set)
 
+    implies = False
+
     @property
     def line_limit(self) -> int:
         return limits.HEADER_KNOWN if self.known else limits.HEADER_STRANGER
@@ -351,7 +353,7 @@ class NativeSession:
 
     def send(self, packet: Packet) -> bytes:
         if type(packet) is Ok and packet.rows is None:  # what is said most, without delay
-            line = self._format(packet)
+            line = format_packet(packet)
             self._answer(packet)
             return line
         match packet:

@@ -77,6 +77,7 @@ class Step(Enum):
 class TicketSession:
     """See ``lanxfer.sessions.Session`` and the top of this module."""
 
+    implies = True
     server: bool = True
     line_limit: int = limits.HEADER_TICKET
     finished: bool = False

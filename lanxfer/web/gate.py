@@ -118,7 +118,7 @@ class Gate:
         if len(asked.hosts) != 1:
             raise Misdirected()
         host = asked.hosts[0].lower()
-        name, port = _split(host)
+        name, port = host_and_port(host)
         if port != self.port:
             raise Misdirected()
         local = bare(asked.local)
@@ -200,7 +200,7 @@ class Gate:
         return len(ending)
 
 
-def _split(host: str) -> tuple[str, int]:
+def host_and_port(host: str) -> tuple[str, int]:
     """Name and port; -1 for a port that is none."""
     name, colon, port = host.rpartition(":")
     if not colon or host.endswith("]"):

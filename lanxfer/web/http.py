@@ -166,7 +166,7 @@ class PageRequest(Request):
         """What is said of it; what nobody expected is logged, and said nothing of."""
         if isinstance(error, LanxferError):
             return error
-        _log.failure("A request failed.", failure=Failure(error))
+        _log.failure("A request failed.", event="page_failed", failure=Failure(error))
         return Internal()
 
 

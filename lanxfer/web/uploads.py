@@ -293,7 +293,7 @@ class Upload:
 
     def _ended_badly(self, why: Failure) -> None:
         if not isinstance(why.value, LanxferError):
-            _log.failure("An upload failed.", failure=why)
+            _log.failure("An upload failed.", event="page_failed", failure=why)
         self.error = why.value if isinstance(why.value, LanxferError) else Internal()
         self.call = None
         self._over()
@@ -468,7 +468,9 @@ class Uploads:
         # A ticket that ran out between two requests leaves its part behind.
         key = part_key(f"ticket:{upload.slot.session}", upload.slot.path, upload.size, None)
         forgetting = self.node.disk.run(self.node.store.forget, key)
-        forgetting.addErrback(lambda why: _log.failure("A part was not removed.", failure=why))
+        forgetting.addErrback(
+            lambda why: _log.failure("A part was not removed.", event="page_failed", failure=why)
+        )
 
     def _close(self, upload: Upload) -> None:
         if self._open.pop(upload.id, None) is not None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Never
 
 from lanxfer.errors import BadHeader, UnknownCommand
@@ -263,11 +265,19 @@ _WITH_BODY = {"do", "ok", "part", "event"}
 _FIELDS = {("go", "window"), ("do", "take")}  # verbs that are a field's name as well
 
 _PLAIN = re.compile(
-    rb'\{"(?:do": ([1-9][0-9]{0,17}), "name": "(NAME)"|ok": ([1-9][0-9]{0,17}))'
+    rb'\{"(?:do": ([1-9][0-9]{0,17}), "name": "([a-z0-9_.]{1,127})"|ok": ([1-9][0-9]{0,17}))'
     rb'(?:, "flags": (0|[1-9][0-9]{0,17}))?(?:, "channel": (0|[1-9][0-9]{0,17}))?'
-    rb'(?:, "body": ([1-9][0-9]{0,6}))?\}'.replace(b"NAME", _COMMAND.pattern.encode("ascii"))
+    rb'(?:, "body": ([1-9][0-9]{0,6}))?\}'
 )
 """What most small requests and answers look like, to the letter; what is only like it is JSON."""
+
+
+_NOTHING: Args = MappingProxyType({})
+
+
+@lru_cache(256)
+def _is_command(name: str) -> bool:
+    return _COMMAND.fullmatch(name) is not None
 
 
 def _plain(line: bytes) -> Packet | None:
@@ -279,14 +289,18 @@ def _plain(line: bytes) -> Packet | None:
     size = int(body) if body else 0
     if size > limits.ANSWER_BODY_MAX:
         return None
-    args: dict[str, Any] = {}
-    if flags is not None:
-        args["flags"] = int(flags)
-    if channel is not None:
-        args["channel"] = int(channel)
+    args: Args = _NOTHING
+    if flags is not None or channel is not None:
+        given = {}
+        if flags is not None:
+            given["flags"] = int(flags)
+        if channel is not None:
+            given["channel"] = int(channel)
+        args = MappingProxyType(given)
     if ok is not None:
         return Ok(int(ok), args, size)
-    return Do(int(do), name.decode("ascii"), args, size)
+    command = name.decode("ascii")
+    return Do(int(do), command, args, size) if _is_command(command) else None
 
 
 def parse_packet(line: bytes) -> Packet:
@@ -372,7 +386,9 @@ def _plain_line(packet: Do | Ok) -> bytes | None:
         more += f', "body": {_number(packet.body)}'
     if type(packet) is Ok:
         return f'{{"ok": {_number(packet.id)}{more}}}\n'.encode("ascii")
-    name = _fit(_COMMAND, packet.name)  # type: ignore[union-attr]  # a Do
+    name = packet.name  # type: ignore[union-attr]  # a Do
+    if not _is_command(name):
+        raise ValueError(f"{name!r} is no name of a command")
     return f'{{"do": {_number(packet.id)}, "name": "{name}"{more}}}\n'.encode("ascii")
 
 

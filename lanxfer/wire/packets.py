@@ -22,6 +22,9 @@ _NONE: Args = MappingProxyType({})
 
 
 def _freeze(args: Args) -> Args:
+    """Fields that nobody changes; of what is frozen already there is no second copy."""
+    if type(args) is MappingProxyType:
+        return args
     return MappingProxyType(dict(args)) if args else _NONE
 
 
