@@ -86,6 +86,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     ]
     optFlags = [  # noqa: RUF012
         ["web", None, "Have a page for browsers (docs/web.rst)."],
+        ["accept-clear-body", None, "Take files in clear from who asks (docs/security.rst)."],
         ["open", None, "Let devices that are not known offer files and messages."],
         ["links", None, "Take symbolic links that stay inside the transfer."],
         ["dotfiles", None, "Take files whose names begin with a dot."],
@@ -175,6 +176,7 @@ def settings_from(options: Any) -> Settings:
         "conflict": None if conflict is None else Conflict(conflict),
         "token_file": options["token-file"],
         "tickets_plain": options["tickets"] == "plain",
+        "accept_clear_body": bool(options["accept-clear-body"]),
         "open": bool(options["open"]),
         "links": bool(options["links"]),
         "dotfiles": bool(options["dotfiles"]),

@@ -131,6 +131,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--stdio",),
         {"is_flag": True, "help": "Answer on standard input and output instead, to their owner."},
     ),
+    (
+        ("--accept-clear-body",),
+        {"is_flag": True, "help": "Let known devices send files in clear that ask for it."},
+    ),
     (("--open",), {"is_flag": True, "help": "Let devices that are not known offer things."}),
     (("--links",), {"is_flag": True, "help": "Take symbolic links that stay inside."}),
     (("--dotfiles",), {"is_flag": True, "help": "Take files whose names begin with a dot."}),
