@@ -14,6 +14,7 @@ from bench.options import Options
 from bench.peers import Peer
 from bench.peers.ftp import Aioftp, Vsftpd, VsftpdAgain
 from bench.peers.lanxfer import (
+    ClearBody,
     Handed,
     HandedPlain,
     Lanxfer,
@@ -76,7 +77,8 @@ FILES = {
         (
             *(Limit(how) for how in ("loops", "sendfile", "splice")),
             *(Plain(), HandedPlain(), Rsync(), Vsftpd(), Nginx(), Bare(), Aioftp()),
-            *(Limit("tls"), Lanxfer(), Handed(), Scp(), RsyncSsh(), NginxTls(), BareTls()),
+            *(Limit("tls"), Lanxfer(), Handed(), ClearBody()),
+            *(Scp(), RsyncSsh(), NginxTls(), BareTls()),
         ),
         _large,
     ),

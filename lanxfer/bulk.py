@@ -32,10 +32,18 @@ PIECE = 512 * limits.KIB
 # copies each record once more, for a tenth of the receiver's time.
 _ffi: Any = getattr(SSL, "_ffi", None)
 _lib: Any = getattr(SSL, "_lib", None)
-_RAW = all((_ffi, hasattr(_lib, "SSL_read"), hasattr(SSL.Connection, "_raise_ssl_error")))
+_RAW = all(
+    (
+        _ffi,
+        *(hasattr(_lib, name) for name in ("SSL_read", "SSL_get_error", "SSL_ERROR_WANT_READ")),
+        hasattr(SSL.Connection, "_raise_ssl_error"),
+    )
+)
 
 _CIPHERTEXT = bytearray(PIECE)
 """Read into by every connection in turn, and empty again before the next one."""
+_CLEARTEXT = bytearray(PIECE)
+"""The same for what came out of it and belongs nowhere yet."""
 
 
 class BulkTLS(BufferingTLSTransport):
@@ -155,7 +163,7 @@ class BulkTLS(BufferingTLSTransport):
 
     def _receive_into(self, space: memoryview) -> bool:
         """Decrypt into ``space``; whether there may be more."""
-        found, why = self._decrypt_raw(space) if _RAW else self._decrypt(space)
+        found, why = self._decrypted(space)
         if found:
             protocol: Any = self.wrappedProtocol
             protocol.filled(found)
@@ -163,8 +171,24 @@ class BulkTLS(BufferingTLSTransport):
             self._stopped(why)
         return why is None
 
+    def _receive(self) -> bool:
+        """Decrypt what is there, and hand it on in one; whether there may be more."""
+        # In the middle of a file no more than can hold the next header.
+        most = RECORD if getattr(self.wrappedProtocol, "in_body", False) else PIECE
+        space = memoryview(_CLEARTEXT)[:most]
+        found, why = self._decrypted(space)
+        if found and not self._aborted:
+            self.wrappedProtocol.dataReceived(bytes(space[:found]))
+        if why is not None:
+            self._stopped(why)
+        return why is None
+
+    def _decrypted(self, space: memoryview) -> tuple[int, Error | None]:
+        """Bytes that were decrypted into ``space``, and why no more of them."""
+        return self._decrypt_raw(space) if _RAW else self._decrypt(space)
+
     def _decrypt(self, space: memoryview) -> tuple[int, Error | None]:
-        """Record by record, as OpenSSL gives them; how many bytes, and why no more of them."""
+        """Record by record, as pyOpenSSL gives them."""
         found = 0
         try:
             while found < len(space):
@@ -182,30 +206,13 @@ class BulkTLS(BufferingTLSTransport):
                 found += got
         if got > 0:
             return found, None
+        if _lib.SSL_get_error(ssl, got) == _lib.SSL_ERROR_WANT_READ:
+            return found, WantReadError()
         try:
-            connection._raise_ssl_error(connection._ssl, got)
+            connection._raise_ssl_error(ssl, got)
         except Error as error:
             return found, error
         return found, WantReadError()
-
-    def _receive(self) -> bool:
-        """Decrypt what is there, and hand it on in one; whether there may be more."""
-        # In the middle of a file no more than can hold the next header.
-        most = RECORD if getattr(self.wrappedProtocol, "in_body", False) else PIECE
-        pieces: list[bytes] = []
-        found, ended = 0, True
-        try:
-            while found < most:
-                pieces.append(self._tlsConnection.recv(RECORD))
-                found += len(pieces[-1])
-            ended = False
-        except Error as error:
-            why: Error = error
-        if pieces and not self._aborted:
-            self.wrappedProtocol.dataReceived(b"".join(pieces))
-        if ended:
-            self._stopped(why)
-        return not ended
 
     def _stopped(self, why: Error) -> None:
         """OpenSSL gives no more for now, or never again."""

@@ -7,6 +7,7 @@ of ``lanxfer.commands.table``); ``Exchange`` is what the asking side holds.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from functools import partial
 from types import coroutine
 from typing import Any, Generic, TypeVar, cast
 from zlib import crc32
@@ -17,8 +18,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from lanxfer.bodies import BodySender, BodyWriter
+from lanxfer.clear import ClearIn, ClearOut
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, BadRequest, Cancelled, LanxferError, Lost, ShortBody
+from lanxfer.errors import (
+    BadHeader,
+    BadRequest,
+    Cancelled,
+    ClearBroken,
+    LanxferError,
+    Lost,
+    ShortBody,
+)
 from lanxfer.outbox import Outbox, Turn
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal, Standing
@@ -211,6 +221,10 @@ class IncomingCall:
     _waiting: tuple[Deferred[Any], Deferred[Any]] | None = None
     _transfer: Transfer | None = None
     _part: Part | None = None
+    _mine: Transfer | None = None
+    offer_clear: Callable[[IncomingCall], ClearIn | None] | None = None
+    """Makes a ticket for a body in clear, where this device takes those on this connection."""
+    clear: ClearIn | None = None
 
     @property
     def weight(self) -> int:
@@ -230,9 +244,14 @@ class IncomingCall:
 
     # The command's side.
 
+    @property
+    def takes_clear(self) -> bool:
+        return self.offer_clear is not None
+
     def began(self, transfer: Transfer) -> None:
         transfer.on_cancel = self.stop
         transfer.on_pause = self._pause
+        self._mine = transfer
 
     def check(self) -> None:
         if self._error is not None:
@@ -265,6 +284,10 @@ class IncomingCall:
         self._have = frozenset(offset for offset, _ in have)
         chosen = self.shield(self._offset)
         self._window = self.window()
+        if self.offer_clear is not None and self.args.get("clear") is True:
+            self.clear = self.offer_clear(self)
+        if self.clear is not None:
+            args = {**args, "clear": self.clear.ticket}
         self._outbox.say(Go(self.id, self._window, tuple(have), args))
         self._due = self._clock.seconds()
         self._on_moved(0)
@@ -323,6 +346,8 @@ class IncomingCall:
 
     def part(self, part: PartPacket) -> None:
         """A part begins here; its bytes go to ``received``."""
+        if self.clear is not None:
+            self.clear.not_wanted()
         self._choose(part.offset)
 
     def received(self, data: bytes) -> None:
@@ -351,6 +376,8 @@ class IncomingCall:
 
     def end(self, end: End) -> None:
         """The sender said that was all."""
+        if self.clear is not None and self.clear.holds(end):
+            return
         self._ended = True
         if self._inflow is not None:
             self._inflow.end()
@@ -358,6 +385,22 @@ class IncomingCall:
         self._choose(end.size if end.size in self._have else 0)
         if self.writer is not None:
             self.writer.ended(end.digest)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that is received."""
+        return int(self.args["size"])
+
+    def begins_at(self, offset: int) -> bool:
+        """Whether the body is still to come, and may begin there."""
+        open = self.writer is not None and not self._ended and self._error is None
+        return open and offset < self.size and (offset == 0 or offset in self._have)
+
+    def came_in_clear(self, offset: int) -> None:
+        """The body comes on a connection of its own, from there on."""
+        if self._mine is not None:
+            self._mine.in_clear()
+        self._choose(offset)
 
     def stop(self, error: LanxferError) -> None:
         """End this call with ``error`` at the next point where that loses nothing."""
@@ -382,6 +425,8 @@ class IncomingCall:
 
     def over(self, error: LanxferError | None = None) -> None:
         """It was answered, or will not be: nothing streams any more."""
+        if self.clear is not None:
+            self.clear.over()
         if self._inflow is not None:
             self._inflow.fail(error or Lost("That request was answered."))
         if self._outflow is not None:
@@ -418,10 +463,13 @@ class IncomingCall:
         if size and self._transfer is not None and self._part is not None:
             self._transfer.progressed(self._part.position)
         self._fit_window()
-        if self._owed >= self._window // 4 and self.hungry and self._error is None:
+        enough = self.clear is not None and self.clear.ending
+        if self._owed >= self._window // 4 and self.hungry and self._error is None and not enough:
             self._outbox.say(Window(self.id, self._owed))
             self._owed = 0
         self._weigh()
+        if self.clear is not None:
+            self.clear.look()
 
     def _fit_window(self) -> None:
         """Owe more where there may be more on the way by now, or keep what is too much."""
@@ -478,6 +526,7 @@ class Exchange:
     _sender: BodySender | None = None
     _turn: Turn | None = None
     _gave_up: LanxferError | None = None
+    _way: ClearOut | None = None
     _granted = 0
     _paused = False
     _taken = 0
@@ -531,19 +580,30 @@ class Exchange:
         return self._going
 
     def send_body(
-        self, disk: Disk, source: Source, offset: int, on_progress: Callable[[int], None]
+        self,
+        disk: Disk,
+        source: Source,
+        offset: int,
+        on_progress: Callable[[int], None],
+        way: ClearOut | None = None,
     ) -> Deferred[str]:
         """Send the rest of ``source`` and its end; fires with the digest when all is written.
+
+        With a ``way`` the bytes go there, in clear, and only the end goes here.
 
         To be called after ``going`` fired.  Closes ``source``.  Fails as
         ``BodySender.send`` does, or with the refusal; the answer still comes.
         """
         assert self._outbox is not None and self._go is not None
         credit = self._go.window + self._granted
-        self._turn = Turn(self._outbox, self.id, offset, credit, on_progress)
+        outbox = self._outbox if way is None else way.outbox
+        self._way = way
+        self._turn = Turn(outbox, self.id, offset, credit, on_progress)
         self._turn.pause(self._paused)
         self._sender = BodySender(disk, source, offset)
         sending = self._sender.send(self._turn)
+        if way is not None:
+            way.on_lost = partial(self._sender.stop, ClearBroken())
         over = self._outcome if isinstance(self._outcome, LanxferError) else self._gave_up
         if over is not None:
             self._sender.stop(over)
@@ -557,8 +617,11 @@ class Exchange:
 
     def _unsent(self, why: Failure) -> Failure:
         self._sender = None
-        if isinstance(why.value, LanxferError):
-            self.cancel(why.value)
+        error = why.value
+        if self._way is not None and isinstance(error, Lost):
+            error = ClearBroken()  # of the connection in clear; this one may be there
+        if isinstance(error, LanxferError):
+            self.cancel(error)
         return why
 
     def end_body(self, size: int, digest: str) -> None:

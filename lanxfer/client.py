@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from lanxfer import ae, sending
 from lanxfer.bottleneck import Bottleneck
 from lanxfer.calls import Answer, Shared, public
+from lanxfer.clear_sending import ClearBodies
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import (
     CONNECT_TIMEOUT,
@@ -43,8 +44,10 @@ from lanxfer.connecting import (
 from lanxfer.discovery.finding import finder
 from lanxfer.disk import Disk
 from lanxfer.errors import (
+    BadConfig,
     Busy,
     Cancelled,
+    ClearBroken,
     DigestMismatch,
     LanxferError,
     Lost,
@@ -83,7 +86,10 @@ T = TypeVar("T")
 PATIENCE = 60.0
 """Seconds without any progress after which a broken connection is given up."""
 
-_AGAIN = (Lost, TimedOut, ShortBody, Stopping, Busy, Overloaded, RateLimited, Unreachable)
+_AGAIN = (
+    *(Lost, ClearBroken, TimedOut, ShortBody, Stopping),
+    *(Busy, Overloaded, RateLimited, Unreachable),
+)
 _AGAIN_ONCE = (SourceChanged, DigestMismatch)
 
 _log = Logger()
@@ -117,6 +123,7 @@ class Client(Folders):
         patience: float = PATIENCE,
         request: str = "",
         on_close: Callable[[], object] = lambda: None,
+        clear: ClearBodies | None = None,
     ) -> None:
         self.registry = new_registry() if registry is None else registry
         self._reactor = reactor
@@ -127,6 +134,7 @@ class Client(Folders):
         self._patience = patience
         self._request = request
         self._on_close = on_close
+        self._clear = clear
         self._connection: LanxferProtocol | None = None
         self._dialing = Shared(self._redial)
         self._closed = False
@@ -289,7 +297,7 @@ class Client(Folders):
         connection = self._connection
         if connection is None or connection.deaf or connection.slowest_out is not None:
             return None
-        return socket_of(connection.transport)
+        return socket_of(connection.aside or connection.transport)
 
     async def _connected(self) -> LanxferProtocol:
         connection = self._connection
@@ -301,6 +309,8 @@ class Client(Folders):
 
     async def _redial(self) -> LanxferProtocol:
         self._connection = await self._dial()
+        if self._clear is not None:
+            self._clear.look(self._connection)
         self._hopeless = False
         return self._connection
 
@@ -352,12 +362,13 @@ class Client(Folders):
                 series = conflict is Conflict.SERIES
                 return await ae.send_file(self._dialer, self._target, entry, transfer, series)
             connection = await self._connected()
-            act = sending.send
             if transfer.given_up is not None:  # cancelled while that took its time
                 if not (unsure and provable):
                     raise transfer.given_up
-                act = sending.withdraw
-            return await act(connection, self._disk, loaded, transfer, conflict)
+                return await sending.withdraw(connection, self._disk, loaded, transfer, conflict)
+            return await sending.send(
+                connection, self._disk, loaded, transfer, conflict, self._clear
+            )
 
         return await self._persist(attempt, transfer)
 
@@ -523,6 +534,8 @@ def connect(
     connect_timeout: float = CONNECT_TIMEOUT,
     progress_timeout: float | None = None,
     through: Through | None = None,
+    clear_body: bool = False,
+    on_clear: Callable[[str], object] = lambda sentence: None,
 ) -> Deferred[Client]:
     """Connect to a device: a name or key prefix known here, or HOST[:PORT].
 
@@ -539,6 +552,9 @@ def connect(
     ``connect_timeout`` is in seconds, for each address; a transfer that has not moved
     for ``progress_timeout`` of them fails with TimedOut, and nothing else suffers.
     ``through`` makes the endpoint for a host and a port, such as that of a proxy.
+    With ``clear_body`` the bytes of large files go where everyone on the wire can read
+    them, if the other side takes that (docs/security.rst); ``on_clear`` is given sentences about
+    whether they do, for whoever wants to know.
     """
 
     async def run() -> Client:
@@ -549,6 +565,8 @@ def connect(
         there = target or find_target(
             peers, peer, plain=plain, legacy=legacy, finds=through is None
         )
+        if clear_body and (there.plain or there.legacy):
+            raise BadConfig("In plain text everything goes in clear, and nothing guards it.")
         token = None if token_file is None else load_token(token_file)
         identity = load_identity(folder)
         disk = Disk(reactor)
@@ -566,6 +584,9 @@ def connect(
             find=finder(reactor, folder) if through is None else None,
         )
         revoking = Revoking(reactor, peers, lambda: list(dialer.live))
+        clear = None
+        if clear_body:
+            clear = ClearBodies(reactor, there.name, on_clear, possible=through is None)
 
         def close() -> None:
             revoking.stop()
@@ -582,6 +603,7 @@ def connect(
             registry=registry,
             patience=patience,
             on_close=close,
+            clear=clear,
         )
         stalls = None
         if progress_timeout is not None:

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lanxfer.bulk import BulkTLS
+from lanxfer.clear import ClearReader
 from lanxfer.cred import (
     AeAddress,
     PlainAddress,
@@ -63,7 +64,7 @@ class Door(Protocol):
         self.factory: LanxferFactory = factory
         self._secure = secure
         self._first = b""
-        self._inner: LanxferProtocol | BulkTLS | None = None
+        self._inner: LanxferProtocol | BulkTLS | ClearReader | None = None
         self._deadline: IDelayedCall | None = None
         self._dead = False
         self._shaken = False
@@ -144,7 +145,7 @@ class Door(Protocol):
         self.dataReceived = self._inner.dataReceived  # type: ignore[method-assign]
         self._inner.dataReceived(first)
 
-    def _protocol(self, dialect: Dialect) -> LanxferProtocol | BulkTLS:
+    def _protocol(self, dialect: Dialect) -> LanxferProtocol | BulkTLS | ClearReader:
         factory = self.factory
         address = host_of(self.transport)
         if dialect is Dialect.TLS and not self._secure:
@@ -164,7 +165,14 @@ class Door(Protocol):
             from lanxfer.sessions.literal import LiteralSession
 
             return self._speak(LiteralSession(), who, proves=False)
+        if dialect is Dialect.CLEAR and not self._secure and factory.clear is not None:
+            return ClearReader(factory.clear, factory.clock, self._refuse, self._pours)
         raise BadHeader("That is none of the languages spoken here.")
+
+    def _pours(self) -> None:
+        """What comes is a body that somebody known has announced."""
+        self._clear_deadline()
+        self.factory.identified(self)
 
     def _speak(
         self, session: Session, principal: Principal, proves: bool = True

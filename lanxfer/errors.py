@@ -291,6 +291,13 @@ class Lost(LanxferError):
     retry = True
 
 
+class ClearBroken(LanxferError):
+    """The connection that carried the file in clear broke; what came is kept."""
+
+    code = "clear-broken"
+    retry = True
+
+
 class Unconfirmed(LanxferError):
     """All was sent, but the other side never confirmed it; look there before sending it again."""
 

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 
 from lanxfer.admission import Admission, bare, networks
+from lanxfer.clear import ClearTickets
 from lanxfer.commands.table import Node, Table
 from lanxfer.cred import KnockChecker, LocalUser, knock, make_portal
 from lanxfer.descriptors import UNLIMITED, connections_most
@@ -63,6 +64,7 @@ class LanxferFactory(Factory):
         read_size: int = READ_SIZE,
         open_files: int = UNLIMITED,
         checkers: Sequence[Any] = (),
+        clear_bodies: bool = False,
     ) -> None:
         self.read_size = read_size
         self.node = node
@@ -72,6 +74,7 @@ class LanxferFactory(Factory):
         self.clock = clock
         self.connections: set[LanxferProtocol] = set()
         self.refusals = Refusals(clock)
+        self.clear = ClearTickets(clock) if clear_bodies else None
         self.on_login: Callable[[Principal], object] = lambda principal: None
         self.on_logout: Callable[[Principal], object] = lambda principal: None
         self._turns = Turns(clock)
@@ -115,6 +118,7 @@ class LanxferFactory(Factory):
         )
         made.take_turns(self._turns)
         made.may_idle = False
+        made.clear = self.clear
         rates = getattr(self.node, "rates", None)
         if rates is not None:
             made.keep_to(rates)

@@ -270,6 +270,16 @@ class Lifetime(PacketReceiver):
         self.weigh()
 
     @property
+    def meter(self) -> Metered:
+        """What it may read, and how fast; for what is read in its name elsewhere, too."""
+        return self._meter
+
+    @property
+    def behind(self) -> bool:
+        """So much waits for the disk that nothing more should be read."""
+        return self._weight > limits.UNWRITTEN_MAX
+
+    @property
     def window(self) -> int:
         """What may be on the way of one file that is received: a second's worth, if this is slow.
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from lanxfer.bulk import BulkTLS
 from lanxfer.calls import Answer, Exchange, IncomingCall
 from lanxfer.channels import Channels
+from lanxfer.clear import ClearIn, ClearTickets
 from lanxfer.commands.dispatch import begin
 from lanxfer.commands.table import Node, Reply, Table
 from lanxfer.disk import Disk
@@ -35,7 +37,9 @@ from lanxfer.errors import (
 from lanxfer.lifetime import Lifetime
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal, refusal
+from lanxfer.rates import UNMETERED, Metered
 from lanxfer.sessions import Session
+from lanxfer.sessions.native import NativeSession
 from lanxfer.showing import censored
 from lanxfer.tls import channel_of
 from lanxfer.wire import limits
@@ -121,6 +125,8 @@ class LanxferProtocol(Lifetime):
         self.meant = False  # this side closes it, by its own will
         self._peer_done: list[Callable[[], object]] = []
         self.queue: Queue | None = None
+        self.clear: ClearTickets | None = None  # where this side takes bodies in clear
+        self.aside: Any = None  # the transport by which this side sends one just now
         self._trace: Callable[[str, bytes], None] | None = None
 
     # Asking.
@@ -311,6 +317,8 @@ class LanxferProtocol(Lifetime):
             self._window() if streams else 0,
         )
         call.window = self._file_window
+        if self.clear is not None and isinstance(self.transport, BulkTLS):
+            call.offer_clear = self._offer_clear
         if streams:
             self._lend(True, do.id, call.stream_window)
         self._calls[do.id] = call
@@ -364,6 +372,29 @@ class LanxferProtocol(Lifetime):
     def _moved(self, change: int) -> None:
         self.weigh(change)
         self.watch()
+        if self.clear is not None and change < 0:
+            for call in self._calls.values():
+                if call.clear is not None:
+                    call.clear.look()
+
+    # Bodies that come in clear, on connections of their own (``lanxfer.clear``).
+
+    def _offer_clear(self, call: IncomingCall) -> ClearIn | None:
+        return None if self.clear is None else ClearIn(self.clear, call, self)
+
+    def granted(self, id: int) -> int:
+        """How much of the body of their request ``id`` may come now."""
+        return cast(NativeSession, self.session).granted(id)
+
+    def came_beside(self, id: int, size: int) -> None:
+        """So much of it came elsewhere."""
+        cast(NativeSession, self.session).came_beside(id, size)
+        self._pace.received(size)
+
+    @property
+    def sending_meter(self) -> Metered:
+        """What may be sent on this connection, and how fast."""
+        return UNMETERED if self._outbox is None else self._outbox.meter
 
     def _reply(self, reply: Reply, id: int) -> None:
         rows = None if reply.rows is None else tuple(reply.rows)

@@ -127,6 +127,11 @@ class Transfer:
             self._done = 0
             self._change(size=size)
 
+    def in_clear(self) -> None:
+        """Its bytes are about to go where others can read them."""
+        if not self.state.finished and not self._snapshot.clear:
+            self._change(clear=True)
+
     def progressed(self, done: int) -> None:
         """``done`` bytes are safe on this side; told at most ten times a second."""
         if self.state.finished:

@@ -14,8 +14,10 @@ from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
 
 from lanxfer.calls import Answer, Exchange, settled
+from lanxfer.clear import ClearOut
+from lanxfer.clear_sending import ClearBodies
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, Cancelled, DigestMismatch, LanxferError, TooLarge
+from lanxfer.errors import BadHeader, Cancelled, ClearBroken, DigestMismatch, LanxferError, TooLarge
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source, read_small
@@ -98,6 +100,7 @@ async def send(
     loaded: Loaded,
     transfer: Transfer,
     conflict: Conflict | None = None,
+    clear: ClearBodies | None = None,
 ) -> Receipt:
     """Send it and wait for the receiver's word.
 
@@ -114,7 +117,7 @@ async def send(
             raise transfer.given_up
     if entry.kind is Kind.FILE and entry.size and not _travels(connection, loaded):
         args.pop("blake3", None)
-        return await _stream(connection, disk, entry.local, args, transfer)
+        return await _stream(connection, disk, entry.local, args, transfer, clear)
     exchange = connection.ask("recv_file", args, loaded.data or b"", _waiting(transfer))
     transfer.on_cancel = exchange.cancel
     transfer.enter(State.ACCEPTED)
@@ -198,24 +201,32 @@ async def _stream(
     local: str,
     args: dict[str, Any],
     transfer: Transfer,
+    clear: ClearBodies | None,
 ) -> Receipt:
     source: Source = await disk.run(open_source, local, undo=Source.close)
     handed_over = False
+    way: ClearOut | None = None
     try:
         if transfer.given_up is not None:  # while it was being opened
             raise transfer.given_up
         args.update(size=source.size, **_time(source.mtime_ns))
         transfer.resized(source.size)
+        if clear is not None and clear.wanted(connection, source.size):
+            args["clear"] = True
         exchange = connection.ask("recv_file", args, b"", _waiting(transfer))
         transfer.on_cancel = exchange.cancel
         go = await _going(connection, disk, exchange, source, transfer)
         transfer.on_pause = _pausing(connection, exchange, go)
         transfer.enter(State.ACCEPTED)
         offset = await _prove(disk, exchange, source, go)
+        if clear is not None:
+            left = source.size - offset
+            way = await clear.way(connection, exchange, go, left, offset, transfer)
+            connection.aside = None if way is None else way.transport
         transfer.enter(State.MOVING)
         transfer.progressed(offset)
         handed_over = True
-        sending = exchange.send_body(disk, source, offset, transfer.progressed)
+        sending = exchange.send_body(disk, source, offset, transfer.progressed, way)
         try:
             digest = await sending
         except LanxferError:
@@ -225,7 +236,15 @@ async def _stream(
             raise
         transfer.enter(State.COMMITTING)
         answer = await exchange.answered()
+    except LanxferError as error:
+        # Somebody else may have brought the ticket, and broken it off.
+        if clear is not None and (way is not None or isinstance(error, ClearBroken)):
+            clear.failed(error)
+        raise
     finally:
+        if way is not None:
+            connection.aside = None
+            way.abort()
         if not handed_over:
             await disk.run(source.close)
     return _receipt(answer, digest, source.size, offset)

@@ -313,6 +313,7 @@ class TransferService(Service):
             settings.buf_len,
             raise_limit(),
             settings.checkers,
+            settings.accept_clear_body,
         )
         factory.on_login = partial(self._heard, self._on_login)
         factory.on_logout = partial(self._heard, self._on_logout)
@@ -476,6 +477,8 @@ class TransferService(Service):
             found.append("TOKEN: whoever holds the same token is let in, without words.")
         if settings.plain_from:
             found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
+        if settings.accept_clear_body:
+            found.append("CLEAR BODIES: files whose sender asks for it come readable for everyone.")
         if settings.web and settings.web_bind not in ("127.0.0.1", "::1", "localhost"):
             found.append("WEB: other devices may open the page; a link lets them in.")
         if settings.checkers:

@@ -54,6 +54,8 @@ class Settings:
     connections together and of each (docs/speed.rst).  ``web`` has the page in the browser,
     at ``web_port`` of ``web_bind``, for browsers that know this device by its address or by
     one of ``web_names`` (docs/web.rst); it needs the extra of that name.
+    ``accept_clear_body`` lets senders that ask for it send the bytes of large files where everyone
+    on the wire can read them, at the speed of plain TCP (docs/security.rst).
     ``metrics_port`` has the figures for scrapers, at ``metrics_bind`` (docs/operations.rst); it
     needs the extra ``metrics``.  ``hook`` holds ``WHEN=COMMAND``,
     ``WHEN=URL`` or ``WHEN=notify`` (docs/hooks.rst).
@@ -71,6 +73,7 @@ class Settings:
     legacy_folder: str = "from-ae"
     plain_from: tuple[str, ...] = ()
     tickets_plain: bool = False
+    accept_clear_body: bool = False
     conflict: Conflict | None = None
     links: bool = False
     dotfiles: bool = False

@@ -50,6 +50,8 @@ class Tally:
     counted: bool = False
     slow: str = ""
     """What keeps it from being faster: a value of ``lanxfer.bottleneck.Limit``."""
+    clear: bool = False
+    """Whether what moves just now can be read by everyone on the wire."""
     expected_bytes: int = 0
     expected_files: int = 0
     _finished: int = 0
@@ -84,6 +86,7 @@ class Tally:
                 self._fresh.add(id)
             if snapshot.state in (State.MOVING, State.COMMITTING):
                 self.current = snapshot.path
+                self.clear = snapshot.clear
             more = snapshot.done - before
             if more > 0 and id in self._fresh:
                 # What the receiver held from another time was not moved now.

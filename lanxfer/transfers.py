@@ -151,7 +151,8 @@ class Snapshot:
 
     ``done`` counts bytes that are safe on this side of it, ``peer`` is the
     principal on the other end, ``started`` and ``changed`` are seconds since
-    the epoch, ``already`` says that nothing had to be written.
+    the epoch, ``already`` says that nothing had to be written, ``clear`` that bytes of it
+    went where everyone on the wire can read them, though nobody change them unnoticed.
     """
 
     id: str
@@ -172,6 +173,7 @@ class Snapshot:
     secure: bool = True
     group: str = field(default="")
     already: bool = False
+    clear: bool = False
 
     @property
     def counts(self) -> bool:
@@ -212,4 +214,5 @@ def as_row(snapshot: Snapshot) -> dict[str, int | str | bool]:
         "changed_ms": int(snapshot.changed * 1000),
         "secure": snapshot.secure,
         "group": snapshot.group,
+        **({"clear": True} if snapshot.clear else {}),
     }

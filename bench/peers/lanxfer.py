@@ -71,6 +71,14 @@ class Plain(Lanxfer):
     also_send: tuple[str, ...] = ("--plain",)
 
 
+class ClearBody(Lanxfer):
+    """Over TLS but for the bytes of large files, which anybody may read and nobody change."""
+
+    name = "lanxfer clear body"
+    also_serve = ("--accept-clear-body",)
+    also_send = ("--clear-body",)
+
+
 class HandedPlain(Plain, Handed):
     """In clear, by a service on the sending device."""
 

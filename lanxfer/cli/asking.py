@@ -49,7 +49,8 @@ def way(row: Row, names: Names) -> str:
     """Who is on the other end, and which way the bytes go."""
     whom = names.of(row["peer"])
     plain = "" if row["secure"] else " (unauthenticated)"
-    return f"{'from' if row['direction'] == 'in' else 'to'} {whom}{plain}"
+    clear = " (in clear)" if row.get("clear") else ""
+    return f"{'from' if row['direction'] == 'in' else 'to'} {whom}{plain}{clear}"
 
 
 def what(row: Row) -> str:

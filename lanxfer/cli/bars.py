@@ -130,6 +130,8 @@ class SendBars(_Bars):
         row: list[RenderableType] = [_one_line(shown(what, 200))]
         if not self._narrow and limit_of(tally):
             row.append(limit_of(tally))
+        if tally.clear:
+            row.append("in clear")
         if not self._narrow and tally.expected_files > 1:
             row.append(f"{tally.files} of {count(tally.expected_files, 'file')}")
         return Group(self._row(row), bar)

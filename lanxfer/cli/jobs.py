@@ -24,6 +24,7 @@ class Over:
     token_file: str | None = None
     login: tuple[str, str] | None = field(default=None, repr=False)
     limit_rate: int | None = None
+    clear_body: bool = False
 
 
 @frozen

@@ -47,6 +47,8 @@ def line_of(tally: Tally) -> str:
         parts.append(f"{human_time(tally.left)} left")
     if limit_of(tally):
         parts.append(limit_of(tally))
+    if tally.clear:
+        parts.append("in clear")
     return ", ".join(parts) + (f": {shown(tally.current)}" if tally.current else "")
 
 

@@ -39,6 +39,9 @@ from lanxfer.errors import Cancelled, Internal
 LINGER = 5.0
 """Seconds that threads get to end after the command has."""
 
+GARBAGE = 5_000
+"""Objects that may come before those in circles are looked for; the language's own is 700."""
+
 Work: TypeAlias = "Callable[[Run], Coroutine[Deferred[Any], Any, int]]"
 
 
@@ -91,7 +94,11 @@ def run(
     """
     from twisted.internet import reactor
 
-    gc.enable()  # what has a reactor may run for long (lanxfer.cli.start)
+    # What has a reactor may run for long (lanxfer.cli.start), but what was imported stays, and
+    # of what comes with thousands of small files next to nothing is in circles.
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
+    gc.enable()
     here = Run(reactor, choices)
     if as_json and sys.stderr is not None:
         _log_json(here.out)

@@ -58,6 +58,11 @@ def _login(user: str | None, file: str | None, plain: bool) -> tuple[str, str] |
     "--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Patience with an absent PEER."
 )
 @click.option("--limit-rate", type=Speed(), help="Bytes a second at most, such as 5M.")
+@click.option(
+    "--clear-body",
+    is_flag=True,
+    help="Large files in clear, if PEER takes them so: readable by all, guarded from changes.",
+)
 @_over
 @common
 @click.pass_obj
@@ -71,6 +76,7 @@ def send(
     queue: bool,
     wait: float | None,
     limit_rate: int | None,
+    clear_body: bool,
     plain: bool,
     legacy_peer: bool,
     code: str | None,
@@ -91,11 +97,14 @@ def send(
         raise click.UsageError("--queue keeps no passwords; send it without --queue")
     if queue and limit_rate is not None:
         raise click.UsageError("what is queued is as fast as the service: lanxfer limit")
+    if clear_body and (queue or plain or legacy_peer):
+        raise click.UsageError("--clear-body goes with a connection in TLS of this command's own")
     login = _login(user, password_file, plain or legacy_peer)
-    job = evolve(job, over=evolve(job.over, login=login, limit_rate=limit_rate))
+    over = evolve(job.over, login=login, limit_rate=limit_rate, clear_body=clear_body)
+    job = evolve(job, over=over)
     if not queue:
         _warn_of_plain(choices, job.over)
-    if not (queue or here or job.stdin):
+    if not (queue or here or job.stdin or clear_body):
         from lanxfer.cli import handing
 
         done = handing.send(choices, job)

@@ -132,6 +132,8 @@ async def _connect(here: Run, over: Over, target: Target | None) -> Client:
                 target=target,
                 login=over.login,
                 rate_out=over.limit_rate,
+                clear_body=over.clear_body,
+                on_clear=here.out.say,
             )
         except LanxferError as error:
             if not error.retry or here.reactor.seconds() >= until:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,9 +10,10 @@ from attrs import asdict, evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.usage import UsageError
 
-from lanxfer.cli.asking import Names, way, what, why
+from lanxfer.cli.asking import Names
 from lanxfer.cli.output import count, human_size
 from lanxfer.cli.running import Run
+from lanxfer.cli.telling import Telling, now
 from lanxfer.cli.weblink import show_link
 from lanxfer.configured import Configured
 from lanxfer.control import NoService
@@ -27,7 +27,6 @@ from lanxfer.sandbox import refuse_root
 from lanxfer.service import Message, OnReload, Prompt, Settings, TransferService
 from lanxfer.state import StateFolder
 from lanxfer.storage.names import shown
-from lanxfer.transfers import Direction, Kind, Snapshot, as_row
 
 TEXT_MAX = 4000
 """Characters of a message that are printed; the history keeps all of it."""
@@ -63,29 +62,17 @@ class _Printer:
 
         def told(found: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
             self._out.row({"reloaded": dict(found)})
-            self._out.done(f"{_now()}  {reloaded(found)}")
+            self._out.done(f"{now()}  {reloaded(found)}")
             return found
 
         return lambda service: configured.reload(service).addCallback(told)
-
-    def moved(self, snapshot: Snapshot) -> None:
-        """Something arrived, was sent, or did not get there."""
-        if not snapshot.state.finished or _told_as_message(snapshot):
-            return
-        row = as_row(snapshot)
-        word = "received" if snapshot.direction is Direction.IN else "sent"
-        self._out.row({word: row})
-        size = "" if snapshot.kind is Kind.FOLDER else f", {human_size(snapshot.size)}"
-        self._out.done(
-            f"{_now()}  {way(row, self._names)}: {what(row)}{size}, {row['state']}{why(row)}"
-        )
 
     def asked(self, prompt: Prompt) -> None:
         """Something is offered that waits for a yes."""
         self._out.row({"asked": asdict(prompt)})
         plain = "" if prompt.secure else " (unauthenticated)"
         self._out.done(
-            f"{_now()}  {shown(prompt.label, 40)}{plain} wants to send {offered(prompt)};"
+            f"{now()}  {shown(prompt.label, 40)}{plain} wants to send {offered(prompt)};"
             f' "lanxfer accept {prompt.id}" takes it, "lanxfer reject {prompt.id}" does not.'
         )
 
@@ -104,7 +91,7 @@ class _Printer:
             }
         )
         self._out.done(
-            f'{_now()}  from {shown(message.label, 40)}{plain}: "{shown(message.text, TEXT_MAX)}"'
+            f'{now()}  from {shown(message.label, 40)}{plain}: "{shown(message.text, TEXT_MAX)}"'
         )
 
 
@@ -121,14 +108,6 @@ def offered(prompt: Prompt) -> str:
         return f"{shown(prompt.what)} ({human_size(prompt.size)})"
     so_far = f" ({count(prompt.files, 'file')} so far)" if prompt.files else ""
     return f"{shown(prompt.what)} and what is in it{so_far}"
-
-
-def _told_as_message(snapshot: Snapshot) -> bool:
-    return snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN
-
-
-def _now() -> str:
-    return time.strftime("%H:%M:%S")
 
 
 def _configured(here: Run, options: Mapping[str, Any]) -> Configured | None:
@@ -192,7 +171,8 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         on_prompt=printer.asked,
         on_reload=printer.reloading(configured),
     )
-    service.subscribe(printer.moved)
+    telling = Telling(here.reactor, here.out, Names(settings.state))
+    service.subscribe(telling.hear)
     log = TransferLog(here.reactor, labels(settings.state))
     if configured.values.get("log-format") == "json":
         service.subscribe(log.hear)
@@ -206,5 +186,6 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         pass
     finally:
         await whole.stopService()
+        telling.stop()
         log.stop()
     return int(Exit.OK)

@@ -23,7 +23,7 @@ async def recv_files(call: Call, node: Node) -> Reply:
     ids = [node.registry.new_id() for _ in offers]
     # Raises before anything counts; from here on each file has an end of its own.
     admitted = node.admit(call.principal, offers, group, ids)
-    ends: list[Stored | LanxferError] = [Internal() for _ in offers]
+    ends: list[Stored | LanxferError] = [Internal()] * len(offers)
     try:
         ends = await _store(call, node, admitted, offers, bodies)
     finally:

@@ -85,6 +85,10 @@ class Call(Protocol):
     proves: bool
     """Whether this dialect can prove a resume with digests."""
 
+    @property
+    def takes_clear(self) -> bool:
+        """Whether bodies may come in clear (docs/protocol.rst, "A body in clear")."""
+
     def began(self, transfer: Transfer) -> None:
         """Let the transfer's cancel and pause reach this call."""
 

@@ -231,6 +231,13 @@ TABLE: tuple[Setting, ...] = (
         live=True,
     ),
     Setting(
+        "accept-clear-body",
+        FLAG,
+        "Let known devices send files in clear that ask for it (docs/security.rst).",
+        "accept_clear_body",
+        False,
+    ),
+    Setting(
         "token-file",
         PATH,
         "File with a secret; devices that hold the same pair by it.",

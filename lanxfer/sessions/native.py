@@ -17,6 +17,7 @@ from lanxfer.errors import (
     BadHeader,
     BadName,
     BadOffset,
+    ClearBroken,
     LanxferError,
     Overloaded,
     TooLarge,
@@ -54,6 +55,7 @@ class Phase(Enum):
 class _Exchange:
     """One open exchange, ours or theirs; for files also where the bytes are.
 
+    The bytes come, or do not, on a connection ``beside`` this one.
     A stream is a file whose size is ``unbounded``; ``take`` is the credit for bodies of events.
     """
 
@@ -65,6 +67,7 @@ class _Exchange:
     starts: frozenset[int] = frozenset({0})
     position: int | None = None
     credit: int = 0
+    beside: bool = False
 
     def go(self, go: Go) -> None:
         self.phase = Phase.GOING
@@ -73,6 +76,8 @@ class _Exchange:
 
     def misfit(self, part: Part) -> LanxferError | None:
         """What is wrong with a part here, if anything is."""
+        if self.beside:
+            return ClearBroken("Bytes of the file came in TLS while it came in clear.")
         right = (
             part.offset in self.starts if self.position is None else (part.offset == self.position)
         )
@@ -450,6 +455,18 @@ class NativeSession:
         """How many bytes of parts may still be sent for our exchange ``id``."""
         ours = self._ours.get(id)
         return ours.credit if ours is not None else 0
+
+    def granted(self, id: int) -> int:
+        """How many bytes the other side may still send for its exchange ``id``."""
+        theirs = self._theirs.get(id)
+        return theirs.credit if theirs is not None else 0
+
+    def came_beside(self, id: int, size: int) -> None:
+        """Bytes of that exchange came on a connection of their own ("A body in clear")."""
+        theirs = self._theirs.get(id)
+        if theirs is not None:
+            theirs.beside = True
+            theirs.credit -= size
 
     def implied(self) -> Packet | None:
         return None

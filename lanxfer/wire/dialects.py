@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from lanxfer.wire.clear import BEGINNING
+
 VERBS = frozenset(
     {"do", "ok", "error", "go", "window", "part", "end", "cancel", "event", "take", "bye"}
 )
@@ -17,6 +19,7 @@ class Dialect(Enum):
     NATIVE = "native"
     LITERAL = "literal"
     TICKET = "ticket"
+    CLEAR = "clear"
     NONE = "none"
 
 
@@ -43,6 +46,10 @@ def sniff(first: bytes) -> Dialect | None:
         key = _FIRST_KEY.match(first)
         native = key is not None and key[1].decode("latin-1") in VERBS
         return Dialect.NATIVE if native else Dialect.LITERAL
+    if first.startswith(BEGINNING):
+        return Dialect.CLEAR
+    if BEGINNING.startswith(first):
+        return None
     if _TICKET_BEGUN.match(first):
         return Dialect.TICKET
     return Dialect.NONE

@@ -37,6 +37,8 @@ QUEUED_BYTES = 64 * MIB
 PART_MAX = 16 * MIB
 INLINE_MAX = 256 * KIB
 """The largest file that travels with its request."""
+CLEAR_LEAST = 1 * MIB
+"""Bytes below which a body in clear is not worth a connection of its own."""
 PACK_MAX = 1 * MIB
 """Bytes of files that travel together with one request, ..."""
 PACK_FILES = 1024
@@ -92,6 +94,9 @@ ABORT_AFTER = 1.0
 OFFER_LIFETIME = 300.0
 GUEST_OFFER_LIFETIME = 60.0
 TICKET_LIFETIME = 3600.0
+CLEAR_TICKET_LIFETIME = 10.0
+CLEAR_PATIENCE = 3.0
+"""Seconds for the second connection of a body in clear to be there, and for its ``ok``."""
 PAIR_WINDOW = 120.0
 PAIR_EXCHANGE = 5.0
 PAIR_REPLY = 0.25
