@@ -84,6 +84,10 @@ class MainTests:
             ["history", "--limit", "0"],
             ["peer", "add", "--tofu", "--legacy", "x", "nas"],
             ["serve", "--legacy", "some"],
+            ["serve", "--port", "70000"],
+            ["serve", "--port", "-1"],
+            ["serve", "--web-port", "many"],
+            ["serve", "--buf-len", "1"],
             ["key", "show", "--port", "70000"],
         ],
     )

@@ -10,28 +10,32 @@ from click.core import ParameterSource
 
 from lanxfer.cli.options import Choices, Speed, common
 from lanxfer.config.file import config_path, read_config
-from lanxfer.config.kinds import FLAG, PORT, RATE, port_number
+from lanxfer.config.kinds import FLAG, RATE, Kind
 from lanxfer.config.table import TABLE, Setting
 
 
-class _Port(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
-    name = "port"
+class _Number(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
+    """What a kind of setting reads of a text."""
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+    def __init__(self, kind: Kind) -> None:
+        self.name = kind.name.lower()
+        self._kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not isinstance(value, str):
+            return value
         try:
-            return port_number(str(value))
+            return self._kind.parse(value)
         except ValueError:
-            self.fail(f"{value!r} is not {PORT.expected}.", param, ctx)
+            self.fail(f"{value!r} is not {self._kind.expected}.", param, ctx)
 
 
 def _type(each: Setting) -> Any:
     if each.kind.choices:
         return click.Choice(each.kind.choices)
-    if each.kind is PORT:
-        return _Port()
     if each.kind is RATE:
         return Speed()
-    return int if each.kind.types == (int,) else None
+    return _Number(each.kind) if each.kind.coerces else None
 
 
 def option(each: Setting) -> Any:
