@@ -113,14 +113,14 @@ class Changing:
         shares = None
         if "shares" in doing:
             shares = await self.running.reading.run(self._open, after, frozenset(taken))
-        # From here on nothing fails.
+        # From here on nothing fails, once a process for the hooks could be made.
+        if "hook" in doing:
+            self.running.hooks.replace(hooks)
+            self.hear()
         if shares is not None:
             self._share(after, shares)
         if "limits" in doing:
             self._limit(new_limits)
-        if "hook" in doing:
-            self.running.hooks.replace(hooks)
-            self.hear()
         self._take(before, after, admission)
         return after, tuple(left)
 

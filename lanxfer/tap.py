@@ -24,6 +24,11 @@ from lanxfer.state import forbid_cores
 __all__ = ["Options", "checkers_from", "makeService", "settings_from"]
 
 
+def _told(each: Setting) -> str:
+    words = ", ".join(each.kind.choices)
+    return f"{each.help} One of {words}." if words else each.help
+
+
 class Options(Logins):
     """What ``twistd lanxfer --help`` shows; README.rst explains it.
 
@@ -34,7 +39,7 @@ class Options(Logins):
     longdesc = "Receive files and text messages from other devices, and send them."
 
     optParameters = [  # noqa: RUF012 - the way twisted.python.usage wants it
-        [each.key, each.letter or None, each.default, each.help]
+        [each.key, each.letter or None, each.default, _told(each)]
         + ([each.kind.parse] if each.kind.coerces else [])
         for each in TABLE
         if not each.many and each.kind is not FLAG

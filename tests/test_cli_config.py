@@ -217,6 +217,22 @@ class ReloadTests:
         assert service.rate() == 8 << 20
         assert service.process.poll() is None
 
+    def test_confined(self, service: Service, tmp_path: Path) -> None:
+        """What the service gave up when it started is named, since it needs a restart."""
+        if json.loads(service.ask("status", "--json").stdout)["sandbox"] != "on":
+            pytest.skip("this kernel has no Landlock")
+        (tmp_path / "docs").mkdir()
+        shares = f'share = ["docs={tmp_path}/docs:rw", "in={tmp_path}/inbox:rw"]\n'
+        service.file.write_text(f'port = 0\nrate-in = "6M"\n{shares}hook = ["received=true"]\n')
+        done = service.ask("config", "reload", "--json")
+        assert json.loads(done.stdout) == {"changed": ["rate-in"], "restart": ["share", "hook"]}
+        shares = shares.replace("docs:rw", "docs")
+        service.file.write_text(f'port = 0\nhook = ["received=http://127.0.0.1/"]\n{shares}')
+        done = service.ask("config", "reload", "--json")
+        found = {"changed": ["share", "rate-in", "hook"], "restart": []}
+        assert json.loads(done.stdout) == found
+        assert service.rate() == 0
+
     def test_command(self, service: Service, tmp_path: Path) -> None:
         """The command says the same to who asked, and a mistake is its end."""
         done = service.ask("config", "reload")

@@ -129,7 +129,7 @@ class Hooks:
     def replace(self, hooks: Sequence[Hook]) -> None:
         """Have these from now on; what waits already is still called."""
         self._hooks = hooks
-        if self._pipe is None or self._pipe.gone:
+        if not self._stopped and (self._pipe is None or self._pipe.gone):
             self.start()
 
     def stop(self) -> None:
