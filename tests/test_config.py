@@ -192,6 +192,14 @@ class FileTests:
             return
         assert found.keys() == tomllib.loads(text).keys()
 
+    def test_no_secrets(self) -> None:
+        """A password is not repeated by the sentence that says what is wrong."""
+        # covers: A11
+        for text in ('share = "a=ftp://me:secret@host/x"', 'auth = "memory:bob:secret"'):
+            with pytest.raises(BadConfig) as caught:
+                parse_config(text.encode(), "/f")
+            assert "***" in caught.value.reason and "secret" not in caught.value.reason
+
     def test_home(self) -> None:
         """A path may begin at home, in a share too."""
         found = parse_config(b'inbox = "~/in"\nshare = ["a=~/x:rw"]', "/f")

@@ -50,7 +50,7 @@ def _no_secret(text: str) -> str:
 
 def _no_name(text: str) -> str:
     """``memory:NAME:PASSWORD`` without the password."""
-    return re.sub(r"\A(memory:[^:]*):.*", r"\1:***", text)
+    return re.sub(r"(memory:[^:]*):[^'\"]*", r"\1:***", text)
 
 
 @frozen
@@ -120,7 +120,7 @@ class Setting:
             raise BadConfig(reason) from None
 
     def _not(self, expected: str, value: Any) -> str:
-        said = str(value).lower() if type(value) is bool else repr(value)
+        said = str(value).lower() if type(value) is bool else self.shown(repr(value))
         said = said if len(said) <= SAID_MAX else f"{said[:SAID_MAX]}..."
         return f"{self.key} is {expected}, not {said}."
 
