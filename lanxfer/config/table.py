@@ -50,7 +50,7 @@ def _no_secret(text: str) -> str:
 
 def _no_name(text: str) -> str:
     """``memory:NAME:PASSWORD`` without the password."""
-    return re.sub(r"(memory:[^:]*):[^'\"]*", r"\1:***", text)
+    return re.sub(r"(memory:[^:]*):.*", r"\1:***", text, flags=re.DOTALL)
 
 
 @frozen
