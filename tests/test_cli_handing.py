@@ -46,7 +46,8 @@ HEAVY_MODULES = ("importlib.metadata", "http.cookiejar", "lanxfer.peers", "lanxf
 @pytest.fixture(scope="module")
 def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """The device that is sent to."""
-    serving = serve(tmp_path_factory.mktemp("nas") / "nas")
+    # So slow that what is to be seen midway is.
+    serving = serve(tmp_path_factory.mktemp("nas") / "nas", "--rate-in", "150M")
     yield serving
     assert end(serving) == Exit.OK
     assert serving.errors.read_text() == ""

@@ -7,6 +7,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,14 +42,15 @@ def _copy(there: Terminal) -> None:
 
 
 @pytest.fixture
-def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Terminal]]:
-    folder = tmp_path_factory.mktemp("tutorial")
-    for each in (folder, folder.parent, folder.parent.parent):
-        each.chmod(0o755)  # who types is not root
-    with terminal("nas", folder) as nas, terminal("laptop", folder) as laptop:
-        for each in (nas, laptop):
-            _copy(each)
-        yield {"nas": nas, "laptop": laptop}
+def devices() -> Iterator[dict[str, Terminal]]:
+    # Not below pytest's own folder: who types is not root, and is not let in there.
+    with tempfile.TemporaryDirectory(prefix="lanxfer-tutorial-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with terminal("nas", folder) as nas, terminal("laptop", folder) as laptop:
+            for each in (nas, laptop):
+                _copy(each)
+            yield {"nas": nas, "laptop": laptop}
 
 
 def test_tutorial(devices: dict[str, Terminal]) -> None:

@@ -18,6 +18,9 @@ FILE = "config.toml"
 _WHERE = re.compile(r"(.*?)\s*\(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 
 
+_KEY = re.compile(r"""[ \t]*(?:\[+[ \t]*)?(?:([\w-]+)|"([^"]*)"|'([^']*)')[ \t]*[=.\]]""")
+
+
 def config_path(config: str | None, state: str | None) -> str:
     """The file that is read: what ``--config`` named, else the one in the state folder."""
     return os.path.abspath(config or os.path.join(state or default_state(), FILE))
@@ -60,7 +63,8 @@ def _not_toml(where: str, said: str) -> str:
 
 def _line_of(text: str, key: str) -> str:
     """In which line a key is, as far as that can be told from how it is written."""
-    name = re.escape(key)
-    pattern = rf"""^[ \t]*(?:{name}|"{name}"|'{name}'|\[+[ \t]*{name})[ \t]*[=.\]]"""
-    match = re.search(pattern, text, re.MULTILINE)
-    return "" if match is None else f", line {text.count(chr(10), 0, match.start()) + 1}"
+    for number, line in enumerate(text.splitlines(), 1):
+        found = _KEY.match(line)
+        if found is not None and key in found.groups():
+            return f", line {number}"
+    return ""

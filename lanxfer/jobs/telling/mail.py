@@ -18,6 +18,7 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 from twisted.mail.smtp import ESMTPSenderFactory
+from twisted.python.failure import Failure
 
 from lanxfer.jobs.config.settings import MailServer
 from lanxfer.jobs.telling.reports import PATIENCE, NotTold
@@ -41,7 +42,7 @@ async def send_mail(reactor: Any, server: MailServer, whom: Sequence[str], mail:
     sent: Deferred[Any] = Deferred()
     message = as_message(server, whom, mail)
     trust: Any = _trust(server) if server.security else None
-    factory = ESMTPSenderFactory(
+    factory = _Factory(
         server.user.encode(),
         (b"" if server.password is None else server.password.reveal().encode()),
         _address(server.sender),
@@ -65,6 +66,22 @@ async def send_mail(reactor: Any, server: MailServer, whom: Sequence[str], mail:
     except Exception as error:
         connecting.cancel()
         raise NotTold(f"{server.host}:{server.port}: {_why(error)}") from error
+
+
+class _Factory(ESMTPSenderFactory):
+    """Hears that the connection is gone from its protocol: an endpoint does not tell factories."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        made = super().buildProtocol(addr)
+        lost = made.connectionLost
+
+        def gone(reason: Failure) -> None:
+            lost(reason)
+            if not self.result.called:
+                self.result.errback(reason)
+
+        made.connectionLost = gone
+        return made
 
 
 def _trust(server: MailServer) -> Any:
