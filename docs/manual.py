@@ -31,7 +31,7 @@ ENDS = {
 }
 
 FILES = {
-    "config.toml": 'in the state folder: the settings of the service; see "lanxfer config".',
+    "config.toml": 'the settings of the service; "lanxfer config path" says where.',
     "rights": 'in the state folder: what other devices and users may do; see "lanxfer peer set".',
 }
 

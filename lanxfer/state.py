@@ -54,6 +54,21 @@ def default_state() -> str:
     return str(appdirs.user_data_dir("lanxfer"))
 
 
+def default_config(state: str | None) -> str:
+    """The configuration file of the service with that state folder; None is the usual one.
+
+    It lies beside a folder that was named, else where the platform has such files.  Not in the
+    folder: a confined service may write there, and would choose what it may do after its next
+    start.
+    """
+    named = os.path.expanduser(state or os.environ.get("LANXFER_STATE", ""))
+    if named:
+        return f"{os.path.abspath(named)}.toml"
+    import appdirs
+
+    return os.path.join(appdirs.user_config_dir("lanxfer"), "config.toml")
+
+
 def forbid_cores() -> None:
     """No image of this process, keys and all, is left behind by a crash (catalogue A11).
 

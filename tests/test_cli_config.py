@@ -46,7 +46,7 @@ def run(*line: object) -> Result:
 class CommandTests:
     def test_list(self, state: Path) -> None:
         """Every setting is there with its value and where it is from."""
-        (state / "config.toml").write_text('port = 40000\nauth = ["memory:bob:two"]\n')
+        (state.with_suffix(".toml")).write_text('port = 40000\nauth = ["memory:bob:two"]\n')
         for line in (["config"], ["config", "list"]):
             done = run(*line, "-s", state, "--json")
             assert done.exit_code == 0
@@ -61,7 +61,7 @@ class CommandTests:
 
     def test_change(self, state: Path) -> None:
         """What is set is in the file, what is unset is not, and get says which."""
-        path = state / "config.toml"
+        path = state.with_suffix(".toml")
         assert run("config", "set", "share", "a=/x", "b=/y:rw", "-s", state).exit_code == 0
         assert run("config", "set", "rate-in", "5M", "-s", state).exit_code == 0
         assert read_config(str(path)) == {"share": ("a=/x", "b=/y:rw"), "rate-in": 5 << 20}
@@ -101,7 +101,7 @@ class CommandTests:
         done = run("config", *line, "-s", state)
         assert done.exit_code == code
         assert said in done.stderr
-        assert not (state / "config.toml").exists()
+        assert not (state.with_suffix(".toml")).exists()
 
     @pytest.mark.parametrize(
         "text",
@@ -109,10 +109,10 @@ class CommandTests:
     )
     def test_check(self, text: str, state: Path) -> None:
         """A file with which nothing would start is found out before."""
-        (state / "config.toml").write_text(text)
+        (state.with_suffix(".toml")).write_text(text)
         done = run("config", "check", "-s", state)
         assert done.exit_code == Exit.CONFIG
-        assert f"{state}/config.toml" in done.stderr
+        assert f"{state}.toml" in done.stderr
 
 
 @define
@@ -125,7 +125,7 @@ class Service:
 
     @property
     def file(self) -> Path:
-        return self.state / "config.toml"
+        return self.state.with_suffix(".toml")
 
     def said(self, text: str, times: int = 1) -> None:
         wait(lambda: self.log.read_text().count(text) >= times, self.log)
@@ -188,7 +188,7 @@ def stop(service: Service) -> int:
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
-    (state / "config.toml").write_text('port = 0\nrate-in = "5M"\n')
+    (state.with_suffix(".toml")).write_text('port = 0\nrate-in = "5M"\n')
     made = begin(request.param, tmp_path)
     try:
         made.said(LISTENS[request.param])
@@ -262,11 +262,11 @@ class StartTests:
     def test_mistake(self, kind: str, text: str, tmp_path: Path) -> None:
         """With a mistake in its file nothing starts, not even half of it."""
         (tmp_path / "state").mkdir(mode=0o700)
-        (tmp_path / "state/config.toml").write_text(text)
+        (tmp_path / "state.toml").write_text(text)
         service = begin(kind, tmp_path)
         assert service.process.wait(PATIENCE) == Exit.CONFIG
         assert str(service.file) in service.log.read_text()
-        assert os.listdir(service.state) == ["config.toml"]
+        assert os.listdir(service.state) == []
         assert not (tmp_path / "inbox").exists()
 
     @pytest.mark.parametrize("kind", ["serve", "twistd"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lanxfer.admission import Legacy
 from lanxfer.config.edit import set_value, unset_value
-from lanxfer.config.file import parse_config, read_config
+from lanxfer.config.file import config_path, parse_config, read_config
 from lanxfer.config.kinds import FLAG, HOOK, LIMIT, NETWORK, PATH, PORT, RATE, SHARE
 from lanxfer.config.table import BY_KEY, KEYS, TABLE, Setting, setting
 from lanxfer.configured import settings_from
@@ -64,6 +64,20 @@ def said(draw: Any) -> tuple[Setting, tuple[str, ...]]:
     one = texts(each)
     many = st.lists(one, max_size=4).map(tuple)
     return each, draw(many if each.many else st.tuples(one))
+
+
+class PathTests:
+    def test_beside(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Where a confined service, which may write to its state folder, cannot write."""
+        monkeypatch.delenv("LANXFER_STATE", raising=False)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        assert config_path(None, None) == str(tmp_path / "lanxfer" / "config.toml")
+        assert config_path(None, "/a/state/") == "/a/state.toml"
+        assert config_path("other.toml", "/a/state") == str(tmp_path / "other.toml")
+        monkeypatch.setenv("LANXFER_STATE", "/b/state")
+        assert config_path(None, None) == "/b/state.toml"
+        assert config_path(None, "/a/state") == "/a/state.toml"
 
 
 class TableTests:

@@ -25,7 +25,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
 
 
 def write(given: dict[str, Any], text: str) -> None:
-    (Path(given["state"]) / "config.toml").write_text(text)
+    Path(given["state"] + ".toml").write_text(text)
 
 
 class StartTests:
@@ -59,7 +59,7 @@ class StartTests:
             len(Configured({**given, "auth": ("memory:c:d", "memory:e:f")}).settings.checkers) == 2
         )
         write(given, 'auth = ["nonsense"]\n')
-        with pytest.raises(BadConfig, match=r"config\.toml: "):
+        with pytest.raises(BadConfig, match=r"state\.toml: "):
             Configured(given)
         assert len(Configured({**given, "auth": ("memory:c:d",)}).settings.checkers) == 1
         with pytest.raises(usage.UsageError):
@@ -112,7 +112,7 @@ class ReloadTests:
             for text, said in (
                 ('port = 0\nopen = true\nrate-in = "slow"\n', "line 3: rate-in is"),
                 ('port = 0\nopen = true\nshare = ["a=/nowhere/at/all"]\n', "cannot be shared"),
-                ('port = 0\nopen = true\nauth = ["nonsense"]\n', "config.toml: "),
+                ('port = 0\nopen = true\nauth = ["nonsense"]\n', "state.toml: "),
             ):
                 write(given, text)
                 with pytest.raises(Exception, match=said):

@@ -196,7 +196,6 @@ MAY_TOUCH_DISK = {
     "changing": {"os.path.realpath": "whether two shares are one folder"},
     "config.file": {
         "os.path.abspath": "the configuration file, before the daemon moves elsewhere",
-        "os.path.join": "see os.path.abspath",
     },
     "config.kinds": {
         **dict.fromkeys(

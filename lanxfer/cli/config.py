@@ -36,7 +36,7 @@ def _file(command: F) -> F:
         "--config",
         "file",
         metavar="FILE",
-        help="Another file than config.toml in the state folder.",
+        help='Another file than the one "lanxfer config path" names.',
     )
     return option(common(command))
 

@@ -10,10 +10,8 @@ from typing import Any
 
 from lanxfer.config.table import setting
 from lanxfer.errors import BadConfig
-from lanxfer.state import default_state
+from lanxfer.state import default_config
 from lanxfer.storage.owned import read_owned
-
-FILE = "config.toml"
 
 _WHERE = re.compile(r"(.*?)\s*\(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 
@@ -22,8 +20,8 @@ _KEY = re.compile(r"""[ \t]*(?:\[+[ \t]*)?(?:([\w-]+)|"([^"]*)"|'([^']*)')[ \t]*
 
 
 def config_path(config: str | None, state: str | None) -> str:
-    """The file that is read: what ``--config`` named, else the one in the state folder."""
-    return os.path.abspath(config or os.path.join(state or default_state(), FILE))
+    """The file that is read: what ``--config`` named, else the one of that state folder."""
+    return os.path.abspath(config or default_config(state))
 
 
 def read_config(path: str, must: bool = False) -> dict[str, Any]:

@@ -173,7 +173,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "config",
         PATH,
-        "File with these settings (default: config.toml in the state folder).",
+        'File with these settings (default: what "lanxfer config path" says).',
         letter="c",
         metavar="FILE",
         in_file=False,

@@ -42,11 +42,14 @@ def read_owned(path: str) -> bytes | None:
 def replace_owned(path: str, data: bytes) -> None:
     """Put ``data`` in place of the whole file, with its old mode, else 600; durable.
 
+    A folder that is not there is made, for this user alone.
+
     A reader sees the old content or the new.  A link stays, and what it leads to changes.
     """
     path = os.path.realpath(path)
     beside = f"{path}.{os.urandom(8).hex()}.tmp"
     try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         try:
             mode = stat.S_IMODE(os.stat(path).st_mode)
         except FileNotFoundError:
