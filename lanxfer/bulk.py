@@ -79,13 +79,12 @@ class BulkTLS(BufferingTLSTransport):
         if len(data) < RECORD:
             self._small(bytes(data))
         else:
-            self._aggregator.flush()
-            TLSMemoryBIOProtocol.write(self, data)
+            self.write_now(data)
 
-    def write_now(self, data: bytes) -> None:
+    def write_now(self, data: bytes | memoryview) -> None:
         """``write``, without waiting for others."""
-        self._small(data)
         self._aggregator.flush()
+        TLSMemoryBIOProtocol.write(self, data)
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
         # A transport that waits for a paused producer before it closes would wait for ever:

@@ -18,7 +18,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from lanxfer.bodies import BodySender, BodyWriter
-from lanxfer.clear import ClearIn, ClearOut
+from lanxfer.clear import ClearIn
+from lanxfer.clear_out import ClearOut
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     BadHeader,

@@ -99,15 +99,10 @@ class Changing:
         Raises BadConfig or BadState, and then nothing was changed.
         """
         evolve(before, **changes)  # what makes no sense is said, even where it has to wait
-        left = {name for name in changes if name not in LIVE}
         hooks = parse_hooks(changes.get("hook", ()))
-        if "hook" in changes and not self._can_run(hooks):
-            left.add("hook")
-        if any(map(self._out_of_reach, changes.get("shares", ()))):
-            left.add("shares")
-        doing = {name: value for name, value in changes.items() if name not in left}
-        after = evolve(before, **doing)
-        keep_apart(after)
+        # Folders are looked at, and one that hangs should keep nobody waiting.
+        after, left = await self.running.reading.run(self._possible, before, changes, hooks)
+        doing = changes.keys() - left
         admission = self.admission(after)
         new_limits = limits.parse(after.limits)
         shares = None
@@ -123,6 +118,19 @@ class Changing:
             self._limit(new_limits)
         self._take(before, after, admission)
         return after, tuple(left)
+
+    def _possible(
+        self, before: Settings, changes: Mapping[str, Any], hooks: Iterable[Hook]
+    ) -> tuple[Settings, set[str]]:
+        """What can be had, and what has to wait."""
+        left = {name for name in changes if name not in LIVE}
+        if "hook" in changes and not self._can_run(hooks):
+            left.add("hook")
+        if any(map(self._out_of_reach, changes.get("shares", ()))):
+            left.add("shares")
+        after = evolve(before, **{key: changes[key] for key in changes.keys() - left})
+        keep_apart(after)
+        return after, left
 
     def _take(self, before: Settings, after: Settings, admission: Admission) -> None:
         running, node = self.running, self.running.node

@@ -17,7 +17,7 @@ from twisted.internet.error import TimeoutError as NoAnswer
 
 from lanxfer.bulk import BulkTLS
 from lanxfer.calls import Exchange, own_cancel
-from lanxfer.clear import ClearOut, Pouring, beside
+from lanxfer.clear_out import ClearOut, Pouring, beside
 from lanxfer.errors import Cancelled, ClearBroken, DigestMismatch, LanxferError, TimedOut, TooSlow
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer

@@ -16,7 +16,8 @@ from attrs import define, evolve, field
 from twisted.cred import strcred
 from twisted.cred.checkers import FilePasswordDB
 from twisted.cred.credentials import IUsernamePassword
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -107,6 +108,7 @@ class Configured:
     values: Mapping[str, Any] = field(init=False)
     settings: Settings = field(init=False)
     _begun: Mapping[str, Any] = field(init=False)
+    _one_at_a_time: DeferredLock = field(factory=DeferredLock, init=False)
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
@@ -143,12 +145,16 @@ class Configured:
 
     def reload(self, service: TransferService) -> Deferred[Mapping[str, Sequence[str]]]:
         """Read the file again, and change what changed; see ``TransferService.reload``."""
-        return Deferred.fromCoroutine(self._reload(service))
+        return self._one_at_a_time.run(lambda: Deferred.fromCoroutine(self._reload(service)))
+
+    def _anew(self) -> tuple[dict[str, Any], Settings]:
+        values = self._read()
+        return values, self._settings(values, self.values)
 
     async def _reload(self, service: TransferService) -> Mapping[str, Sequence[str]]:
+        reactor = service.reactor
         try:
-            values = self._read()
-            settings = self._settings(values, self.values)
+            values, settings = await deferToThreadPool(reactor, reactor.getThreadPool(), self._anew)
             names = [each.name for each in TABLE if each.name]
             wanted = {name: getattr(settings, name) for name in [*names, "checkers"]}
             now = {name: getattr(self.settings, name) for name in wanted}

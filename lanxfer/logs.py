@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import IO, Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
@@ -28,6 +28,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 
 from lanxfer.showing import shown
+from lanxfer.sparing import Sparing
 from lanxfer.transfers import Direction, Kind, Snapshot, State
 
 PERIOD = 60.0
@@ -94,23 +95,19 @@ class TransferLog:
     log = Logger()
 
     def __init__(self, clock: IReactorTime, label: Callable[[str], str]) -> None:
-        self._clock = clock
         self._label = label
-        self._lines = 0
         self._silent: Counter[State] = Counter()
-        self._ending: IDelayedCall | None = None
+        self._sparing = Sparing(clock, PERIOD, LINES, self._summarise)
+        self.stop = self._sparing.stop
 
     def hear(self, snapshot: Snapshot) -> None:
         """Something happened to a transfer; for a registry's listeners."""
         if not snapshot.state.finished or snapshot.kind is Kind.JOB:
             return  # the scheduler tells of jobs by itself
-        if self._ending is None:
-            self._ending = self._clock.callLater(PERIOD, self._end)
-        if self._lines >= LINES:
+        if self._sparing.spend():
+            self._tell(snapshot)
+        else:
             self._silent[snapshot.state] += 1
-            return
-        self._lines += 1
-        self._tell(snapshot)
 
     def _tell(self, snapshot: Snapshot) -> None:
         label = self._label(snapshot.peer)
@@ -139,12 +136,7 @@ class TransferLog:
             reason=snapshot.reason,
         )
 
-    def _end(self) -> None:
-        self._ending = None
-        self._summarise()
-
     def _summarise(self) -> None:
-        self._lines = 0
         silent, self._silent = self._silent, Counter()
         if silent:
             self.log.info(
@@ -156,10 +148,3 @@ class TransferLog:
                 cancelled=silent[State.CANCELLED],
                 interrupted=silent[State.INTERRUPTED],
             )
-
-    def stop(self) -> None:
-        """Tell what is not told yet; nothing comes after."""
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            ending.cancel()
-            self._summarise()

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections import Counter
 
 from attrs import define
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from lanxfer.errors import BY_CODE, LanxferError
+from lanxfer.sparing import Sparing
 from lanxfer.storage.names import shown
 
 PERIOD = 60.0
@@ -50,18 +51,16 @@ class Refusals:
     log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
         self._sources: dict[str, _Count] = {}
         self._others = _Count()
-        self._lines = 0
+        self._sparing = Sparing(clock, PERIOD, LINES, self._summarise)
+        self.stop = self._sparing.stop
         self.codes: Counter[str] = Counter()
         """How many were refused since the start, by the code of ``lanxfer.errors``."""
-        self._ending: IDelayedCall | None = None
 
     def note(self, source: str, error: LanxferError) -> None:
         """Whoever comes from ``source`` was refused with ``error``."""
-        if self._ending is None:
-            self._ending = self._clock.callLater(PERIOD, self._end)
+        self._sparing.begin()
         count = self._sources.get(source)
         if count is None:
             count = self._others
@@ -70,9 +69,9 @@ class Refusals:
         count.all += 1
         count.last = error.code
         self.codes[error.code if error.code in BY_CODE else "other"] += 1
-        if count is not self._others and count.told < SINGLY and self._lines < LINES:
+        known = count is not self._others and count.told < SINGLY
+        if known and self._sparing.spend():
             count.told += 1
-            self._lines += 1
             self.log.info(
                 "{source} was refused: {reason} [{code}]",
                 event="refused",
@@ -80,10 +79,6 @@ class Refusals:
                 reason=shown(error.reason, 200),
                 code=shown(error.code, 40),
             )
-
-    def _end(self) -> None:
-        self._ending = None
-        self._summarise()
 
     def _summarise(self) -> None:
         silent = [(count.silent, source, count) for source, count in self._sources.items()]
@@ -105,11 +100,3 @@ class Refusals:
             )
         self._sources.clear()
         self._others = _Count()
-        self._lines = 0
-
-    def stop(self) -> None:
-        """Tell what is not told yet; nothing comes after."""
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            ending.cancel()
-            self._summarise()

@@ -14,10 +14,18 @@ from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
 
 from lanxfer.calls import Answer, Exchange, settled
-from lanxfer.clear import ClearOut
+from lanxfer.clear_out import ClearOut
 from lanxfer.clear_sending import ClearBodies
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, Cancelled, ClearBroken, DigestMismatch, LanxferError, TooLarge
+from lanxfer.errors import (
+    BadHeader,
+    Cancelled,
+    ClearBroken,
+    DigestMismatch,
+    LanxferError,
+    TooLarge,
+    TooSlow,
+)
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source, read_small
@@ -240,6 +248,8 @@ async def _stream(
         # Somebody else may have brought the ticket, and broken it off.
         if clear is not None and (way is not None or isinstance(error, ClearBroken)):
             clear.failed(error)
+            if isinstance(error, TooSlow):  # it was that way, and there is another one
+                raise ClearBroken(error.reason) from None
         raise
     finally:
         if way is not None:

@@ -14,7 +14,7 @@ import shlex
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from lanxfer.errors import BadState
@@ -57,16 +57,52 @@ def default_state() -> str:
 def default_config(state: str | None) -> str:
     """The configuration file of the service with that state folder; None is the usual one.
 
-    It lies beside a folder that was named, else where the platform has such files.  Not in the
-    folder: a confined service may write there, and would choose what it may do after its next
-    start.
+    Of the platform's own folder it lies where the platform has such files, of any other beside
+    that.  Not in the folder: a confined service may write there, and would choose what it may do
+    after its next start.
     """
-    named = os.path.expanduser(state or os.environ.get("LANXFER_STATE", ""))
-    if named:
-        return f"{os.path.abspath(named)}.toml"
     import appdirs
 
-    return os.path.join(appdirs.user_config_dir("lanxfer"), "config.toml")
+    folder = os.path.abspath(os.path.expanduser(state or default_state()))
+    if folder == os.path.abspath(appdirs.user_data_dir("lanxfer")):
+        return os.path.join(appdirs.user_config_dir("lanxfer"), "config.toml")
+    return f"{folder}.toml"
+
+
+def read_file(path: str, check: Callable[[os.stat_result], None], most: int) -> bytes | None:
+    """The whole file, None where there is none; ``check`` raises where it is not to be read."""
+    try:
+        # Without waiting, since what lies there might be a pipe.
+        descriptor = os.open(path, os.O_RDONLY | _BINARY | _NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        check(os.fstat(descriptor))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: str, beside: str, data: bytes, mode: int) -> None:
+    """Put ``data`` in place of the whole file; durable when this returns.
+
+    It is written ``beside`` first: a reader, and a power cut, sees the old content or the new.
+    """
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if sys.platform != "win32":
+                os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+    sync_folder(os.path.dirname(path))
 
 
 def forbid_cores() -> None:
@@ -126,23 +162,9 @@ class StateFolder:
 
         A reader, and a power cut, sees the old content or the new, never a mixture.
         """
-        path = self.file(name)
         beside = self.file(f".{name}.{os.urandom(8).hex()}{_LEFTOVER}")
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    if sys.platform != "win32":
-                        os.fchmod(descriptor, mode)
-                    file.write(data)
-                    file.flush()
-                    os.fsync(descriptor)
-                os.replace(beside, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(beside)
-                raise
-            sync_folder(self.path)
+            replace_file(self.file(name), beside, data, mode)
         except OSError as error:
             raise self._unusable("be written", error) from error
 
@@ -152,25 +174,17 @@ class StateFolder:
         With ``secret``, BadState where anybody else may read or write it.
         """
         path = self.file(name)
-        try:
-            # Without waiting, since what lies there might be a pipe.
-            descriptor = os.open(path, os.O_RDONLY | _BINARY | _NONBLOCK)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._unusable("be read", error) from error
-        try:
-            found = os.fstat(descriptor)
+
+        def check(found: os.stat_result) -> None:
             if not stat.S_ISREG(found.st_mode) or found.st_size > FILE_MAX:
                 raise BadState(f"{shlex.quote(path)} is not a file of lanxfer; move it away.")
             if secret:
                 self._check_private(path, found)
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(FILE_MAX)
+
+        try:
+            return read_file(path, check, FILE_MAX)
         except OSError as error:
             raise self._unusable("be read", error) from error
-        finally:
-            os.close(descriptor)
 
     def stamp(self, name: str) -> tuple[int, ...]:
         """Something that is another after the file was changed; () where there is none."""

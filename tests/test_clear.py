@@ -285,6 +285,32 @@ class MeddlingTests:
         assert house.codes == ["timeout", ""] and house.clear == [True, False]
         assert receipt.resumed_from > 4 * MIB and "broke" in house.told[-1]
 
+    @in_reactor
+    async def test_too_slow(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A way on which too little comes is left for the other one."""
+        # covers: B03
+        monkeypatch.setattr(limits, "PING_AFTER", 0.2)
+
+        def meddle(data: bytes, at: int) -> bytes:
+            if at < 6 * MIB:
+                return data
+            limits.RATE_OVER, limits.RATE_LEAST = 0.5, MIB
+            return b""
+
+        def usual(snapshot: Any) -> None:
+            if snapshot.state.finished:
+                limits.RATE_OVER, limits.RATE_LEAST = before
+
+        before = limits.RATE_OVER, limits.RATE_LEAST
+        await house.open(meddle)
+        house.service.subscribe(usual)
+        try:
+            receipt = await house.send(os.urandom(SIZE))
+        finally:
+            limits.RATE_OVER, limits.RATE_LEAST = before
+        assert house.codes == ["too-slow", ""] and house.clear == [True, False]
+        assert receipt.resumed_from > 4 * MIB and "broke" in house.told[-1]
+
 
 def say(address: str, line: bytes, source: str, then: bytes = b"") -> bytes:
     """What is answered to this line, said from there; blocks."""

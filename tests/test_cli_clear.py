@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_cli_real import Serving, end, finish, know, own_key, run, serve, start, until
+from test_cli_real import Serving, end, finish, met, run, serve, start, until
 
 from lanxfer.errors import Exit
 
@@ -24,10 +24,7 @@ def nas(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serving]:
 
 @pytest.fixture
 def laptop(nas: Serving, tmp_path: Path) -> Path:
-    state = tmp_path / "laptop"
-    know(nas.state, "laptop", own_key(state))
-    know(state, "nas", own_key(nas.state), nas.address)
-    return state
+    return met(nas, tmp_path / "laptop")
 
 
 class SendTests:

@@ -167,6 +167,13 @@ def know(state: Path, name: str, key: str, *addresses: str, legacy: bool = False
     Peers(StateFolder(str(state))).add(Peer(name, key, addresses, legacy), replace=True)
 
 
+def met(nas: Serving, state: Path, name: str = "laptop") -> Path:
+    """``state`` as that of a device which the service knows, and that knows it as "nas"."""
+    know(nas.state, name, own_key(state))
+    know(state, "nas", own_key(nas.state), nas.address)
+    return state
+
+
 @pytest.fixture(scope="module")
 def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A service that runs for all of these tests."""

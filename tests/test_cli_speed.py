@@ -12,8 +12,7 @@ from test_cli_real import (
     Serving,
     end,
     finish,
-    know,
-    own_key,
+    met,
     run,
     serve,
     start,
@@ -34,10 +33,7 @@ def nas(tmp_path: Path) -> Iterator[Serving]:
 
 @pytest.fixture
 def laptop(nas: Serving, tmp_path: Path) -> Path:
-    state = tmp_path / "laptop"
-    know(nas.state, "laptop", own_key(state))
-    know(state, "nas", own_key(nas.state), nas.address)
-    return state
+    return met(nas, tmp_path / "laptop")
 
 
 class LimitTests:

@@ -39,7 +39,7 @@ class TellingTests:
         for _ in range(LINES + 3000):
             telling.hear(DONE)
         telling.hear(evolve(DONE, state=State.FAILED, code="disk-full", reason="No room."))
-        telling.hear(evolve(DONE, direction=Direction.OUT, peer="other"))
+        telling.hear(evolve(DONE, direction=Direction.OUT, peer="other", clear=True))
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == LINES + 1
         assert "No room." in lines[-1]
@@ -47,7 +47,7 @@ class TellingTests:
         said = [line[10:] for line in capsys.readouterr().out.splitlines()]
         assert said == [
             "from local: 3000 more files, 2.9 MiB, done",
-            "to other: 1 more file, 1000 B, done",
+            "to other (in clear): 1 more file, 1000 B, done",
         ]
         telling.hear(DONE)
         assert len(capsys.readouterr().out.splitlines()) == 1

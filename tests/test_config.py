@@ -21,7 +21,7 @@ from lanxfer.config.table import BY_KEY, KEYS, TABLE, Setting, setting
 from lanxfer.configured import settings_from
 from lanxfer.errors import BadConfig, NotFound
 from lanxfer.settings import Settings
-from lanxfer.state import StateFolder
+from lanxfer.state import StateFolder, default_state
 
 line = st.text(st.characters(exclude_categories=("C", "Z")), max_size=30)
 name = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=8)
@@ -73,6 +73,8 @@ class PathTests:
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
         monkeypatch.chdir(tmp_path)
         assert config_path(None, None) == str(tmp_path / "lanxfer" / "config.toml")
+        # As units name it, whose service has to read what "lanxfer config" wrote.
+        assert config_path(None, default_state()) == config_path(None, None)
         assert config_path(None, "/a/state/") == "/a/state.toml"
         assert config_path("other.toml", "/a/state") == str(tmp_path / "other.toml")
         monkeypatch.setenv("LANXFER_STATE", "/b/state")

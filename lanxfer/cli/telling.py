@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from attrs import define
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from lanxfer.cli.asking import Names, way, what, why
 from lanxfer.cli.output import Output, count, human_size
+from lanxfer.sparing import Sparing
 from lanxfer.transfers import Direction, Kind, Snapshot, State, as_row
 
 LINES = 50
@@ -39,12 +40,11 @@ class Telling:
     """
 
     def __init__(self, clock: IReactorTime, out: Output, names: Names) -> None:
-        self._clock = clock
         self._out = out
         self._names = names
-        self._lines = 0
-        self._more: dict[tuple[Direction, str, bool], _More] = {}
-        self._ending: IDelayedCall | None = None
+        self._more: dict[tuple[Direction, str, bool, bool], _More] = {}
+        self._sparing = Sparing(clock, PERIOD, LINES, self._say_more)
+        self.stop = self._sparing.stop
 
     def hear(self, snapshot: Snapshot) -> None:
         """Something happened to a transfer."""
@@ -57,37 +57,26 @@ class Telling:
             self._say(snapshot)
 
     def _say(self, snapshot: Snapshot) -> None:
-        if self._ending is None:
-            self._ending = self._clock.callLater(PERIOD, self._end)
-        if self._lines >= LINES and snapshot.state is State.DONE and snapshot.kind is Kind.FILE:
-            whose = snapshot.direction, snapshot.peer, snapshot.secure
+        well = snapshot.state is State.DONE and snapshot.kind is Kind.FILE
+        if not self._sparing.spend() and well:
+            whose = snapshot.direction, snapshot.peer, snapshot.secure, snapshot.clear
             more = self._more.setdefault(whose, _More())
             more.files += 1
             more.size += snapshot.size
             return
-        self._lines += 1
         row = as_row(snapshot)
         size = "" if snapshot.kind is Kind.FOLDER else f", {human_size(snapshot.size)}"
         self._out.done(
             f"{now()}  {way(row, self._names)}: {what(row)}{size}, {row['state']}{why(row)}"
         )
 
-    def _end(self) -> None:
-        self._ending = None
-        self._lines = 0
+    def _say_more(self) -> None:
         silent, self._more = self._more, {}
-        for (direction, peer, secure), more in silent.items():
-            row = {"direction": direction.value, "peer": peer, "secure": secure}
+        for (direction, peer, secure, clear), more in silent.items():
+            row = {"direction": direction.value, "peer": peer, "secure": secure, "clear": clear}
             whose = way(row, self._names)
             files = count(more.files, "more file")
             self._out.done(f"{now()}  {whose}: {files}, {human_size(more.size)}, done")
-
-    def stop(self) -> None:
-        """Say what is not said yet; nothing comes after."""
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            ending.cancel()
-            self._end()
 
 
 def _told_as_message(snapshot: Snapshot) -> bool:

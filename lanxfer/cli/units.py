@@ -25,7 +25,35 @@ MANAGER = "@"
 OPEN_FILES = 16384
 """Ten thousand idle connections and what the service opens beside them."""
 
-_SERVICE = """\
+_STARTS = """\
+ExecStart={command}
+# It waits for the answer, so a mistake in the file shows in "systemctl reload".
+ExecReload={reload}
+Restart=on-failure
+# Settings, state folder or inbox cannot be used: trying again does not help.
+RestartPreventExitStatus=3
+"""
+
+_LEAST = """\
+NoNewPrivileges=yes
+RestrictSUIDSGID=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self
+SystemCallErrorNumber=EPERM
+
+# TCP, the control socket, and the list of this machine's networks.
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+
+LimitNOFILE={files}
+MemoryMax=1G
+TasksMax=64
+{install}"""
+
+_SERVICE = f"""\
 [Unit]
 Description=lanxfer: files and messages between the devices of this network
 After=network-online.target
@@ -33,30 +61,19 @@ Wants=network-online.target
 
 [Service]
 Type=notify
-{user}
-ExecStart={command}
-# It waits for the answer, so a mistake in the file shows in "systemctl reload".
-ExecReload={reload}
-Restart=on-failure
-# Settings, state folder or inbox cannot be used: trying again does not help.
-RestartPreventExitStatus=3
-
+{{user}}
+{_STARTS}
 # It writes where files arrive and where it keeps its state.
 ProtectSystem=strict
 ProtectHome=read-only
-ReadWritePaths={writable}
+ReadWritePaths={{writable}}
 PrivateTmp=yes
 PrivateDevices=yes
 UMask=0077
 
-# It is an ordinary program of an ordinary user.
-NoNewPrivileges=yes
+# It needs nothing of what only an administrator may do.
 CapabilityBoundingSet=
 AmbientCapabilities=
-RestrictSUIDSGID=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-LockPersonality=yes
 ProtectClock=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
@@ -64,57 +81,26 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 ProtectControlGroups=yes
 ProtectProc=invisible
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self
-SystemCallErrorNumber=EPERM
 
-# TCP, the control socket, and the list of this machine's networks.
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-
-LimitNOFILE={files}
-MemoryMax=1G
-TasksMax=64
-{install}"""
+# It is an ordinary program of an ordinary user.
+{_LEAST}"""
 
 _INSTALL = """
 [Install]
 WantedBy=multi-user.target
 """
 
-_USERS = """\
+_USERS = f"""\
 [Unit]
 Description=lanxfer: files and messages between the devices of this network
 
 [Service]
 Type=notify
-ExecStart={command}
-# It waits for the answer, so a mistake in the file shows in "systemctl reload".
-ExecReload={reload}
-Restart=on-failure
-# Settings, state folder or inbox cannot be used: trying again does not help.
-RestartPreventExitStatus=3
-UMask=0077
+{_STARTS}UMask=0077
 
 # What a user may take away from a process without more rights than a user has.  That it writes
 # to its own folders only, the service sees to by itself (Landlock).
-NoNewPrivileges=yes
-RestrictSUIDSGID=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self
-SystemCallErrorNumber=EPERM
-
-# TCP, the control socket, and the list of this machine's networks.
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-
-LimitNOFILE={files}
-MemoryMax=1G
-TasksMax=64
-{install}"""
+{_LEAST}"""
 
 _INSTALL_FOR_USER = """
 [Install]

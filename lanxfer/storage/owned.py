@@ -6,15 +6,13 @@ import os
 import shlex
 import stat
 import sys
-from contextlib import suppress
+from functools import partial
 
 from lanxfer.errors import BadConfig
-from lanxfer.state import sync_folder
+from lanxfer.state import read_file, replace_file
 from lanxfer.wire import limits
 
 OWNED_MAX = 1 * limits.MIB
-
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_owned(path: str) -> bytes | None:
@@ -23,51 +21,25 @@ def read_owned(path: str) -> bytes | None:
     Root's own file is as good as one of this user's: an administrator put it there.
     """
     try:
-        # Without waiting, since what lies there might be a pipe.
-        descriptor = os.open(path, _FLAGS)
-    except FileNotFoundError:
-        return None
+        return read_file(path, partial(_check, path), OWNED_MAX)
     except (OSError, ValueError) as error:
         raise _unusable(path, "be read", error) from None
-    try:
-        _check(path, os.fstat(descriptor))
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(OWNED_MAX)
-    except OSError as error:
-        raise _unusable(path, "be read", error) from None
-    finally:
-        os.close(descriptor)
 
 
 def replace_owned(path: str, data: bytes) -> None:
     """Put ``data`` in place of the whole file, with its old mode, else 600; durable.
 
-    A folder that is not there is made, for this user alone.
-
-    A reader sees the old content or the new.  A link stays, and what it leads to changes.
+    A folder that is not there is made, for this user alone.  A reader sees the old content or
+    the new.  A link stays, and what it leads to changes.
     """
     path = os.path.realpath(path)
-    beside = f"{path}.{os.urandom(8).hex()}.tmp"
     try:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         try:
             mode = stat.S_IMODE(os.stat(path).st_mode)
         except FileNotFoundError:
             mode = 0o600
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                if sys.platform != "win32":
-                    os.fchmod(descriptor, mode)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(beside, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(beside)
-            raise
-        sync_folder(os.path.dirname(path))
+        replace_file(path, f"{path}.{os.urandom(8).hex()}.tmp", data, mode)
     except OSError as error:
         raise _unusable(path, "be written", error) from None
 

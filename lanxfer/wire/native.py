@@ -166,7 +166,7 @@ def _body(fields: Fields, most: int) -> int:
 def _parse_do(fields: Fields) -> Packet:
     id = _id(fields, "do")
     name = fields.take_text("name", most=128)
-    if not _COMMAND.fullmatch(name):
+    if not _is_command(name):
         raise BadHeader('"name" in the header is not the name of a command.')
     body = _body(fields, limits.ANSWER_BODY_MAX)
     return Do(id, name, fields.rest(), body)
@@ -272,12 +272,15 @@ _PLAIN = re.compile(
 """What most small requests and answers look like, to the letter; what is only like it is JSON."""
 
 
-_NOTHING: Args = MappingProxyType({})
-
-
 @lru_cache(256)
 def _is_command(name: str) -> bool:
     return _COMMAND.fullmatch(name) is not None
+
+
+def _command_name(name: str) -> str:
+    if not _is_command(name):
+        raise ValueError(f"{name!r} is no name of a command")
+    return name
 
 
 def _plain(line: bytes) -> Packet | None:
@@ -289,14 +292,12 @@ def _plain(line: bytes) -> Packet | None:
     size = int(body) if body else 0
     if size > limits.ANSWER_BODY_MAX:
         return None
-    args: Args = _NOTHING
-    if flags is not None or channel is not None:
-        given = {}
-        if flags is not None:
-            given["flags"] = int(flags)
-        if channel is not None:
-            given["channel"] = int(channel)
-        args = MappingProxyType(given)
+    given: dict[str, Any] = {}
+    if flags is not None:
+        given["flags"] = int(flags)
+    if channel is not None:
+        given["channel"] = int(channel)
+    args: Args = given and MappingProxyType(given)  # nobody else has it: no copy
     if ok is not None:
         return Ok(int(ok), args, size)
     command = name.decode("ascii")
@@ -386,9 +387,7 @@ def _plain_line(packet: Do | Ok) -> bytes | None:
         more += f', "body": {_number(packet.body)}'
     if type(packet) is Ok:
         return f'{{"ok": {_number(packet.id)}{more}}}\n'.encode("ascii")
-    name = packet.name  # type: ignore[union-attr]  # a Do
-    if not _is_command(name):
-        raise ValueError(f"{name!r} is no name of a command")
+    name = _command_name(packet.name)  # type: ignore[union-attr]  # a Do
     return f'{{"do": {_number(packet.id)}, "name": "{name}"{more}}}\n'.encode("ascii")
 
 
@@ -407,7 +406,7 @@ def format_packet(packet: Packet) -> bytes:
     match packet:
         case Do():
             args = packet.args
-            head = {"do": packet.id, "name": _fit(_COMMAND, packet.name)}
+            head = {"do": packet.id, "name": _command_name(packet.name)}
         case Ok():
             args = packet.args
             head = {"ok": packet.id}
