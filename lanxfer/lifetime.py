@@ -29,6 +29,7 @@ from lanxfer.policy import UNKNOWN, Principal, Standing
 from lanxfer.rates import UNMETERED, Metered, Rates
 from lanxfer.receiver import PacketReceiver
 from lanxfer.sessions import Session
+from lanxfer.sockets import hung_up
 from lanxfer.turns import Turns
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Bye
@@ -501,7 +502,10 @@ class Lifetime(PacketReceiver):
     def readConnectionLost(self) -> None:
         if self._outbox is None or self.deaf:
             self.transport.loseConnection()
-        elif not self.deaf:
+        elif hung_up(self.transport):
+            # Else it would show with the next word, which what stands still never says.
+            self.abort(Lost())
+        else:
             self.peer_left()
 
     def writeConnectionLost(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from contextlib import suppress
 from typing import Any
@@ -51,3 +52,16 @@ def socket_of(transport: Any) -> socket.socket | None:
             return found
         transport = getattr(transport, "transport", None)
     return None
+
+
+def hung_up(transport: Any) -> bool:
+    """Whether the other end of a UNIX socket is closed both ways, so that nobody reads any more.
+
+    Over TCP that shows only when something is written.
+    """
+    found = socket_of(transport)
+    if found is None or found.family != getattr(socket, "AF_UNIX", None):
+        return False
+    asking = select.poll()
+    asking.register(found, select.POLLIN)
+    return any(event & select.POLLHUP for _, event in asking.poll(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from lanxfer.commands.declared import command
 from lanxfer.commands.table import Call
@@ -56,6 +58,18 @@ class Parent:
     async def back(self, call: Call, data: bytes) -> bytes:
         answer = await call.link.call("p.echo", data=data)
         return bytes(answer.body)
+
+
+class Slow:
+    def __init__(self) -> None:
+        self.asked: list[Deferred[int]] = []
+        self.ended: list[Any] = []
+
+    @command("p.slow")
+    async def slow(self) -> int:
+        """Fires when the test says so."""
+        self.asked.append(Deferred(self.ended.append))
+        return await self.asked[0]
 
 
 class UnixTests:
@@ -131,6 +145,32 @@ class UnixTests:
         assert (await again.call("p.echo", data=b"x")).body == b"x"
         await service.stopService()
         parent.together.abort()
+        await there.close()
+
+    @in_reactor
+    @pytest.mark.parametrize("whole", [True, False])
+    async def test_asker_gone(self, tmp_path: Path, whole: bool) -> None:
+        """Who closes both ways hears nothing any more, and what they asked for ends at once."""
+        # covers: B05
+        there = await listen_links(reactor, f"unix:{tmp_path}/s", slow := Slow())
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.connect(f"{tmp_path}/s")
+            asker.sendall(b'{"do": 1, "name": "hello", "speaks": ["lanxfer/1"], "device": ""}\n')
+            asker.sendall(b'{"do": 2, "name": "p.slow"}\n')
+            await until(lambda: slow.asked)
+            # All that was said to it, or its system would say for it that it is gone.
+            assert b'"ok": 1' in await deferToThread(asker.recv, 4096)
+            if whole:
+                asker.close()
+                await until(lambda: slow.ended)
+            else:
+                asker.shutdown(socket.SHUT_WR)
+                await deferLater(reactor, 0.2, lambda: None)
+                assert not slow.ended
+                slow.asked[0].callback(7)
+                asker.settimeout(10)
+                said = await deferToThread(lambda: b"".join(iter(lambda: asker.recv(4096), b"")))
+                assert b'{"ok": 2, "flags": 7}' in said
         await there.close()
 
     @in_reactor
