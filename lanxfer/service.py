@@ -417,11 +417,6 @@ class TransferService(Service):
     async def _listen(self, running: Running) -> list[str]:
         for endpoint in self._endpoints():
             running.ports.append(await _listening(endpoint, running.factory))
-        if self.settings.control and hasattr(socket, "AF_UNIX"):
-            path = running.folder.socket_path
-            await running.disk.run(_remove_socket, path)
-            door = UNIXServerEndpoint(self.reactor, path, mode=0o600, wantPID=False)
-            running.ports.append(await _listening(door, LocalFactory(running.factory)))
         if running.page is not None:
             port = await _listening(running.page.endpoint(), running.page.site)
             running.page.opened(port)
@@ -433,6 +428,12 @@ class TransferService(Service):
         await running.outgoing.begin()
         running.tidying.start()
         running.announcing.start()
+        if self.settings.control and hasattr(socket, "AF_UNIX"):
+            # The last of the doors: who is answered there finds a service that is whole.
+            path = running.folder.socket_path
+            await running.disk.run(_remove_socket, path)
+            door = UNIXServerEndpoint(self.reactor, path, mode=0o600, wantPID=False)
+            running.ports.append(await _listening(door, LocalFactory(running.factory)))
         return [_shown(port) for port in running.ports if hasattr(port.getHost(), "port")]
 
     def _opened(self, addresses: list[str]) -> None:

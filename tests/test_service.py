@@ -28,6 +28,7 @@ from lanxfer.errors import (
     UnknownCommand,
     Unreachable,
 )
+from lanxfer.outgoing import Outgoing
 from lanxfer.peers import Peer, Peers
 from lanxfer.transfers import Conflict, State
 
@@ -514,6 +515,27 @@ class ControlTests:
         assert args["device"] == "nas"
         assert args["key"] == service.key == devices.key("nas")
         assert args["listening"] == [service.address]
+
+    @in_reactor
+    async def test_control_socket_is_last(
+        self, devices: Devices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who is answered at the control socket finds all of the service there."""
+        held: Deferred[None] = Deferred()
+
+        async def begin(self: Outgoing) -> None:
+            await held
+
+        monkeypatch.setattr(Outgoing, "begin", begin)
+        service = devices.service("nas")
+        service.startService()
+        await sleep(0.2)  # enough for a socket that does not wait
+        with pytest.raises(Unreachable):
+            await devices.control("nas")
+        held.callback(None)
+        addresses = await service.when_listening()
+        control = await devices.control("nas")
+        assert (await control.call("status")).args["listening"] == addresses
 
     @in_reactor
     async def test_control_socket_is_private(self, devices: Devices) -> None:
