@@ -68,7 +68,7 @@ from lanxfer.links import Link
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
-from lanxfer.registry import Registry, Transfer, new_ids, outcome
+from lanxfer.registry import Passed, Registry, Transfer, new_ids, outcome
 from lanxfer.revoking import Revoking
 from lanxfer.sending import Loaded
 from lanxfer.sockets import socket_of
@@ -397,22 +397,22 @@ class Client(Folders):
         except LanxferError:
             return [None] * len(pack)
         outcomes: Outcomes = []
+        over = []
         for loaded, end in zip(pack, found, strict=True):
             again = isinstance(end, LanxferError) and (end.retry or isinstance(end, _AGAIN_ONCE))
             outcomes.append(None if again else end)
             if not again:
-                entry = loaded.entry
-                self.registry.passed(
-                    Direction.OUT,
-                    self.peer,
-                    entry.path,
-                    entry.size,
-                    sending.as_stored(end) if isinstance(end, Receipt) else end,
-                    started=started,
-                    request=self._request,
-                    group=group,
-                    secure=self._secure,
-                )
+                stored = sending.as_stored(end) if isinstance(end, Receipt) else end
+                over.append(Passed(loaded.entry.path, loaded.entry.size, stored))
+        self.registry.passed(
+            Direction.OUT,
+            self.peer,
+            over,
+            started=started,
+            request=self._request,
+            group=group,
+            secure=self._secure,
+        )
         return outcomes
 
     async def _send_message(self, text: str) -> Receipt:

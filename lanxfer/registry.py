@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
-from attrs import Factory, define, evolve, field
+from attrs import Factory, define, evolve
 
 from lanxfer.errors import Cancelled, LanxferError, NotFound
 from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
@@ -68,6 +68,15 @@ def _ended(end: Stored | LanxferError) -> dict[str, Any]:
         "digest": end.digest,
         "already": end.already,
     }
+
+
+class Passed(NamedTuple):
+    """A file that came or went with others, and how it ended; with id "" it gets a new one."""
+
+    path: str
+    size: int
+    end: Stored | LanxferError
+    id: str = ""
 
 
 def everything(snapshot: Snapshot) -> bool:
@@ -203,7 +212,7 @@ class Registry:
     finished_max: int = 1000
     _open: dict[str, Transfer] = Factory(dict)
     _finished: OrderedDict[str, Snapshot] = Factory(OrderedDict)
-    _listeners: list[Listener] = field(factory=list)
+    _listeners: tuple[Listener, ...] = ()
 
     def open(
         self,
@@ -242,32 +251,34 @@ class Registry:
         self,
         direction: Direction,
         peer: str,
-        path: str,
-        size: int,
-        end: Stored | LanxferError,
+        files: Iterable[Passed],
         *,
         started: float,
-        id: str | None = None,
         request: str = "",
         group: str = "",
         secure: bool = True,
     ) -> None:
-        """Tell of a file whose transfer was over before anybody could have looked at it."""
-        snapshot = Snapshot(
-            id=self.new_id() if id is None else id,
-            direction=direction,
-            kind=Kind.FILE,
-            peer=peer,
-            path=path,
-            size=size,
-            request=request,
-            started=started,
-            changed=self.clock(),
-            secure=secure,
-            group=group,
-            **_ended(end),
+        """Tell of files whose transfers were over before anybody could have looked at them."""
+        now = self.clock()
+        self._tell(
+            *(
+                Snapshot(
+                    id=each.id or self.new_id(),
+                    direction=direction,
+                    kind=Kind.FILE,
+                    peer=peer,
+                    path=each.path,
+                    size=each.size,
+                    request=request,
+                    started=started,
+                    changed=now,
+                    secure=secure,
+                    group=group,
+                    **_ended(each.end),
+                )
+                for each in files
+            )
         )
-        self._tell(snapshot)
 
     def note(self, snapshot: Snapshot) -> None:
         """Tell of something that has ended and was no transfer of this registry, as a job."""
@@ -327,24 +338,33 @@ class Registry:
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Hear of every change from now on; call what this returns to stop."""
-        self._listeners.append(listener)
+        self._listeners = (*self._listeners, listener)
 
         def unsubscribe() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            left = list(self._listeners)
+            if listener in left:
+                left.remove(listener)
+                self._listeners = tuple(left)
 
         return unsubscribe
 
     def _leave(self, transfer: Transfer) -> None:
         self._open.pop(transfer.id, None)
 
-    def _tell(self, snapshot: Snapshot) -> None:
-        if snapshot.state.finished:
-            self._finished[snapshot.id] = snapshot
-            if len(self._finished) > self.finished_max:
-                self._finished.popitem(last=False)
-        for listener in list(self._listeners):
-            try:
-                listener(snapshot)
-            except Exception as error:
-                self.on_listener_error(error)
+    def _tell(self, *snapshots: Snapshot) -> None:
+        finished = self._finished
+        for snapshot in snapshots:
+            if snapshot.state.finished:
+                finished[snapshot.id] = snapshot
+                if len(finished) > self.finished_max:
+                    finished.popitem(last=False)
+        # All of them to one listener after the other: that is how a processor likes it best.
+        listeners = self._listeners
+        for listener in listeners:
+            for snapshot in snapshots:
+                if self._listeners is not listeners and listener not in self._listeners:
+                    break
+                try:
+                    listener(snapshot)
+                except Exception as error:
+                    self.on_listener_error(error)

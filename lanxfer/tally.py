@@ -155,7 +155,13 @@ class Sums(NamedTuple):
 
     def plus(self, other: Sums) -> Sums:
         """Both together."""
-        return Sums(*map(sum, zip(self, other, strict=True)))
+        return Sums(
+            self.files + other.files,
+            self.folders + other.folders,
+            self.bytes + other.bytes,
+            self.already + other.already,
+            self.moved + other.moved,
+        )
 
 
 NOTHING = Sums()

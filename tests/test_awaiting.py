@@ -49,7 +49,7 @@ class WhenTests:
         transfer.enter(State.MOVING)
         assert result(waiting).state is State.MOVING
         transfer.enter(State.COMMITTING)
-        assert registry._listeners == []
+        assert registry._listeners == ()
 
     def test_there_already(self, registry: Registry) -> None:
         """What is there already is not waited for, also where it is over."""
@@ -57,7 +57,7 @@ class WhenTests:
         assert result(when(registry, transfer.id, State.OFFERED)).state is State.OFFERED
         transfer.retire(State.DONE, stored=Stored("a", 5, ""))
         assert result(when(registry, transfer.id, State.DONE)).state is State.DONE
-        assert registry._listeners == []
+        assert registry._listeners == ()
 
     def test_never(self, registry: Registry) -> None:
         """What will never come fails with what came instead."""
@@ -72,7 +72,7 @@ class WhenTests:
             assert isinstance(failure, Failure) and isinstance(failure.value, error)
         late = result(when(registry, failed.id, State.DONE))
         assert isinstance(late.value, DiskFull)
-        assert registry._listeners == []
+        assert registry._listeners == ()
 
     def test_cancelled(self, registry: Registry) -> None:
         """Who waits no longer is not told, and the transfer goes on."""
@@ -81,7 +81,7 @@ class WhenTests:
         waiting.cancel()
         assert isinstance(result(waiting).value, CancelledError)
         transfer.enter(State.ACCEPTED)
-        assert registry._listeners == [] and transfer.state is State.ACCEPTED
+        assert registry._listeners == () and transfer.state is State.ACCEPTED
 
     @in_reactor
     async def test_service(self, devices: Devices) -> None:

@@ -33,7 +33,7 @@ from twisted.python.usage import UsageError
 from lanxfer.errors import BadName, LanxferError
 from lanxfer.logged import check_log
 from lanxfer.logs import LINES, OWN, PERIOD, TransferLog, json_line, json_observer
-from lanxfer.registry import Registry, new_ids
+from lanxfer.registry import Passed, Registry, new_ids
 from lanxfer.transfers import Direction, Kind, State, Stored
 
 ROOT = Path(__file__).parent.parent
@@ -208,9 +208,11 @@ class TransferLogTests:
         """However many end within a minute, the log has a bounded number of lines."""
         # covers: R08
         for _ in range(LINES):
-            transfers.registry.passed(Direction.IN, "p", "x", 1, Stored("x", 1, "d"), started=0.0)
+            transfers.registry.passed(
+                Direction.IN, "p", [Passed("x", 1, Stored("x", 1, "d"))], started=0.0
+            )
         for _ in range(900):
-            transfers.registry.passed(Direction.IN, "p", "x", 1, BadName(), started=0.0)
+            transfers.registry.passed(Direction.IN, "p", [Passed("x", 1, BadName())], started=0.0)
         assert len(transfers.lines()) == LINES
         transfers.clock.advance(PERIOD)
         last = transfers.lines()[LINES:]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 from attrs.exceptions import FrozenInstanceError
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -393,6 +395,13 @@ class PartKeyTests:
         }
         assert len(keys) == 7
         assert part_key("peer:a", "bc", 1, 2) == part_key("peer:a", "bc", 1, 2)
+
+    @given(st.text(), st.text(), st.integers(0, 2**63), st.none() | st.integers())
+    def test_stays(self, principal: str, path: str, size: int, mtime_ns: int | None) -> None:
+        """What another version of lanxfer left is found again: keys are a promise."""
+        what = json.dumps([principal, path, size, mtime_ns]).encode("ascii")
+        whose = blake3(principal.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        assert part_key(principal, path, size, mtime_ns) == whose + blake3(what).hexdigest()[:24]
 
     def test_stays_the_same(self) -> None:
         """The key of a transfer does not depend on the version: parts outlive it."""

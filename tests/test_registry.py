@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanxfer.errors import Cancelled, LanxferError, NotFound, Stopping
-from lanxfer.registry import PROGRESS_INTERVAL, Registry, Transfer
+from lanxfer.registry import PROGRESS_INTERVAL, Passed, Registry, Transfer
 from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, as_row
 
 FINISHED = {State.DONE, State.FAILED, State.CANCELLED, State.INTERRUPTED}
@@ -409,7 +409,7 @@ class ListenerTests:
         def broken(snapshot: Snapshot) -> None:
             raise ValueError("mine")
 
-        house.registry._listeners.insert(0, broken)
+        house.registry._listeners = (broken, *house.registry._listeners)
         house.registry.subscribe(heard.append)
         transfer = house.open()
         transfer.retire(State.DONE)
@@ -417,8 +417,31 @@ class ListenerTests:
         assert [str(each) for each in house.errors] == ["mine", "mine"]
         assert len(house.registry) == 0
 
+    def test_passed(self, house: House) -> None:
+        """Files that went together are told of one by one, to all, and are finished."""
+        heard: list[Snapshot] = []
+
+        def broken(snapshot: Snapshot) -> None:
+            if snapshot.path == "a":
+                raise ValueError("mine")
+            heard.append(snapshot)
+
+        house.registry._listeners = (broken, *house.registry._listeners)
+        files = [Passed("a", 10, STORED, "one"), Passed("b", 5, LanxferError("no"))]
+        house.registry.passed(Direction.IN, "peer:a", files, started=7.0, group="g")
+        assert [each.path for each in house.told] == ["a", "b"]
+        assert heard == house.told[1:]
+        assert [str(each) for each in house.errors] == ["mine"]
+        assert [each.id for each in house.registry.finished()] == ["id1", "one"]
+        first, second = house.told
+        assert (first.state, first.done, first.stored) == (State.DONE, 10, STORED.path)
+        assert (second.state, second.done, second.reason) == (State.FAILED, 0, "no")
+        assert {(each.started, each.changed, each.group) for each in house.told} == {
+            (7.0, house.now, "g")
+        }
+
     def test_one_that_leaves(self, house: House) -> None:
-        """A listener may stop listening while it is told."""
+        """A listener may stop listening while it is told, and hears nothing more at once."""
         heard: list[str] = []
         stops: list[Callable[[], None]] = []
 
@@ -428,9 +451,10 @@ class ListenerTests:
 
         stops.append(house.registry.subscribe(once))
         house.registry.subscribe(lambda snapshot: heard.append("other"))
+        files = [Passed("a", 10, STORED), Passed("b", 10, STORED)]
+        house.registry.passed(Direction.IN, "peer:a", files, started=7.0)
         house.open()
-        house.open()
-        assert heard == ["once", "other", "other"]
+        assert heard == ["once", "other", "other", "other"]
 
 
 class AnySequenceTests:

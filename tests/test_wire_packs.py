@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -48,6 +49,8 @@ class ManifestTests:
         data = format_manifest(offers)
         assert data.isascii() and data.count(b"\n") == len(offers)
         assert parse_manifest(data, len(offers)) == offers
+        rows = [[o.path, o.size, o.mtime_ns, o.digest, o.executable] for o in offers]
+        assert data.decode() == "".join(f"{json.dumps(row)}\n" for row in rows)
 
     def test_conflict(self) -> None:
         """The policy of all is that of each."""

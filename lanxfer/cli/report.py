@@ -53,7 +53,7 @@ class Report:
     def entry(self, entry: Entry, outcome: Receipt | LanxferError, *, single: bool = False) -> None:
         """One file, folder or link is decided; a ``single`` one was named as such."""
         top = entry.path if single else entry.path.partition("/")[0]
-        named = self._open.setdefault(top, _Named())
+        named = self._open.get(top) or self._open.setdefault(top, _Named())
         if isinstance(outcome, LanxferError):
             self._fail(entry, outcome, named)
         else:
@@ -112,6 +112,8 @@ class Report:
 
     def _arrive(self, entry: Entry, receipt: Receipt, named: _Named) -> None:
         self._count(named, sums_of(entry, receipt))
+        if not self.out.json:
+            return
         self.out.row(
             {
                 "path": entry.path,

@@ -60,7 +60,7 @@ class Telling:
         well = snapshot.state is State.DONE and snapshot.kind is Kind.FILE
         if not self._sparing.spend() and well:
             whose = snapshot.direction, snapshot.peer, snapshot.secure, snapshot.clear
-            more = self._more.setdefault(whose, _More())
+            more = self._more.get(whose) or self._more.setdefault(whose, _More())
             more.files += 1
             more.size += snapshot.size
             return

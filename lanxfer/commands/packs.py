@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lanxfer.commands.table import Accepted, Call, Node, Reply, command
 from lanxfer.errors import BadHeader, Internal, LanxferError
+from lanxfer.registry import Passed
 from lanxfer.storage import Small
 from lanxfer.storage.names import part_key, shown
 from lanxfer.transfers import Conflict, Direction, Offer, Stored
@@ -27,18 +28,17 @@ async def recv_files(call: Call, node: Node) -> Reply:
     try:
         ends = await _store(call, node, admitted, offers, bodies)
     finally:
-        for offer, end, id in zip(offers, ends, ids, strict=True):
-            node.registry.passed(
-                Direction.IN,
-                call.principal.name,
-                shown(offer.path),
-                offer.size,
-                end,
-                id=id,
-                started=started,
-                group=group,
-                secure=call.principal.secure,
-            )
+        node.registry.passed(
+            Direction.IN,
+            call.principal.name,
+            [
+                Passed(shown(offer.path), offer.size, end, id)
+                for offer, end, id in zip(offers, ends, ids, strict=True)
+            ],
+            started=started,
+            group=group,
+            secure=call.principal.secure,
+        )
     found = (
         format_outcome(at, _told(offer, end))
         for at, (offer, end) in enumerate(zip(offers, ends, strict=True))

@@ -9,10 +9,10 @@ by itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from lanxfer.errors import DiskFull, LanxferError
+from lanxfer.errors import DiskFull, Internal, LanxferError
 from lanxfer.storage import Small
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.publishing import Publisher
@@ -36,10 +36,27 @@ TOGETHER = 16
 """Files from which on one sync of the file system takes their place (``sync_all``)."""
 
 
+class _File:
+    """One of them: what it is, and how far it came; ``end`` is what became of it."""
+
+    __slots__ = ("end", "fd", "key", "name", "offer", "small", "wanted")
+
+    def __init__(self, small: Small) -> None:
+        offer = small.offer
+        self.small = small
+        self.key = small.key
+        self.offer = offer
+        self.name = small.path.name
+        self.wanted = Wanted(offer.size, offer.digest or "", usable_mtime(offer.mtime_ns))
+        self.fd = -1
+        self.end: Stored | LanxferError | None = None
+
+
 class Batch:
     """One use of the disk for some small files, at most ``most()`` of them.
 
-    ``room`` is how many bytes they may take together.
+    ``room`` is how many bytes they may take together.  Of what is not waiting for the
+    disk only one thread does some at a time (``Staging.turn``).
     """
 
     def __init__(
@@ -52,15 +69,12 @@ class Batch:
         self._publisher = publisher
         self._tree = publisher.tree
         self._staging = publisher.staging
-        self._files = files
+        self._files = [_File(small) for small in files]
         self._together = len(files) >= TOGETHER and can_sync_all()
         self._room = room
         self._dotfiles = dotfiles
         self._claimed: list[str] = []
-        self._written: dict[int, int] = {}  # number of the file to descriptor
         self._remembered: dict[str, SafePath] = {}
-        self._stored: dict[int, Stored] = {}
-        self._failed: dict[int, LanxferError] = {}
 
     @staticmethod
     def most() -> int:
@@ -69,97 +83,93 @@ class Batch:
 
     def store(self) -> list[Stored | LanxferError]:
         """Store them; one answer a file, in the order given."""
+        turn = self._staging.turn
         try:
-            self._each(self._claim)
-            self._recall()
-            self._each(self._find_renamed)
+            with turn:
+                self._each(self._claim)
+                self._recall()
+            if self._remembered:
+                self._each(self._find_renamed)
             self._in_folders(self._find)
-            self._each(self._write)
+            with turn:
+                self._each(self._write)
             self._flush()
             self._in_folders(self._place)
             self._remember()
         finally:
-            for fd in self._written.values():
-                close(fd)
-            for key in self._claimed:
-                self._publisher.clear(key)
-                self._staging.release(key)
-        return [self._failed.get(n) or self._stored[n] for n in range(len(self._files))]
+            self._clear()
+        return [file.end or Internal() for file in self._files]
 
-    def _open(self) -> Iterator[int]:
-        for number in range(len(self._files)):
-            if number not in self._failed and number not in self._stored:
-                yield number
+    def _open(self) -> list[_File]:
+        return [file for file in self._files if file.end is None]
 
-    def _each(self, step: Callable[[int], None]) -> None:
-        for number in self._open():
+    def _each(self, step: Callable[[_File], None]) -> None:
+        for file in self._files:
+            if file.end is None:
+                try:
+                    step(file)
+                except _ANY as error:
+                    file.end = translated(error)
+
+    def _in_folders(self, step: Callable[[tuple[str, ...], list[_File]], None]) -> None:
+        folders: dict[tuple[str, ...], list[_File]] = {}
+        for file in self._open():
+            folders.setdefault(file.small.path.parent, []).append(file)
+        for parts, files in folders.items():
             try:
-                step(number)
+                step(parts, files)
             except _ANY as error:
-                self._failed[number] = translated(error)
-
-    def _in_folders(self, step: Callable[[tuple[str, ...], list[int]], None]) -> None:
-        folders: dict[tuple[str, ...], list[int]] = {}
-        for number in self._open():
-            folders.setdefault(self._files[number].path.parent, []).append(number)
-        for parts, numbers in folders.items():
-            try:
-                step(parts, numbers)
-            except _ANY as error:
-                for number in numbers:
-                    self._stored.pop(number, None)
-                    self._failed.setdefault(number, translated(error))
+                failed = translated(error)
+                for file in files:
+                    if not isinstance(file.end, LanxferError):
+                        file.end = failed
 
     # The steps.
 
-    def _claim(self, number: int) -> None:
-        small = self._files[number]
-        refuse_small(small, self._dotfiles)
-        self._staging.claim(small.key)
-        self._claimed.append(small.key)
+    def _claim(self, file: _File) -> None:
+        refuse_small(file.small, self._dotfiles)
+        self._staging.claim(file.key)
+        self._claimed.append(file.key)
 
     def _recall(self) -> None:
         try:
             self._remembered = self._publisher.recall(self._claimed)
         except LanxferError as error:
-            self._failed.update(dict.fromkeys(self._open(), error))
+            for file in self._open():
+                file.end = error
 
-    def _find_renamed(self, number: int) -> None:
-        small = self._files[number]
-        if small.key not in self._remembered:
-            return
-        if stored := self._publisher.found_again(
-            small.key, small.offer, small.path, self._wanted(number).digest
-        ):
-            self._stored[number] = stored
+    def _find_renamed(self, file: _File) -> None:
+        if file.key in self._remembered:
+            small = file.small
+            file.end = self._publisher.found_again(
+                file.key, file.offer, small.path, file.wanted.digest
+            )
 
-    def _find(self, parts: tuple[str, ...], numbers: list[int]) -> None:
+    def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
         try:
             with self._tree.reach(parts, make=False) as folder:
-                for number in numbers:
-                    small = self._files[number]
-                    placed = self._tree.already(
-                        folder, small.path.name, small.conflict, self._wanted(number)
-                    )
+                for file in files:
+                    placed = self._tree.already(folder, file.name, file.small.conflict, file.wanted)
                     if placed is not None:
-                        self._placed(number, placed)
-                if any(number in self._stored for number in numbers):
+                        self._placed(file, placed)
+                if any(file.end is not None for file in files):
                     self._tree.sync_folder(folder)
         except FileNotFoundError:
             return
 
-    def _write(self, number: int) -> None:
-        small = self._files[number]
-        if len(small.data) > self._room:
+    def _write(self, file: _File) -> None:
+        data = file.small.data
+        if len(data) > self._room:
             raise DiskFull()
-        self._room -= len(small.data)
-        fd = self._written[number] = self._staging.create(small.key)
-        pending = memoryview(small.data)
-        while pending:
-            pending = pending[os.write(fd, pending) :]
-        self._publisher.dress(fd, small.offer)
+        self._room -= len(data)
+        fd = file.fd = self._staging.create(file.key)
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, memoryview(data)[written:])
+        self._publisher.dress(fd, file.offer)
         if self._together:
-            close(self._written.pop(number))
+            file.fd = -1
+            close(fd)
 
     def _flush(self) -> None:
         """Make the files durable, before any of them gets its name."""
@@ -167,60 +177,73 @@ class Batch:
             try:
                 sync_all(self._staging.fd)
             except SyncFailed as error:
-                self._failed.update(dict.fromkeys(self._open(), error.error))
+                for file in self._open():
+                    file.end = error.error
             return
         # First all begin, so that the disk may do them in its own order.
         if hasattr(os, "posix_fadvise"):
-            for number in self._open():
+            for file in self._open():
                 with suppress(OSError):
-                    fd = self._written[number]
-                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        self._each(lambda number: sync(self._written[number]))
+                    os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        self._each(lambda file: sync(file.fd))
 
-    def _place(self, parts: tuple[str, ...], numbers: list[int]) -> None:
-        placed: dict[int, Placed] = {}
-        with self._tree.reach(parts) as folder:
-            for number in numbers:
-                small = self._files[number]
-                try:
-                    placed[number] = self._tree.place(
-                        folder,
-                        self._staging.fd,
-                        staged(small.key),
-                        small.path.name,
-                        small.conflict,
-                        self._wanted(number),
-                    )
-                except _ANY as error:
-                    self._failed[number] = translated(error)
+    def _place(self, parts: tuple[str, ...], files: list[_File]) -> None:
+        placed: list[tuple[_File, Placed]] = []
+        tree, staging = self._tree, self._staging.fd
+        with tree.reach(parts) as folder:
+            with self._staging.turn:
+                for file in files:
+                    try:
+                        placed.append(
+                            (
+                                file,
+                                tree.place(
+                                    folder,
+                                    staging,
+                                    staged(file.key),
+                                    file.name,
+                                    file.small.conflict,
+                                    file.wanted,
+                                ),
+                            )
+                        )
+                    except _ANY as error:
+                        file.end = translated(error)
             try:
                 if placed:
-                    self._tree.sync_folder(folder)
+                    tree.sync_folder(folder)
             except SyncFailed:
-                for number, each in placed.items():
-                    key = self._files[number].key
-                    self._tree.withdraw(folder, self._staging.fd, staged(key), each)
+                for file, each in placed:
+                    tree.withdraw(folder, staging, staged(file.key), each)
                 raise
-        for number, each in placed.items():
-            self._placed(number, each)
+        for file, each in placed:
+            self._placed(file, each)
 
     def _remember(self) -> None:
         published = {}
-        for number, stored in self._stored.items():
-            small = self._files[number]
-            if small.key in self._remembered or not told_by_name(small.offer, small.path, stored):
-                published[small.key] = stored
+        for file in self._files:
+            stored = file.end
+            if isinstance(stored, Stored) and (
+                file.key in self._remembered
+                or not told_by_name(file.offer, file.small.path, stored)
+            ):
+                published[file.key] = stored
         try:
             self._publisher.remember(published)
         except LanxferError as error:
-            lost = [n for n in self._stored if self._files[n].key in published]
-            self._failed.update(dict.fromkeys(lost, error))
+            for file in self._files:
+                if file.key in published:
+                    file.end = error
 
-    def _placed(self, number: int, placed: Placed) -> None:
-        small = self._files[number]
-        name = "/".join((*small.path.parent, placed.name))
-        self._stored[number] = Stored(name, small.offer.size, placed.digest, placed.already)
+    def _placed(self, file: _File, placed: Placed) -> None:
+        name = "/".join((*file.small.path.parent, placed.name))
+        file.end = Stored(name, file.offer.size, placed.digest, placed.already)
 
-    def _wanted(self, number: int) -> Wanted:
-        offer = self._files[number].offer
-        return Wanted(offer.size, offer.digest or "", usable_mtime(offer.mtime_ns))
+    def _clear(self) -> None:
+        for file in self._files:
+            if file.fd >= 0:
+                close(file.fd)
+        with self._staging.turn:
+            for key in self._claimed:
+                self._publisher.clear(key)
+                self._staging.release(key)

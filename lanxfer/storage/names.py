@@ -12,9 +12,9 @@ keeps under ``aux.txt`` or ``a:b`` is lost on the next Windows device.
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _as_json
 from unicodedata import is_normalized, normalize
 
 from attrs import Attribute, field, frozen
@@ -152,7 +152,7 @@ def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
     if text[0] == "/":
         raise BadName(f"The path {quoted(text)} is absolute.")
     path = SafePath(tuple(text.split("/")))
-    if path.hidden and not dotfiles:
+    if not dotfiles and path.hidden:
         raise BadName(f"Hidden files such as {quoted(text)} are not taken here.")
     return path
 
@@ -204,13 +204,17 @@ def part_key(principal: str, path: str, size: int, mtime_ns: int | None) -> str:
     Equal keys are not equal contents; whoever resumes has to prove those.
     """
     # JSON in ASCII is unambiguous and takes any string, lone surrogates included.
-    identity = json.dumps([principal, path, size, mtime_ns])
-    return _owner(principal) + blake3(identity.encode("ascii")).hexdigest(length=12)
+    known, rest = _owner(principal)
+    time = "null" if mtime_ns is None else mtime_ns
+    identity = f"{rest}, {_as_json(path)}, {size}, {time}]"
+    return known + blake3(identity.encode("ascii")).hexdigest(length=12)
 
 
 @lru_cache
-def _owner(principal: str) -> str:
-    return blake3(principal.encode("utf-8", "surrogatepass")).hexdigest(length=4)
+def _owner(principal: str) -> tuple[str, str]:
+    """How all its keys begin, and how what they are made of does."""
+    owner = blake3(principal.encode("utf-8", "surrogatepass")).hexdigest(length=4)
+    return owner, f"[{_as_json(principal)}"
 
 
 def whose(key: str) -> str:

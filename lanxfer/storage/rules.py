@@ -42,7 +42,7 @@ def refuse_key(key: str) -> None:
 
 def refuse_hidden(path: SafePath, dotfiles: bool) -> None:
     """BadName for a hidden file where those are not taken."""
-    if path.hidden and not dotfiles:
+    if not dotfiles and path.hidden:
         raise BadName(f"Hidden files such as {quoted(str(path))} are not taken here.")
 
 

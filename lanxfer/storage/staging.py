@@ -88,6 +88,10 @@ class Staging:
 
     def __init__(self, root: int) -> None:
         self._mutex = threading.Lock()
+        self.turn = threading.Lock()
+        """For whoever takes many small steps, without waiting for the disk in it: threads that
+        do so at once take the interpreter from one another with each of them, which costs more
+        than the steps."""
         self._open: set[str] = set()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         # A jump of the wall clock must not make parts look old.
