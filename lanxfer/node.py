@@ -62,6 +62,9 @@ T = TypeVar("T")
 RECORD_AFTER = 1.0
 """Seconds for which history gathers before it is written."""
 
+RECORD_MOST = 2000
+"""Transfers that wait for that at most, a kilobyte each."""
+
 _RIGHTS = {"r": Right.READ, "w": Right.WRITE}
 
 
@@ -374,9 +377,13 @@ class ServiceNode:
         if done and snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN:
             return  # recorded in full before it was answered
         self._finished.append(snapshot)
-        if not self.record_after and self._recording is None:
+        if self._recording is not None:
+            return
+        if not self.record_after or len(self._finished) >= RECORD_MOST:
+            if self._record_later is not None:
+                self._record_later.cancel()
             self._record()
-        elif self._recording is None and self._record_later is None:
+        elif self._record_later is None:
             # What comes by the thousand is written by the thousand.
             self._record_later = self.clock.callLater(self.record_after, self._record)
 

@@ -28,9 +28,11 @@ from lanxfer.errors import (
     UnknownCommand,
     Unreachable,
 )
+from lanxfer.node import RECORD_MOST
 from lanxfer.outgoing import Outgoing
 from lanxfer.peers import Peer, Peers
-from lanxfer.transfers import Conflict, State
+from lanxfer.registry import Passed
+from lanxfer.transfers import Conflict, Direction, State, Stored
 
 MIB = 1024 * 1024
 
@@ -515,6 +517,19 @@ class ControlTests:
         assert args["device"] == "nas"
         assert args["key"] == service.key == devices.key("nas")
         assert args["listening"] == [service.address]
+
+    @in_reactor
+    async def test_history_of_many(self, devices: Devices) -> None:
+        """What waits to be written is bounded: two thousand are, whatever time it is."""
+        service = await devices.start("nas")
+        running = service._now
+        running.node.record_after = 3600.0
+        passed = [Passed(f"f{number}", 1, Stored("f", 1, "d")) for number in range(RECORD_MOST)]
+        running.registry.passed(Direction.IN, "peer:a", passed[1:], started=0.0)
+        assert running.journal.history(1) == []
+        running.registry.passed(Direction.IN, "peer:a", passed[:1], started=0.0)
+        await until(lambda: len(running.journal.history(1000)) == 1000)
+        assert running.journal.usage()["peer:a"].files == RECORD_MOST
 
     @in_reactor
     async def test_control_socket_is_last(
