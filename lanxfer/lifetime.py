@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lanxfer.bulk import BulkTLS, way_past
+from lanxfer.eager import SMALL, Eager
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Outbox
 from lanxfer.pace import Pace
@@ -67,6 +68,7 @@ class Lifetime(PacketReceiver):
         self._secure = secure
         self._why_lost = why_lost
         self._outbox: Outbox | None = None
+        self._eager: Eager | None = None
         self._pace = Pace(clock, self)
         self._turns: Turns | None = None
         self._waits_turn = False
@@ -152,6 +154,7 @@ class Lifetime(PacketReceiver):
             way_past(self.transport, self),
         )
         self._outbox.on_blocked = self._on_blocked
+        self._quicken(self.principal)
         self._join(self.principal)
         self._wait_for_idle(limits.IDLE_TIMEOUT)
         self.begun()
@@ -161,7 +164,14 @@ class Lifetime(PacketReceiver):
         self.principal = principal
         if principal.standing not in UNKNOWN and hasattr(self.session, "known"):
             self.session.known = True
+        self._quicken(principal)
         self._join(principal)
+
+    def _quicken(self, principal: Principal) -> None:
+        """Be eager for those that are known here, or were called from here; not for others."""
+        worth = self.may_idle or principal.standing not in UNKNOWN
+        if worth and self._eager is None and self._outbox is not None and self._outbox.to_socket:
+            self._eager = Eager(self._clock)
 
     def keep_to(self, rates: Rates) -> None:
         """Be no faster than these let whoever is on the other end be."""
@@ -213,7 +223,9 @@ class Lifetime(PacketReceiver):
             try:
                 super().dataReceived(data)
             finally:
-                outbox.flush()
+                wrote = outbox.flush()
+            if wrote and self._eager is not None and len(data) <= SMALL and not self.expected:
+                self._eager.turned()
         self._spend(len(data))
         if not self.line_begun:
             self._line_since = None

@@ -126,11 +126,13 @@ class Outbox:
         self._gathered = []
         return True
 
-    def flush(self) -> None:
-        """Write what was gathered, and keep nothing any more."""
-        if self._gathered:
+    def flush(self) -> bool:
+        """Write what was gathered, and keep nothing any more; whether there was something."""
+        gathered = bool(self._gathered)
+        if gathered:
             self._write_gathered()
         self._gathered = None
+        return gathered
 
     def _write_gathered(self) -> None:
         """Write it, to the socket itself where that takes it."""
@@ -142,6 +144,11 @@ class Outbox:
             self._transport.write(data)
         else:
             self._direct.write_now(data)
+
+    @property
+    def to_socket(self) -> bool:
+        """What is said goes to a socket of TCP, in TLS or not, and not to something in between."""
+        return self._direct is not None
 
     @property
     def crowded(self) -> bool:

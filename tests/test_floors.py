@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "direct",
         "disk",
         "door",
+        "eager",
         "factory",
         "lifetime",
         "links",
@@ -128,6 +129,11 @@ MAY_TOUCH_DISK = {
         "os.fspath": "takes what the caller has; touches no disk",
     },
     "doctor.system": {"open": "what Linux says of interfaces and neighbours"},
+    "eager": {
+        "os as a value": "not every system has sched_getaffinity",
+        "os.cpu_count": "whether the other side has a processor for itself",
+        "os.sched_getaffinity": "see os.cpu_count",
+    },
     "folders": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
