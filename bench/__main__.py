@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
             if durable and options.disk is None:
                 print(f"{name}: left out, since no disk was named (--disk).\n")
                 continue
-            with place(options.disk if durable else options.directory) as there:
+            with place(options.disk if durable else options.directory, keep=durable) as there:
                 reports[name] = MEASURES[name](there, options)
             print(reports[name].text(), end="\n\n", flush=True)
         goals = judge(reports)

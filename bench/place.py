@@ -52,10 +52,16 @@ class Run:
 
 
 class Place:
-    """A folder for what is sent and what is received; ``sources`` are made once, for all runs."""
+    """A folder for what is sent and what is received; ``sources`` are made once, for all runs.
 
-    def __init__(self, folder: Path) -> None:
+    With ``keep`` what was received stays until all is over: ext4 gives no inode again that
+    was freed in the last minutes, so whoever comes after a folder of thousands was removed
+    looks long for each of its own.
+    """
+
+    def __init__(self, folder: Path, keep: bool = False) -> None:
         self.folder = folder
+        self._keep = keep
         self._states = folder / "states"
         self._pair()
 
@@ -117,7 +123,7 @@ class Place:
 
     @contextmanager
     def run(self) -> Iterator[Run]:
-        """Folders for one run; they are removed at its end."""
+        """Folders for one run; they are removed at its end, where they are not to be kept."""
         run = Run(Path(tempfile.mkdtemp(prefix="run-", dir=self.folder)))
         try:
             for name in ("server", "client"):
@@ -125,17 +131,18 @@ class Place:
             run.inbox.mkdir(mode=0o700)
             yield run
         finally:
-            shutil.rmtree(run.folder, ignore_errors=True)
+            if not self._keep:
+                shutil.rmtree(run.folder, ignore_errors=True)
 
 
 @contextmanager
-def place(parent: str | None) -> Iterator[Place]:
+def place(parent: str | None, keep: bool = False) -> Iterator[Place]:
     """A place below ``parent``; None is a file system in memory, where there is one."""
     if parent is None and os.access(_MEMORY, os.W_OK | os.X_OK):
         parent = _MEMORY
     folder = tempfile.mkdtemp(prefix="lanxfer-bench-", dir=parent and os.path.abspath(parent))
     try:
-        yield Place(Path(folder))
+        yield Place(Path(folder), keep)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,6 +168,9 @@ def measure(name: str, place: Place, options: Options) -> Report:
         turn = number % len(peers)
         for peer in [*peers[turn:], *peers[:turn]]:
             options.tell(f"{name}, run {number + 1} of {options.runs}: {peer.name}")
+            if workload.disk:
+                # What the one before left to be written, or removed, is not to be this one's.
+                os.sync()
             try:
                 sample = one(place, peer, [source], workload.round_trip)
             except BenchFailed as error:
