@@ -108,6 +108,18 @@ class SafePath:
 
     parts: tuple[str, ...] = field(validator=_refuse_parts)
 
+    def child(self, name: str) -> SafePath:
+        """What is called ``name`` below it; only that is looked at, and BadName says what is wrong.
+
+        For there are folders with thousands of files.
+        """
+        if len(self.parts) >= limits.DEPTH_MAX:
+            return SafePath((*self.parts, name))
+        _refuse_component(name)
+        child = object.__new__(SafePath)
+        object.__setattr__(child, "parts", (*self.parts, name))
+        return child
+
     @property
     def name(self) -> str:
         """The last component."""
@@ -151,10 +163,22 @@ def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
         raise BadName("The path is empty.")
     if text[0] == "/":
         raise BadName(f"The path {quoted(text)} is absolute.")
-    path = SafePath(tuple(text.split("/")))
-    if not dotfiles and path.hidden:
+    folder, _, name = text.rpartition("/")
+    if not folder:
+        path, hidden = SafePath((name,)), is_hidden(name)
+    else:
+        above, hidden = _folder(folder)
+        path = above.child(name)
+    if not dotfiles and (hidden or is_hidden(name)):
         raise BadName(f"Hidden files such as {quoted(text)} are not taken here.")
     return path
+
+
+@lru_cache(256)
+def _folder(text: str) -> tuple[SafePath, bool]:
+    """A folder, and whether it is hidden, or below one that is."""
+    path = SafePath(tuple(text.split("/")))
+    return path, path.hidden
 
 
 def from_ae(file_path: str, *, dotfiles: bool = False) -> SafePath:
