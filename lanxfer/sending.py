@@ -178,7 +178,9 @@ async def send_pack(
     waiting = connection.paced()
     if waiting is not None:
         await waiting
-    answer = await connection.ask("recv_files", args, memoryview(body)).answered()
+    exchange = connection.ask("recv_files", args, memoryview(body))
+    del body  # as long as the answer takes there would be two of all these bytes
+    answer = await exchange.answered()
     ends = parse_outcomes(parse_rows(answer.body), len(pack), answer.args.get("outcomes"))
     return [_end(loaded, end) for loaded, end in zip(pack, ends, strict=True)]
 
