@@ -10,6 +10,7 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.python import usage
 
+from lanxfer import heap
 from lanxfer.config.kinds import FLAG
 from lanxfer.config.table import TABLE, Setting
 from lanxfer.configured import Configured, Logins, checkers_from, settings_from
@@ -102,6 +103,7 @@ class _Daemon(TransferService):
             super().startService()
         except LanxferError as error:
             raise _no_start(error) from None
+        heap.arrange()
         reload_on_hangup(self.reactor, self.reload)
         self.when_listening().addCallbacks(lambda addresses: notify(READY), lambda why: None)
 

@@ -8,8 +8,6 @@ or a disk, is not waited for.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import sys
 import threading
@@ -31,6 +29,7 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
+from lanxfer import heap
 from lanxfer.cli.ending import AGAIN, PATIENT, Ending
 from lanxfer.cli.options import Choices
 from lanxfer.cli.output import Output, debugging, show_traceback
@@ -40,23 +39,7 @@ from lanxfer.errors import Cancelled, Internal
 LINGER = 5.0
 """Seconds that threads get to end after the command has."""
 
-ARENAS = 2
-"""Heaps that the threads of this process share.
-
-glibc gives each thread its own, which keeps what another one freed: 5 MiB and more of
-files that have long gone, where one thread reads them and another sends them."""
-
-GARBAGE = 5_000
-"""Objects that may come before those in circles are looked for; the language's own is 700."""
-
-_M_ARENA_MAX = -8  # of malloc.h
-
 Work: TypeAlias = "Callable[[Run], Coroutine[Deferred[Any], Any, int]]"
-
-
-def _share_memory() -> None:
-    with suppress(AttributeError, OSError, TypeError):  # glibc alone has it
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
 class Run(Ending):
@@ -108,12 +91,7 @@ def run(
     """
     from twisted.internet import reactor
 
-    # What has a reactor may run for long (lanxfer.cli.start), but what was imported stays, and
-    # of what comes with thousands of small files next to nothing is in circles.
-    gc.freeze()
-    gc.set_threshold(GARBAGE)
-    gc.enable()
-    _share_memory()
+    heap.arrange()  # what has a reactor may run for long, unlike the rest (lanxfer.cli.start)
     here = Run(reactor, choices)
     if as_json and sys.stderr is not None:
         _log_json(here.out)
