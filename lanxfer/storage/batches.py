@@ -87,7 +87,7 @@ class Batch:
         try:
             with turn:
                 self._each(self._claim)
-                self._recall()
+            self._recall()
             if self._remembered:
                 self._each(self._find_renamed)
             self._in_folders(self._find)
@@ -193,22 +193,13 @@ class Batch:
         with tree.reach(parts) as folder:
             with self._staging.turn:
                 for file in files:
+                    key, conflict = staged(file.key), file.small.conflict
                     try:
-                        placed.append(
-                            (
-                                file,
-                                tree.place(
-                                    folder,
-                                    staging,
-                                    staged(file.key),
-                                    file.name,
-                                    file.small.conflict,
-                                    file.wanted,
-                                ),
-                            )
-                        )
+                        each = tree.place(folder, staging, key, file.name, conflict, file.wanted)
                     except _ANY as error:
                         file.end = translated(error)
+                    else:
+                        placed.append((file, each))
             try:
                 if placed:
                     tree.sync_folder(folder)
