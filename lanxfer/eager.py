@@ -54,10 +54,10 @@ class Eager:
     def turned(self) -> None:
         """Something small came, and something was said to it at once."""
         now = self._now()
-        round, self._last = now - self._last, now
-        if round > NEAR or self._alone:
+        took, self._last = now - self._last, now
+        if took > NEAR or self._alone:
             return
-        self._until = now + 2 * round
+        self._until = now + 2 * took
         if not self._looking:
             self._looking = True
             self._clock.callLater(0, self._look)
