@@ -130,6 +130,7 @@ class ServiceNode:
     _finished: list[Snapshot] = field(factory=list)
     _recording: Deferred[None] | None = None
     _record_later: IDelayedCall | None = None
+    _ended: bool = False
     _receiving: Places = field(
         factory=lambda: Places(limits.RECEIVES_MAX, limits.RECEIVES_PER_PEER)
     )
@@ -369,7 +370,7 @@ class ServiceNode:
     # The journal.
 
     def _note(self, snapshot: Snapshot) -> None:
-        if not snapshot.state.finished:
+        if self._ended or not snapshot.state.finished:
             return
         self.allowances.follow(snapshot)
         self.space.follow(snapshot)
@@ -411,3 +412,11 @@ class ServiceNode:
             self._record()
         while self._recording is not None:
             await settled(self._recording)
+
+    async def end(self) -> None:
+        """The last that is ``recorded``; the journal may be closed then.
+
+        What ends after that was given up with the service, and its sender knows as much.
+        """
+        await self.recorded()
+        self._ended = True

@@ -542,6 +542,7 @@ class TransferService(Service):
         await running.reading.stopped()
         if running.node.workers is not None:
             await running.node.workers.stopped()
+        await running.node.end()
         close_shares(running.opened, running.store)
         running.store.close()
         running.journal.close()

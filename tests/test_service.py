@@ -532,6 +532,21 @@ class ControlTests:
         assert running.journal.usage()["peer:a"].files == RECORD_MOST
 
     @in_reactor
+    async def test_history_at_the_end(self, devices: Devices, logged: list[str]) -> None:
+        """What ends while the service does is written; what ends after it is no mistake."""
+        service = await devices.start("nas")
+        running = service._now
+        stopping = service.stopService()
+        running.registry.passed(Direction.IN, "peer:a", [Passed("a", 1, Stopping())], started=0.0)
+        await stopping
+        running.node.record_after = 0.0
+        running.registry.passed(Direction.IN, "peer:a", [Passed("b", 1, Stopping())], started=0.0)
+        assert logged == []
+        await devices.start("nas")
+        control = await devices.control("nas")
+        assert [row["path"] for row in await control.rows("history")] == ["a"]
+
+    @in_reactor
     async def test_control_socket_is_last(
         self, devices: Devices, monkeypatch: pytest.MonkeyPatch
     ) -> None:
