@@ -43,7 +43,7 @@ PAGE_MAX = 1000
 _KEYS_MAX = 500
 """Of one question; SQLite itself has taken no more than 999 values in some versions."""
 _ROWS_MAX = 200
-"""Of one statement: fewer values than of a question, and half the time of one row each."""
+"""Of one statement, four values each: that takes half the time of a statement a row."""
 BUSY_WAIT = 5.0
 """Seconds to wait for another process that writes just now."""
 

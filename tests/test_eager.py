@@ -9,7 +9,6 @@ import pytest
 from devices import Devices, in_reactor
 from twisted.internet import reactor
 
-from lanxfer import eager
 from lanxfer.commands.declared import command
 from lanxfer.commands.table import Call
 from lanxfer.eager import NEAR, Eager
@@ -85,10 +84,6 @@ class EagerTests:
         turns.rounds(1.0, 0.0001, 0.0001)
         assert not turns.due
 
-    def test_processors(self) -> None:
-        """How many there are for this process."""
-        assert eager._processors() >= 1
-
 
 class Adding:
     @command("adding.next")
@@ -99,7 +94,7 @@ class Adding:
 class ConversationTests:
     @in_reactor
     async def test_link(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Both ends of one that goes back and forth are eager, and it ends by itself."""
+        """Each round of one that goes back and forth counts, at both ends."""
         turned: list[Eager] = []
         was = Eager.turned
         monkeypatch.setattr(Eager, "turned", lambda self: (turned.append(self), was(self)))

@@ -113,7 +113,7 @@ class Report:
     def _arrive(self, entry: Entry, receipt: Receipt, named: _Named) -> None:
         self._count(named, sums_of(entry, receipt))
         if not self.out.json:
-            return
+            return  # for people there is one line about all; a row for each is not made in vain
         self.out.row(
             {
                 "path": entry.path,

@@ -39,14 +39,11 @@ TOGETHER = 16
 class _File:
     """One of them: what it is, and how far it came; ``end`` is what became of it."""
 
-    __slots__ = ("end", "fd", "key", "name", "offer", "small", "wanted")
+    __slots__ = ("end", "fd", "small", "wanted")
 
     def __init__(self, small: Small) -> None:
         offer = small.offer
         self.small = small
-        self.key = small.key
-        self.offer = offer
-        self.name = small.path.name
         self.wanted = Wanted(offer.size, offer.digest or "", usable_mtime(offer.mtime_ns))
         self.fd = -1
         self.end: Stored | LanxferError | None = None
@@ -55,8 +52,8 @@ class _File:
 class Batch:
     """One use of the disk for some small files, at most ``most()`` of them.
 
-    ``room`` is how many bytes they may take together.  Of what is not waiting for the
-    disk only one thread does some at a time (``Staging.turn``).
+    ``room`` is how many bytes they may take together.  Batches wait for the disk side by
+    side, but their many small steps one thread takes at a time (``Staging.turn``).
     """
 
     def __init__(
@@ -128,8 +125,8 @@ class Batch:
 
     def _claim(self, file: _File) -> None:
         refuse_small(file.small, self._dotfiles)
-        self._staging.claim(file.key)
-        self._claimed.append(file.key)
+        self._staging.claim(file.small.key)
+        self._claimed.append(file.small.key)
 
     def _recall(self) -> None:
         try:
@@ -139,17 +136,20 @@ class Batch:
                 file.end = error
 
     def _find_renamed(self, file: _File) -> None:
-        if file.key in self._remembered:
-            small = file.small
+        small = file.small
+        if small.key in self._remembered:
             file.end = self._publisher.found_again(
-                file.key, file.offer, small.path, file.wanted.digest
+                small.key, small.offer, small.path, file.wanted.digest
             )
 
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
         try:
             with self._tree.reach(parts, make=False) as folder:
                 for file in files:
-                    placed = self._tree.already(folder, file.name, file.small.conflict, file.wanted)
+                    small = file.small
+                    placed = self._tree.already(
+                        folder, small.path.name, small.conflict, file.wanted
+                    )
                     if placed is not None:
                         self._placed(file, placed)
                 if any(file.end is not None for file in files):
@@ -162,11 +162,11 @@ class Batch:
         if len(data) > self._room:
             raise DiskFull()
         self._room -= len(data)
-        fd = file.fd = self._staging.create(file.key)
+        fd = file.fd = self._staging.create(file.small.key)
         written = os.write(fd, data)
         while written < len(data):
             written += os.write(fd, memoryview(data)[written:])
-        self._publisher.dress(fd, file.offer)
+        self._publisher.dress(fd, file.small.offer)
         if self._together:
             file.fd = -1
             close(fd)
@@ -193,9 +193,10 @@ class Batch:
         with tree.reach(parts) as folder:
             with self._staging.turn:
                 for file in files:
-                    key, conflict = staged(file.key), file.small.conflict
+                    small = file.small
+                    key, name = staged(small.key), small.path.name
                     try:
-                        each = tree.place(folder, staging, key, file.name, conflict, file.wanted)
+                        each = tree.place(folder, staging, key, name, small.conflict, file.wanted)
                     except _ANY as error:
                         file.end = translated(error)
                     else:
@@ -205,30 +206,29 @@ class Batch:
                     tree.sync_folder(folder)
             except SyncFailed:
                 for file, each in placed:
-                    tree.withdraw(folder, staging, staged(file.key), each)
+                    tree.withdraw(folder, staging, staged(file.small.key), each)
                 raise
         for file, each in placed:
             self._placed(file, each)
 
     def _remember(self) -> None:
-        published = {}
+        untold: dict[str, Stored] = {}
         for file in self._files:
-            stored = file.end
+            small, stored = file.small, file.end
             if isinstance(stored, Stored) and (
-                file.key in self._remembered
-                or not told_by_name(file.offer, file.small.path, stored)
+                small.key in self._remembered or not told_by_name(small.offer, small.path, stored)
             ):
-                published[file.key] = stored
+                untold[small.key] = stored
         try:
-            self._publisher.remember(published)
+            self._publisher.remember(untold)
         except LanxferError as error:
             for file in self._files:
-                if file.key in published:
+                if isinstance(file.end, Stored) and file.small.key in untold:
                     file.end = error
 
     def _placed(self, file: _File, placed: Placed) -> None:
         name = "/".join((*file.small.path.parent, placed.name))
-        file.end = Stored(name, file.offer.size, placed.digest, placed.already)
+        file.end = Stored(name, file.small.offer.size, placed.digest, placed.already)
 
     def _clear(self) -> None:
         for file in self._files:

@@ -114,7 +114,7 @@ class SafePath:
         For there are folders with thousands of files.
         """
         if len(self.parts) >= limits.DEPTH_MAX:
-            return SafePath((*self.parts, name))
+            return SafePath((*self.parts, name))  # which is refused
         _refuse_component(name)
         child = object.__new__(SafePath)
         object.__setattr__(child, "parts", (*self.parts, name))
