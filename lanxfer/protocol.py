@@ -34,6 +34,7 @@ from lanxfer.errors import (
     Stopping,
     from_wire,
 )
+from lanxfer.gathering import FIRST, Gathered
 from lanxfer.lifetime import Lifetime
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal, refusal
@@ -115,7 +116,7 @@ class LanxferProtocol(Lifetime):
         self._exchanges: dict[int, Exchange] = {}
         self._sink: Callable[[bytes], None] | None = None
         self._body_done: Callable[[], None] | None = None
-        self._into: IncomingCall | None = None  # whose part is being read
+        self._into: IncomingCall | Gathered | None = None  # where the body belongs, if not to _sink
         self._parts_follow = False
         self._body_since = 0.0
         self._coming: int | None = None  # the request whose body is being read
@@ -216,7 +217,7 @@ class LanxferProtocol(Lifetime):
             self._into.filled(size)
 
     def bodyReceived(self) -> None:
-        self._parts_follow = self._into is not None
+        self._parts_follow = isinstance(self._into, IncomingCall)
         done, self._sink, self._body_done, self._into = self._body_done, None, None, None
         if done is not None:
             done()
@@ -231,9 +232,14 @@ class LanxferProtocol(Lifetime):
 
     def _collect(self, size: int, done: Callable[[bytes], None]) -> None:
         """Read a body into memory; its size was bounded when its header was parsed."""
-        chunks: list[bytes] = []
-        self._sink = chunks.append
-        self._body_done = lambda: done(b"".join(chunks))
+        if size <= FIRST:
+            chunks: list[bytes] = []
+            self._sink = chunks.append
+            self._body_done = lambda: done(b"".join(chunks))
+        else:
+            self._into = gathered = Gathered(size)
+            self._sink = gathered.received
+            self._body_done = lambda: done(gathered.whole())
         self.expect(size)
         self._body_since = self._clock.seconds()
         self.watch()

@@ -368,6 +368,8 @@ def _pausing(connection: LanxferProtocol, exchange: Exchange, go: Go) -> Callabl
 
 async def _prove(disk: Disk, exchange: Exchange, source: Source, go: Go) -> int:
     """The offset from which on the receiver lacks our bytes."""
+    if not go.have:
+        return 0
     try:
         return await disk.run(source.prove, go.have)
     except LanxferError as error:

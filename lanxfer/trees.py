@@ -89,20 +89,34 @@ class _Window:
             await self._freed
 
 
-def read_ahead(entries: Iterator[Entry]) -> list[Loaded]:
-    """The next batch, small files with their bytes; blocks.  Empty at the end."""
-    batch: list[Loaded] = []
-    size = 0
-    for entry in entries:
-        try:
-            loaded = load(entry)
-        except LanxferError as error:
-            loaded = Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
-        batch.append(loaded)
-        size += len(loaded.data or b"")
-        if len(batch) >= limits.PACK_FILES or size >= limits.PACK_MAX:
-            break
-    return batch
+@define
+class _Ahead:
+    """Entries as they are sent: by the batch, small files with their bytes."""
+
+    entries: Iterator[Entry]
+    _over: list[Loaded] = field(factory=list)
+
+    def read(self) -> list[Loaded]:
+        """The next batch, empty at the end; blocks.
+
+        A file that would make it more than one pack begins the next one: by itself it would
+        cost as much as ten of them.
+        """
+        batch, self._over = self._over, []
+        size = sum(len(loaded.data or b"") for loaded in batch)
+        for entry in self.entries:
+            try:
+                loaded = load(entry)
+            except LanxferError as error:
+                loaded = Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
+            size += len(loaded.data or b"")
+            if size > limits.PACK_MAX and batch:
+                self._over.append(loaded)
+                break
+            batch.append(loaded)
+            if len(batch) >= limits.PACK_FILES:
+                break
+        return batch
 
 
 def packed(batch: Sequence[Loaded]) -> Iterator[list[Loaded]]:
@@ -223,9 +237,10 @@ async def send_tree(
     """
     tree = _Tree(deliver, deliver_pack, open_transfer, conflict, on_entry)
     try:
-        reading = disk.run(read_ahead, entries)
+        ahead = _Ahead(entries)
+        reading = disk.run(ahead.read)
         while batch := await reading:
-            reading = disk.run(read_ahead, entries)
+            reading = disk.run(ahead.read)
             await tree.batch(batch)
         await tree.window.empty()
     except CancelledError:

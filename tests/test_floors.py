@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "door",
         "eager",
         "factory",
+        "gathering",
         "lifetime",
         "links",
         "logs",

@@ -35,6 +35,7 @@ from lanxfer.errors import (
 )
 from lanxfer.node import Taking
 from lanxfer.policy import UNKNOWN, Principal, Standing
+from lanxfer.registry import Transfer
 from lanxfer.sessions import Session
 from lanxfer.sessions.literal import LiteralSession
 from lanxfer.sessions.ticket import TicketSession
@@ -49,7 +50,7 @@ from lanxfer.testing import (
     split_packets,
     whole,
 )
-from lanxfer.transfers import Direction, Kind, State
+from lanxfer.transfers import Direction, Kind, Snapshot, State
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet, parse_rows
 from lanxfer.wire.packets import (
@@ -1578,28 +1579,25 @@ class SendingTests:
         path = tmp_path / "a.bin"
         path.write_bytes(b"x" * (20 * limits.MIB))
         pair = Pair(held=True)
-        transfer, sent = self.send(pair, path)
+        when = State.ACCEPTED if early else State.MOVING
+        end = pair.here if side == "sender" else pair.there
+        chosen: list[Transfer] = []
+
+        def hold(snapshot: Snapshot) -> None:
+            if snapshot.state is when and not chosen:
+                chosen.append(end.registry.find(snapshot.id))
+                chosen[0].pause(True)
+
+        end.registry.subscribe(hold)
+        _, sent = self.send(pair, path)
         outcome: list[Any] = []
         sent.addBoth(outcome.append)
-        for _ in range(200):
-            pair.wire.step()
-            pair.clock.advance(0)
-            there = pair.there.registry.pending()
-            chosen = (
-                transfer if side == "sender" else there and pair.there.registry.find(there[0].id)
-            )
-            ready = (State.ACCEPTED,) if early else (State.MOVING,)
-            if chosen and chosen.state in ready:
-                break
-            pair.disk.work(1)
-        assert chosen
-        chosen.pause(True)
         for _ in range(50):
             pair.pump()
             pair.disk.work()
-        assert chosen.state is State.PAUSED
+        assert chosen[0].state is State.PAUSED
         assert outcome == []
-        chosen.pause(False)
+        chosen[0].pause(False)
         for _ in range(200):
             pair.pump()
             pair.disk.work()

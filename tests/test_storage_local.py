@@ -680,8 +680,9 @@ class CrashTests:
 
     # covers: K04, K05
     @pytest.mark.parametrize("how", ["part", "small"])
+    @pytest.mark.parametrize("mtime", [MTIME, None])
     def test_order(
-        self, root: Path, place: Place, monkeypatch: pytest.MonkeyPatch, how: str
+        self, root: Path, place: Place, monkeypatch: pytest.MonkeyPatch, how: str, mtime: int | None
     ) -> None:
         """Bytes, name, folders and receipt are durable in that order, then the part's name goes."""
         events: list[str] = []
@@ -712,9 +713,9 @@ class CrashTests:
             real(published)
 
         monkeypatch.setattr(place.receipts, "remember", remember)
-        (place.put if how == "part" else place.put_small)("d/a", b"abcde")
-        # A small file under its own name needs no receipt.
-        receipt = ["receipt"] if how == "part" else []
+        (place.put if how == "part" else place.put_small)("d/a", b"abcde", mtime=mtime)
+        # A file that is found again under its own name, by its time, needs no receipt.
+        receipt = ["receipt"] if mtime is None else []
         assert events == [
             "sync file", "mkdir", "sync root", "link", "sync folder", *receipt, "unlink"
         ]  # fmt: skip

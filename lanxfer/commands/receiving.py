@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from attrs import evolve
 
@@ -31,6 +32,9 @@ from lanxfer.wire.packets import Args
 
 _DISCARD = (Cancelled, SourceChanged, DigestMismatch, BadOffset)
 """After these nothing remains of a file; after anything else it may be resumed."""
+
+Have: TypeAlias = tuple[tuple[int, str], ...]
+"""As ``Part.have`` gives it."""
 
 PREVIEW = 200
 """Characters of a message that lists show."""
@@ -194,6 +198,7 @@ async def _stream(
 ) -> Stored:
     store = node.store if shared is None else shared
     details: dict[str, object] = {"transfer": transfer.id}
+    have: Have = ()
     series = conflict is Conflict.SERIES and not call.proves
     if not (series or call.proves or slot is not None):
         await _refuse_by_length(node, offer, path)
@@ -204,10 +209,31 @@ async def _stream(
             part, path = await _next_of_series(call, node, offer, path)
             details["series_file_name"] = str(path)
         else:
-            part = await node.in_store(store, store.open_part, key, offer, path, conflict)
-        return await _fill(call, node, offer, part, details, transfer, slot, store)
+            opened = await node.in_store(
+                store, _open, store, key, offer, path, conflict, call.proves
+            )
+            part, have = opened
+        return await _fill(call, node, offer, part, have, details, transfer, slot, store)
     finally:
         node.received(call.principal)
+
+
+def _open(
+    store: Store, key: str, offer: Offer, path: SafePath, conflict: Conflict, proves: bool
+) -> tuple[Part, Have]:
+    """The part, and what it has to show; one that has nothing has been begun.
+
+    All that in one go: each hop to a thread costs as much as a small file.
+    """
+    part = store.open_part(key, offer, path, conflict)
+    try:
+        have = part.have() if proves else ()
+        if proves and not have:
+            part.begin(0)
+        return part, have
+    except BaseException:
+        part.keep()
+        raise
 
 
 async def _fill(
@@ -215,15 +241,16 @@ async def _fill(
     node: Node,
     offer: Offer,
     part: Part,
+    have: Have,
     details: dict[str, object],
     transfer: Transfer,
     slot: Opened | None,
     store: Store,
 ) -> Stored:
+    begun = call.proves and not have
     try:
         call.check()
         if call.proves:
-            have = await node.in_store(store, part.have)
             if store is node.store:  # a share's store looks itself whether there is space
                 await _reserve(call, node, offer.size - (have[0][0] if have else 0), transfer)
             offset = await call.begin(have, details)
@@ -235,7 +262,8 @@ async def _fill(
                 held = _go_on(call, slot, held)
             await _reserve(call, node, offer.size - held, transfer)
             offset = await call.begin([(held, "")], details)
-        await node.in_thread(part.begin, offset, call.proves)
+        if not begun:
+            await node.in_thread(part.begin, offset, call.proves)
         transfer.enter(State.MOVING)
         transfer.progressed(offset)
         digest = await call.pour(part, transfer)

@@ -137,10 +137,9 @@ class Batch:
 
     def _find_renamed(self, file: _File) -> None:
         small = file.small
-        if small.key in self._remembered:
-            file.end = self._publisher.found_again(
-                small.key, small.offer, small.path, file.wanted.digest
-            )
+        file.end = self._publisher.found_again(
+            self._remembered.get(small.key), small.offer, small.path, file.wanted.digest
+        )
 
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
         try:

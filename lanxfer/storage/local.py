@@ -104,7 +104,8 @@ class LocalStore:
         fd: int | None = None
         try:
             with typed():
-                finished = self._publisher.finished(key, offer, path)
+                remembered = self._publisher.recall([key]).get(key)
+                finished = self._publisher.finished(remembered, offer, path)
                 if finished is None:
                     refuse_taken(self.look(path), offer, conflict)
                 fd = self._staging.open(key)
@@ -120,6 +121,7 @@ class LocalStore:
                     path,
                     conflict,
                     fd,
+                    remembered,
                     finished,
                 )
                 if finished is None and offer.size - part.held > self.free():

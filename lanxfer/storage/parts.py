@@ -24,8 +24,9 @@ class LocalPart:
     """A part file and its writer; the interface is ``lanxfer.storage.Part``.
 
     The key is claimed when this is made, and released when this is closed.
-    ``fd`` is the part that was there, or None; ``free`` tells how many bytes
-    may still be written to the disk, ``clock`` the seconds.
+    ``fd`` is the part that was there, or None, ``remembered`` the name that was given to
+    what was published under that key; ``free`` tells how many bytes may still be written
+    to the disk, ``clock`` the seconds.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LocalPart:
         path: SafePath,
         conflict: Conflict,
         fd: int | None,
+        remembered: SafePath | None,
         finished: Finished | None,
     ) -> None:
         self._publisher = publisher
@@ -49,6 +51,7 @@ class LocalPart:
         self._path = path
         self._conflict = conflict
         self._fd = fd
+        self._remembered = remembered
         self._finished = finished
         self._finished_digest: str | None = None
         self._proof: tuple[tuple[int, str], ...] | None = None
@@ -225,7 +228,7 @@ class LocalPart:
         try:
             self._publisher.ready(self._fd, self._offer)
             return self._publisher.publish(
-                self._key, self._offer, self._path, self._conflict, found
+                self._key, self._remembered, self._offer, self._path, self._conflict, found
             )
         except SyncFailed:
             # The file may be whole or not and can no longer be asked: away with it.

@@ -18,7 +18,7 @@ from attrs import frozen
 from lanxfer.errors import BadName
 from lanxfer.storage import Facts, Receipts
 from lanxfer.storage.names import SafePath, safe_path
-from lanxfer.storage.rules import looks_like, usable_mtime
+from lanxfer.storage.rules import looks_like, told_by_name, usable_mtime
 from lanxfer.storage.staging import Staging, staged
 from lanxfer.storage.system import SyncFailed, sync
 from lanxfer.storage.tree import Tree, Wanted
@@ -45,9 +45,10 @@ class Publisher:
     receipts: Receipts | None
     umask: int
 
-    def finished(self, key: str, offer: Offer, path: SafePath) -> Finished | None:
-        """What was published under that key, or lies at that name with that size and mtime."""
-        remembered = self.recall([key]).get(key)
+    def finished(
+        self, remembered: SafePath | None, offer: Offer, path: SafePath
+    ) -> Finished | None:
+        """What lies at the ``remembered`` name, or at ``path`` with that size and mtime."""
         candidates = [remembered] if remembered else []
         if usable_mtime(offer.mtime_ns) is not None:
             candidates.append(path)
@@ -106,14 +107,22 @@ class Publisher:
         sync(fd)
 
     def publish(
-        self, key: str, offer: Offer, path: SafePath, conflict: Conflict, digest: str
+        self,
+        key: str,
+        remembered: SafePath | None,
+        offer: Offer,
+        path: SafePath,
+        conflict: Conflict,
+        digest: str,
     ) -> Stored:
         """Name, durability, receipt and clearing up of a part that is ``ready``.
+
+        ``remembered`` is what ``recall`` gave for its key.
 
         Whatever is raised, the part is as it was, or the file has its name and
         lacks its receipt, which the next attempt at it makes good.
         """
-        stored = self.found_again(key, offer, path, digest)
+        stored = self.found_again(remembered, offer, path, digest)
         if stored is None:
             wanted = Wanted(offer.size, digest, usable_mtime(offer.mtime_ns))
             with self.tree.reach(path.parent) as folder:
@@ -128,7 +137,8 @@ class Publisher:
             name = "/".join((*path.parent, placed.name))
             stored = Stored(name, offer.size, placed.digest, placed.already)
         try:
-            self.remember({key: stored})
+            if remembered is not None or not told_by_name(offer, path, stored):
+                self.remember({key: stored})
         finally:
             self.clear(key)
         return stored
@@ -138,15 +148,16 @@ class Publisher:
         with suppress(OSError):
             self.staging.remove(key)
 
-    def found_again(self, key: str, offer: Offer, path: SafePath, digest: str) -> Stored | None:
+    def found_again(
+        self, remembered: SafePath | None, offer: Offer, path: SafePath, digest: str
+    ) -> Stored | None:
         """The same content under the name it was given last time, which may not be ``path``.
 
         Without this a lost answer makes a second copy of a file that had to be renamed.
         """
-        remembered = self.recall([key]).get(key)
         if remembered is None or remembered == path:
             return None
-        finished = self.finished(key, offer, path)
+        finished = self.finished(remembered, offer, path)
         if finished is None or self.digest(finished) != digest or not self.confirm(finished):
             return None
         return Stored(str(finished.path), offer.size, digest, already=True)
