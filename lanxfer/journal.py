@@ -20,6 +20,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from typing import Any
 
@@ -120,9 +122,7 @@ class Journal:
 
         What was received counts as used, so each end is to be recorded once.
         """
-        rows = [
-            _sealed(_plain(each.id), _plain(each.peer), _flat_snapshot(each)) for each in snapshots
-        ]
+        rows = [_row(each) for each in snapshots]
         if rows:
             with self._writing() as database:
                 for at in range(0, len(rows), _ROWS_MAX):
@@ -320,8 +320,16 @@ class Journal:
 
 # Not ``asdict``, which costs more than the rows themselves.
 _NAMES = {kind: [each.name for each in fields(kind)] for kind in (Stored, Usage)}
-_SNAPSHOT = [(each.name, each.default) for each in fields(Snapshot)]
-_values = attrgetter(*(name for name, _ in _SNAPSHOT))
+_SNAPSHOT = [(f'"{each.name}": ', each.default) for each in fields(Snapshot)]
+_values = attrgetter(*(each.name for each in fields(Snapshot)))
+_WORDS = {each: f'"{each.value}"' for kind in (Direction, Kind, State) for each in kind}
+_AS_JSON: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: int.__repr__,
+    bool: lambda value: "true" if value else "false",
+    float: lru_cache(64)(float.__repr__),  # of many files the times are the same
+    **dict.fromkeys((Direction, Kind, State), _WORDS.__getitem__),
+}
 
 
 class MemoryJournal(Journal):
@@ -421,15 +429,21 @@ def _flat(value: Stored | Usage) -> dict[str, Any]:
     return {name: getattr(value, name) for name in _NAMES[type(value)]}
 
 
-def _flat_snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    """What differs from the defaults, which is what a reader of the row puts in their place."""
-    row = {
-        name: value
-        for (name, default), value in zip(_SNAPSHOT, _values(snapshot), strict=True)
-        if value != default
-    }
-    row.update((name, row[name].value) for name in ("direction", "kind", "state"))
-    return row
+def _row(snapshot: Snapshot) -> tuple[Any, ...]:
+    """The columns for a snapshot: in its JSON, what differs from the defaults.
+
+    Those are what a reader of the row puts in their place.  The same as ``_sealed`` makes
+    of it, in a third of the time: there is a row for every small file.
+    """
+    data = ", ".join(
+        [
+            f"{name}{_AS_JSON[type(value)](value)}"
+            for (name, default), value in zip(_SNAPSHOT, _values(snapshot), strict=True)
+            if value != default
+        ]
+    )
+    columns = (_plain(snapshot.id), _plain(snapshot.peer), f"{{{data}}}")
+    return (*columns, zlib.crc32(repr(columns).encode()))
 
 
 def _snapshot(row: Mapping[str, Any]) -> Snapshot:
