@@ -147,6 +147,19 @@ class LinesTests:
         clock.advance(LINE_EVERY)
         assert capsys.readouterr() == ("", "") and counted == [True]
 
+    @pytest.mark.parametrize("how", [{"quiet": True}, {"json": True}])
+    def test_nobody(self, how: dict[str, bool], capsys: pytest.CaptureFixture[str]) -> None:
+        """Where nobody wants to be told nothing is counted, and nothing waits to be stopped."""
+        asked: list[float] = []
+
+        def every(seconds: float, callback: Callable[[], object]) -> Callable[[], None]:
+            asked.append(seconds)
+            return lambda: None
+
+        show_progress(every, Tally(Clock().seconds), Output(**how), lambda: asked.append(0))()
+        assert asked == []
+        assert capsys.readouterr() == ("", "")
+
 
 class ReportTests:
     def setup_method(self) -> None:

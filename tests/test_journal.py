@@ -210,7 +210,6 @@ class HistoryTests:
         assert journal.history(peer="\ud800'") == [odd]
         assert journal.history(before=odd.id) == []
 
-
     @given(made=st.builds(Snapshot, **_FIELDS))
     def test_any(self, made: Snapshot) -> None:
         """Whatever a transfer was, the row says so, in the words that JSON has for it."""

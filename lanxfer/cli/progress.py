@@ -64,8 +64,11 @@ def show_progress(
 ) -> Callable[[], None]:
     """Show how far it is until what this returns is called, twice at the most.
 
-    ``begin`` is called when somebody is going to look: it begins to count what there is.
+    ``begin`` is called when somebody is going to look: it begins to count what there is,
+    which takes time from the sending, and so nothing begins where nobody wants to be told.
     """
+    if not out.talks:
+        return lambda: None
     stops: list[Callable[[], object]] = []
 
     def stop() -> None:
