@@ -30,6 +30,7 @@ from lanxfer.errors import (
     Lost,
     ShortBody,
 )
+from lanxfer.gathering import Gathered
 from lanxfer.outbox import Outbox, Turn
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal, Standing
@@ -173,7 +174,7 @@ class IncomingCall:
         self,
         do: Do,
         principal: Principal,
-        data: bytes | None,
+        data: bytes | Gathered | None,
         proves: bool,
         outbox: Outbox,
         disk: Disk,
@@ -190,7 +191,7 @@ class IncomingCall:
         self.name = do.name
         self.args: Args = do.args
         self.principal = principal
-        self.data = data
+        self._data = data
         self.proves = proves
         self.channel = channel
         self._outbox = outbox
@@ -230,7 +231,26 @@ class IncomingCall:
     @property
     def weight(self) -> int:
         """Bytes of this call that are in memory."""
-        return len(self.data or b"") + (self.writer.waiting if self.writer else 0)
+        return len(self._data or b"") + (self.writer.waiting if self.writer else 0)
+
+    @property
+    def data(self) -> bytes | None:
+        found = self._data
+        if isinstance(found, Gathered):
+            self._data = bytes(found.view)
+            found.release()
+            return self._data
+        return found
+
+    @property
+    def view(self) -> memoryview:
+        found = self._data
+        return found.view if isinstance(found, Gathered) else memoryview(found or b"")
+
+    def answered(self) -> None:
+        """It came to its end, and nobody looks at its body any more."""
+        if isinstance(self._data, Gathered):
+            self._data.release()
 
     @property
     def hungry(self) -> bool:

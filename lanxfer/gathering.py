@@ -1,15 +1,17 @@
 """A body that is needed as a whole, gathered in memory.
 
-What comes is read where it stays, in pieces as large as the socket has them: at
-64 KiB a turn of the loop, a megabyte of small files cost more than storing them.
+What comes is read where it stays, in pieces as large as the socket has them, and
+the memory is used again: many small files in one request are a mebibyte, and
+fresh memory for it costs as much as a copy, twice.
 """
 
 from __future__ import annotations
 
+from lanxfer.disk import Units
 from lanxfer.wire import limits
 
 FIRST = 64 * limits.KIB
-"""Bytes there is memory for from the start."""
+"""Bytes for which there is memory from the start; what is no larger is not worth all this."""
 
 GROWTH = 4
 """How much more there is once that is full: who announces much has to send some of it first."""
@@ -19,12 +21,16 @@ LEAST = 16 * limits.KIB
 
 
 class Gathered:
-    """``size`` bytes, as they come; ``received`` and ``filled`` are told of each once."""
+    """``size`` bytes as they come, in one of the ``units`` where they fit into one that is free."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, units: Units) -> None:
         self._size = size
-        self._memory = bytearray(min(size, FIRST))
+        self._units = None if size > limits.UNIT or units.scarce else units
+        self._memory = bytearray(min(size, FIRST)) if self._units is None else units.take()
         self._filled = 0
+
+    def __len__(self) -> int:
+        return self._size
 
     def received(self, data: bytes | memoryview) -> None:
         """More of it, read elsewhere; never more than is missing."""
@@ -44,14 +50,21 @@ class Gathered:
         """So many bytes are in what ``space`` gave."""
         self._filled += size
 
-    def whole(self) -> bytes:
-        """All of it; to be asked for once."""
+    @property
+    def view(self) -> memoryview:
+        """All of it, where it is; of no use after ``release``."""
+        return memoryview(self._memory)[: self._size]
+
+    def release(self) -> None:
+        """Nobody looks at it any more: its memory may be used again."""
+        units, self._units = self._units, None
         memory, self._memory = self._memory, bytearray()
-        return bytes(memory)
+        if units is not None:
+            units.give(memory)
 
     def _space(self) -> memoryview:
         if self._filled == len(self._memory):
             grown = bytearray(min(self._size, GROWTH * len(self._memory)))
             grown[: self._filled] = self._memory
             self._memory = grown
-        return memoryview(self._memory)[self._filled :]
+        return memoryview(self._memory)[self._filled : self._size]

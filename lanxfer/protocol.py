@@ -230,16 +230,16 @@ class LanxferProtocol(Lifetime):
                 return
             self._take(packet)
 
-    def _collect(self, size: int, done: Callable[[bytes], None]) -> None:
+    def _collect(self, size: int, done: Callable[[bytes | Gathered], None]) -> None:
         """Read a body into memory; its size was bounded when its header was parsed."""
         if size <= FIRST:
             chunks: list[bytes] = []
             self._sink = chunks.append
             self._body_done = lambda: done(b"".join(chunks))
         else:
-            self._into = gathered = Gathered(size)
+            self._into = gathered = Gathered(size, self._disk.units)
             self._sink = gathered.received
-            self._body_done = lambda: done(gathered.whole())
+            self._body_done = lambda: done(gathered)
         self.expect(size)
         self._body_since = self._clock.seconds()
         self.watch()
@@ -304,7 +304,7 @@ class LanxferProtocol(Lifetime):
         else:
             self._call(do, None)
 
-    def _call(self, do: Do, data: bytes | None) -> None:
+    def _call(self, do: Do, data: bytes | Gathered | None) -> None:
         assert self.principal is not None and self._outbox is not None
         self._coming = None
         streams = do.args.get("stream") is True
@@ -328,7 +328,7 @@ class LanxferProtocol(Lifetime):
         if streams:
             self._lend(True, do.id, call.stream_window)
         self._calls[do.id] = call
-        if data:
+        if data is not None:
             self.weigh(len(data))
         if not self._proves:
             self.hold()
@@ -423,9 +423,10 @@ class LanxferProtocol(Lifetime):
         call = self._calls.pop(answer.id, None)
         if call is None or self._outbox is None:
             return
-        if call.data or call.writer is not None:
+        if call.weight:
             self.weigh(-call.weight)
         call.over()
+        call.answered()
         if self._windows:
             self._give_back(True, answer.id)
         try:
@@ -490,11 +491,11 @@ class LanxferProtocol(Lifetime):
             self._pace.ease()
         self.maybe_leave()
 
-    def _answered(self, exchange: Exchange, ok: Ok, data: bytes) -> None:
+    def _answered(self, exchange: Exchange, ok: Ok, data: bytes | Gathered) -> None:
         self._exchanges.pop(ok.id, None)
         if self._windows:
             self._give_back(False, ok.id)
-        exchange.end(Answer(ok.args, data))
+        exchange.end(Answer(ok.args, data if isinstance(data, bytes) else bytes(data.view)))
 
     def _refused(self, failed: Failed) -> None:
         error = from_wire(failed.code, failed.reason, **_details(failed.args))

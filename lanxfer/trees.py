@@ -103,13 +103,13 @@ class _Ahead:
         cost as much as ten of them.
         """
         batch, self._over = self._over, []
-        size = sum(len(loaded.data or b"") for loaded in batch)
+        size = sum(map(_weight, batch))
         for entry in self.entries:
             try:
                 loaded = load(entry)
             except LanxferError as error:
                 loaded = Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
-            size += len(loaded.data or b"")
+            size += _weight(loaded)
             if size > limits.PACK_MAX and batch:
                 self._over.append(loaded)
                 break
@@ -117,6 +117,15 @@ class _Ahead:
             if len(batch) >= limits.PACK_FILES:
                 break
         return batch
+
+
+LINE = 120
+"""Bytes that a line of a manifest takes, about, besides the path."""
+
+
+def _weight(loaded: Loaded) -> int:
+    """Bytes of a request that it is worth, with its line in the manifest."""
+    return 0 if loaded.data is None else len(loaded.data) + len(loaded.entry.path) + LINE
 
 
 def packed(batch: Sequence[Loaded]) -> Iterator[list[Loaded]]:

@@ -57,7 +57,7 @@ def _read(call: Call) -> tuple[list[Offer], list[memoryview], str]:
         conflict = None if policy is None else Conflict(policy)
     except ValueError:
         raise BadHeader('"conflict" is not one of the words there are.') from None
-    data = memoryview(call.data or b"")
+    data = call.view
     offers = parse_manifest(bytes(data[:size]), files, conflict)
     bodies, at = [], size
     for offer in offers:

@@ -79,11 +79,16 @@ class Call(Protocol):
     name: str
     principal: Principal
     args: Args
-    data: bytes | None
-    """The body, where it travelled with the request."""
-
     proves: bool
     """Whether this dialect can prove a resume with digests."""
+
+    @property
+    def data(self) -> bytes | None:
+        """The body, where it travelled with the request."""
+
+    @property
+    def view(self) -> memoryview:
+        """The same without a copy, empty where there is none; good until the call is answered."""
 
     @property
     def takes_clear(self) -> bool:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 class Small:
     """A whole file in memory, ready to be stored in one go.
 
-    ``key`` as for ``Store.open_part``; ``offer.digest`` must be set.
+    ``key`` as for ``Store.open_part``; ``offer.digest`` must be set.  ``data`` may be
+    something else as soon as ``put_many`` has returned.
     """
 
     key: str
