@@ -26,7 +26,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from lanxfer import ae, sending
+from lanxfer import ae, offering, sending
 from lanxfer.bottleneck import Bottleneck
 from lanxfer.calls import Answer, Shared, public
 from lanxfer.clear_sending import ClearBodies
@@ -65,12 +65,12 @@ from lanxfer.folders import Folders
 from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.links import Link
+from lanxfer.offering import Loaded
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Passed, Registry, Transfer, new_ids, outcome
 from lanxfer.revoking import Revoking
-from lanxfer.sending import Loaded
 from lanxfer.sockets import socket_of
 from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
@@ -338,8 +338,8 @@ class Client(Folders):
         on_progress: Callable[[int, int], None] | None,
         shared: bool = False,
     ) -> Receipt:
-        entry = await self._disk.run(sending.single, path, name)
-        loaded = await self._disk.run(sending.load, evolve(entry, shared=shared))
+        entry = await self._disk.run(offering.single, path, name)
+        loaded = await self._disk.run(offering.load, evolve(entry, shared=shared))
         transfer = self._open(loaded.entry, "")
         unsubscribe = self.registry.follow(transfer, on_progress)
         try:

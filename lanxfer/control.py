@@ -1,30 +1,14 @@
 """The service of this user on this machine, asked through its control socket without a reactor.
 
-For commands that are over in a moment: what Twisted costs to import is several
-times what they have to do.  ``lanxfer.client.local`` is the same for those who
-have a reactor.
+``lanxfer.client.local`` is the same for those who have a reactor.
 """
 
 from __future__ import annotations
 
-import select
 import socket
-import time
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
 
-from lanxfer.errors import (
-    BadHeader,
-    Cancelled,
-    HeaderTooLong,
-    Lost,
-    Unreachable,
-    from_wire,
-)
-from lanxfer.sessions.native import NativeSession
-from lanxfer.wire import limits
-from lanxfer.wire.native import VERSION
-from lanxfer.wire.packets import Args, Bye, Cancel, Do, Drop, Event, Failed, Ok, Packet
+from lanxfer.conversation import HELLO_WAIT, Conversation, Wait, wait
+from lanxfer.errors import Lost, Unreachable
 
 NO_SERVICE = (
     "No lanxfer service of yours runs here with this state folder;"
@@ -40,166 +24,31 @@ class ServiceLost(Lost):
     """The lanxfer service on this machine ended before it had answered."""
 
 
-HELLO_WAIT = 5.0
-"""Seconds in which a service that lives says hello, however busy it is."""
-
 _SILENT = "The lanxfer service on this machine does not answer any more."
 
-_READ = 256 * limits.KIB
 
-Wait: TypeAlias = Callable[[socket.socket, float], bool]
-"""Waits until there is something to read, for so many seconds at most; whether there is."""
-
-
-def wait(connection: socket.socket, seconds: float) -> bool:
-    """Just wait."""
-    return bool(select.select([connection], [], [], seconds)[0])
+def _lost(silent: bool) -> ServiceLost:
+    return ServiceLost(_SILENT) if silent else ServiceLost()
 
 
-class Answer(NamedTuple):
-    """A good answer: its fields, and its body where it had one."""
+class Control(Conversation):
+    """A connection to the service.
 
-    args: Args
-    body: bytes
-
-
-class Control:
-    """A connection to the service; one request at a time, and whoever made it closes it.
-
-    Making it raises NoService where no service answers.  ``wait`` is called
-    whenever there is nothing to read; what it raises ends the request.
+    Making it raises NoService where no service answers.
     """
 
     def __init__(self, path: str, wait: Wait = wait) -> None:
-        self._wait = wait
-        self._session = NativeSession(known=True)
-        self._data = bytearray()
-        self._packet: Packet | Drop | None = None
-        self._greeted = False
-        self._asking = 0
-        self._gave_up = False
         family = getattr(socket, "AF_UNIX", None)
         if family is None:
             raise NoService(NO_SERVICE)
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        super().__init__(socket.socket(family, socket.SOCK_STREAM), wait, _lost)
         try:
             self._socket.settimeout(HELLO_WAIT)
             self._socket.connect(path)
-            hello = {"speaks": [VERSION], "device": "lanxfer"}
-            said = self._answer(self._ask("hello", hello, b""), None, HELLO_WAIT).args
-            if said.get("speaks") != VERSION:
-                raise BadHeader("The service speaks another version than it was asked for.")
-            self._greeted = True
-            self._socket.settimeout(limits.REPLIES_TIMEOUT)
+            self.greet("lanxfer")
         except (OSError, ServiceLost):
             self._socket.close()
             raise NoService(NO_SERVICE) from None
         except BaseException:
             self._socket.close()
             raise
-
-    def ask(
-        self,
-        name: str,
-        args: Args | None = None,
-        data: bytes = b"",
-        on_event: Callable[[Args], object] | None = None,
-    ) -> Answer:
-        """Ask, and wait for the answer; raises the LanxferError it is, or ServiceLost."""
-        try:
-            return self._answer(self._ask(name, args or {}, data), on_event, limits.PING_AFTER)
-        except TimeoutError:
-            raise ServiceLost(_SILENT) from None
-        except OSError:
-            raise ServiceLost() from None
-
-    def cancel(self) -> bool:
-        """Give up what is being asked, from within ``wait`` or ``on_event``.
-
-        Its answer is still waited for.  False where nothing was being asked.
-        """
-        if self._asking and not self._gave_up:
-            self._gave_up = True
-            self._say(Cancel(self._asking, Cancelled().reason, Cancelled.code))
-        return self._asking > 0
-
-    def close(self) -> None:
-        """End the connection."""
-        self._socket.close()
-
-    def _say(self, packet: Packet, data: bytes = b"") -> None:
-        self._socket.sendall(self._session.send(packet) + data)
-
-    def _ask(self, name: str, args: Args, data: bytes) -> int:
-        do = self._session.ask(name, args, len(data))
-        self._say(do, data)
-        return do.id
-
-    def _answer(
-        self, id: int, on_event: Callable[[Args], object] | None, patience: float
-    ) -> Answer:
-        self._asking, self._gave_up = (id if self._greeted else 0), False
-        try:
-            while True:
-                packet, body = self._next(patience)
-                match packet:
-                    case Ok() if packet.id == id:
-                        return Answer(packet.args, body)
-                    case Failed() if packet.id in (id, 0):
-                        raise from_wire(packet.code, packet.reason)
-                    case Event() if packet.id == id and on_event is not None:
-                        on_event(packet.args)
-                    case Do():
-                        self._refuse(packet)
-                    case Bye(all=True):
-                        raise ServiceLost()
-                    case _:
-                        pass
-        finally:
-            self._asking = 0
-
-    def _refuse(self, do: Do) -> None:
-        """The service may ask whether this side lives, and nothing else."""
-        if do.name == "ping":
-            self._say(Ok(do.id))
-        else:
-            self._say(Failed(do.id, "unknown-command"))
-
-    def _next(self, patience: float) -> tuple[Packet | Drop | None, bytes]:
-        """The next packet, with its body."""
-        pinged = False
-        while True:
-            packet, body = self._read()
-            if packet is not None:
-                return packet, body
-            began = time.monotonic()
-            while not self._wait(self._socket, max(0.0, patience - (time.monotonic() - began))):
-                if time.monotonic() - began < patience:
-                    continue
-                if pinged or not self._greeted:
-                    raise ServiceLost(_SILENT)
-                pinged, began, patience = True, time.monotonic(), limits.PING_TIMEOUT
-                self._ask("ping", {}, b"")
-            data = self._socket.recv(_READ)
-            if not data:
-                raise ServiceLost()
-            self._data += data
-
-    def _read(self) -> tuple[Packet | Drop | None, bytes]:
-        """A packet that is here as a whole, if one is."""
-        while self._packet is None:
-            end = self._data.find(b"\n")
-            if max(end, len(self._data) if end < 0 else 0) > self._session.line_limit:
-                raise HeaderTooLong()
-            if end < 0:
-                return None, b""
-            line = bytes(self._data[:end])
-            del self._data[: end + 1]
-            self._packet = self._session.receive(line.removesuffix(b"\r"))
-        size = self._packet.body
-        if len(self._data) < size:
-            return None, b""
-        body = bytes(self._data[:size])
-        del self._data[:size]
-        packet, self._packet = self._packet, None
-        return packet, body

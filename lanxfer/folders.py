@@ -25,9 +25,9 @@ from lanxfer.calls import Answer, Exchange, public
 from lanxfer.disk import Disk
 from lanxfer.errors import BadName, Cancelled, LanxferError, NotFound
 from lanxfer.fetching import FileFacts
+from lanxfer.offering import Loaded
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Registry, Transfer
-from lanxfer.sending import Loaded
 from lanxfer.storage.names import SafePath, safe_path
 from lanxfer.storage.shares import close_target, fetch_target, open_target
 from lanxfer.storage.sources import Entry, walk

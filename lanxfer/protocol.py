@@ -495,7 +495,10 @@ class LanxferProtocol(Lifetime):
         self._exchanges.pop(ok.id, None)
         if self._windows:
             self._give_back(False, ok.id)
-        exchange.end(Answer(ok.args, data if isinstance(data, bytes) else bytes(data.view)))
+        body = data if isinstance(data, bytes) else bytes(data.view)
+        if isinstance(data, Gathered):
+            data.release()
+        exchange.end(Answer(ok.args, body))
 
     def _refused(self, failed: Failed) -> None:
         error = from_wire(failed.code, failed.reason, **_details(failed.args))

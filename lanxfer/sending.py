@@ -6,11 +6,9 @@ The receiver's answer is what counts: nothing here says that something arrived
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
 
 from lanxfer.calls import Answer, Exchange, settled
@@ -18,17 +16,16 @@ from lanxfer.clear_out import ClearOut
 from lanxfer.clear_sending import ClearBodies
 from lanxfer.disk import Disk
 from lanxfer.errors import (
-    BadHeader,
     Cancelled,
     ClearBroken,
-    DigestMismatch,
     LanxferError,
     TooLarge,
     TooSlow,
 )
+from lanxfer.offering import Loaded, receipt_of, request_of, wire_time
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
-from lanxfer.storage.sources import Entry, Source, open_source, read_small
+from lanxfer.storage.sources import Entry, Source, open_source
 from lanxfer.transfers import Conflict, Kind, Offer, Receipt, State, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
@@ -37,69 +34,6 @@ from lanxfer.wire.packs import format_manifest, parse_outcomes
 
 READ_AHEAD_AFTER = 0.05
 """Seconds without a go after which a receiver is taken to be reading what it has."""
-
-
-@frozen
-class Loaded:
-    """An entry that is ready to go: a small file with its bytes, anything else without."""
-
-    entry: Entry
-    data: bytes | None = None
-    digest: str | None = None
-
-
-def single(path: str, name: str | None = None) -> Entry:
-    """The entry of one file that is sent by itself; blocks.  Raises what is wrong with it."""
-    with open_source(path) as source:
-        return Entry(
-            Kind.FILE,
-            name or os.path.basename(os.path.abspath(path)),
-            path,
-            source.size,
-            source.mtime_ns,
-            executable=source.executable,
-        )
-
-
-def load(entry: Entry) -> Loaded:
-    """Read a small file; blocks.  The entry then says what was really read."""
-    if entry.kind is not Kind.FILE or entry.error is not None or entry.skipped:
-        return Loaded(entry)
-    if entry.size > limits.INLINE_MAX:
-        return Loaded(entry)
-    whole = read_small(entry.local)
-    found = (whole.size, whole.mtime_ns, whole.executable)
-    if found != (entry.size, entry.mtime_ns, entry.executable):
-        size, mtime_ns, executable = found
-        entry = evolve(entry, size=size, mtime_ns=mtime_ns, executable=executable)
-    return Loaded(entry, whole.data, whole.digest)
-
-
-def _request(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str, Any]:
-    entry = loaded.entry
-    args: dict[str, Any] = {"path": entry.path, "size": entry.size}
-    if entry.kind is not Kind.FILE:
-        args.update(kind=entry.kind.value, size=0)
-    if entry.target is not None:
-        args["target"] = entry.target
-    if entry.kind is Kind.FILE:
-        args.update(_time(entry.mtime_ns))
-    if loaded.digest is not None:
-        args["blake3"] = loaded.digest
-    if entry.executable:
-        args["executable"] = True
-    if conflict is not None:
-        args["conflict"] = conflict.value
-    if group:
-        args["group"] = group
-    if entry.shared:
-        args["shared"] = True
-    return args
-
-
-def _time(mtime_ns: int | None) -> dict[str, int]:
-    """A time as the wire has it: none before 1970."""
-    return {} if mtime_ns is None or mtime_ns < 0 else {"mtime_ns": mtime_ns}
 
 
 async def send(
@@ -116,7 +50,7 @@ async def send(
     Lost.  When the awaiting Deferred is cancelled the receiver is told.  The
     transfer is left open: whoever made it decides whether to try again.
     """
-    args = _request(loaded, conflict, transfer.snapshot.group)
+    args = request_of(loaded, conflict, transfer.snapshot.group)
     entry = loaded.entry
     waiting = connection.paced()
     if waiting is not None:
@@ -131,7 +65,7 @@ async def send(
     transfer.enter(State.ACCEPTED)
     transfer.enter(State.COMMITTING)
     answer = await exchange.answered()
-    return _receipt(answer, loaded.digest or "", entry.size, 0)
+    return receipt_of(answer.args, loaded.digest or "", entry.size, 0)
 
 
 def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
@@ -160,7 +94,7 @@ async def send_pack(
         Offer(
             loaded.entry.path,
             loaded.entry.size,
-            mtime_ns=_time(loaded.entry.mtime_ns).get("mtime_ns"),
+            mtime_ns=wire_time(loaded.entry.mtime_ns).get("mtime_ns"),
             digest=loaded.digest,
             executable=loaded.entry.executable,
         )
@@ -191,7 +125,7 @@ def _end(loaded: Loaded, end: dict[str, Any] | LanxferError) -> Receipt | Lanxfe
     path, digest = loaded.entry.path, loaded.digest or ""
     try:
         answer = Answer({"stored": path, "blake3": digest, **end})
-        return _receipt(answer, digest, loaded.entry.size, 0)
+        return receipt_of(answer.args, digest, loaded.entry.size, 0)
     except LanxferError as error:
         return error
 
@@ -202,7 +136,7 @@ async def send_message(connection: LanxferProtocol, text: str, transfer: Transfe
     exchange = connection.ask("recv_message", {}, data, _waiting(transfer))
     transfer.on_cancel = exchange.cancel
     answer = await exchange.answered()
-    return _receipt(answer, "", len(data), 0)
+    return receipt_of(answer.args, "", len(data), 0)
 
 
 async def _stream(
@@ -219,7 +153,7 @@ async def _stream(
     try:
         if transfer.given_up is not None:  # while it was being opened
             raise transfer.given_up
-        args.update(size=source.size, **_time(source.mtime_ns))
+        args.update(size=source.size, **wire_time(source.mtime_ns))
         transfer.resized(source.size)
         if clear is not None and clear.wanted(connection, source.size):
             args["clear"] = True
@@ -259,7 +193,7 @@ async def _stream(
             way.abort()
         if not handed_over:
             await disk.run(source.close)
-    return _receipt(answer, digest, source.size, offset)
+    return receipt_of(answer.args, digest, source.size, offset)
 
 
 async def _going(
@@ -316,7 +250,7 @@ async def withdraw(
     left of it there; raises Lost, or ``maybe_arrived``, where that cannot be found out.
     """
     entry = loaded.entry
-    args = _request(loaded, conflict, transfer.snapshot.group)
+    args = request_of(loaded, conflict, transfer.snapshot.group)
     digest = args.pop("blake3", None)
     exchange = connection.ask("recv_file", args)
     transfer.on_cancel = lambda error: None  # it is being given up already
@@ -333,7 +267,8 @@ async def withdraw(
     else:
         exchange.cancel(Cancelled())
     try:
-        return _receipt(await exchange.answered(), digest or "", entry.size, entry.size)
+        answer = await exchange.answered()
+        return receipt_of(answer.args, digest or "", entry.size, entry.size)
     except Cancelled:
         # Somebody there cancelled this try as well, which takes nothing away.
         # Of another file of that name, size and time it remembers no more than the last one.
@@ -380,14 +315,3 @@ async def _prove(disk: Disk, exchange: Exchange, source: Source, go: Go) -> int:
 def as_stored(receipt: Receipt) -> Stored:
     """What the registry keeps of a receipt."""
     return Stored(receipt.stored, receipt.size, receipt.digest, receipt.already)
-
-
-def _receipt(answer: Answer, digest: str, size: int, offset: int) -> Receipt:
-    """What the receiver said, compared with what was sent."""
-    args = answer.args
-    stored, said = args.get("stored", ""), args.get("blake3", "")
-    if not isinstance(stored, str) or not isinstance(said, str):
-        raise BadHeader("The answer of the other side makes no sense.")
-    if args.get("size", size) != size or (digest and said != digest):
-        raise DigestMismatch("The other side says that it stored something else than was sent.")
-    return Receipt(stored, size, said, args.get("already") is True, offset)

@@ -17,8 +17,8 @@ from twisted.logger import Logger
 
 from lanxfer.disk import Disk
 from lanxfer.errors import Internal, LanxferError
+from lanxfer.offering import Loaded, load
 from lanxfer.registry import Transfer
-from lanxfer.sending import Loaded, load
 from lanxfer.storage.sources import Entry
 from lanxfer.transfers import Conflict, Kind, Receipt
 from lanxfer.wire import limits

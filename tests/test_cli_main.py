@@ -57,6 +57,12 @@ class MainTests:
         assert done.exit_code == Exit.OK
         assert done.stdout.startswith("lanxfer ")
 
+    def test_as_module(self) -> None:
+        """Python finds the command where the shell does not."""
+        line = [sys.executable, "-m", "lanxfer", "--version"]
+        found = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+        assert found == run("--version").stdout
+
     def test_nothing(self) -> None:
         """Without a command there is help, and the code of a line that makes no sense."""
         done = run()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lanxfer import control as control_module
+from lanxfer import conversation as conversation_module
 from lanxfer.control import Control, NoService, ServiceLost
 from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, NotFound
 from lanxfer.wire import limits
@@ -94,7 +94,7 @@ class ControlTests:
         self, serve: Callable[[Script], Service], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """One that does not even say hello is none, either."""
-        monkeypatch.setattr(control_module, "HELLO_WAIT", 0.05)
+        monkeypatch.setattr(conversation_module, "HELLO_WAIT", 0.05)
         service = serve(lambda hear, say: listen(hear, 2))
         with pytest.raises(NoService):
             Control(service.path)

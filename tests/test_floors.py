@@ -19,15 +19,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "codes",
         "control",
+        "conversation",
         "descriptors",
         "identity",
         "journal",
         "labels",
+        "offering",
         "pake",
         "peers",
         "sandbox",
         "state",
         "storage",
+        "straight",
         "views",
     ),
     ("admission", "allowance", "commands", "policy", "rights"),
@@ -100,7 +103,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "web",
         "within",
     ),
-    ("cli", "configured", "doctor", "hangup", "heap", "jobs", "logged", "ready", "tap"),
+    ("__main__", "cli", "configured", "doctor", "hangup", "heap", "jobs", "logged", "ready", "tap"),
 )
 """Design, section 6: a module or package may import from its own floor and from those below."""
 
@@ -140,6 +143,10 @@ MAY_TOUCH_DISK = {
         "os.fspath": "takes what the caller has; touches no disk",
         "os.path.join": "the whole name of what was fetched",
     },
+    "offering": {
+        "os.path.abspath": "the name of what is sent as '.'",
+        "os.path.basename": "a file goes out under its own name",
+    },
     "pipes": {
         "os.get_blocking": "how a descriptor was that this process was started with",
         "os.set_blocking": "see os.get_blocking",
@@ -177,6 +184,7 @@ MAY_TOUCH_DISK = {
     "cli.configuring": {"os.path.exists": "whether there is a configuration file"},
     "cli.ending": {"os._exit": "touches no disk"},
     "cli.start": {"os._exit": "touches no disk"},
+    "cli.straight": {"os.urandom": "touches no disk"},
     "cli.running": {"os._exit": "touches no disk"},
     "cli.send": {"os.path.isdir": "tells a folder from a file"},
     "cli.sending": {
@@ -299,10 +307,6 @@ MAY_TOUCH_DISK = {
         "subprocess": "the programs of --hook, whose owner chose them",
     },
     "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
-    "sending": {
-        "os.path.abspath": "the name of what is sent as '.'",
-        "os.path.basename": "a file goes out under its own name",
-    },
     "service": {
         "os.path.abspath": "what status shows, and hooks are told",
         "os.path.join": "where in the inbox something is, for hooks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 
-from lanxfer import sending
+from lanxfer import offering, sending
 from lanxfer.calls import Answer
 from lanxfer.commands.table import Call, Command, Node, Reply
 from lanxfer.errors import (
@@ -1503,6 +1504,31 @@ class ApplicationTests:
         assert answer.args == {"size": 5, "x": [1, "☃"]}
         assert events == [{"n": 1}]
 
+    @pytest.mark.parametrize("size", [5, 100_000, limits.UNIT, limits.UNIT + 1, 3 * limits.MIB])
+    def test_large_bodies(self, size: int) -> None:
+        """A body is a string of bytes, or looked at where it lies until it is answered."""
+        seen: list[bytes] = []
+        views: list[memoryview] = []
+
+        async def data(call: Call, node: Node) -> Reply:
+            assert isinstance(call.data, bytes) and call.view == call.data
+            seen.append(call.data)
+            return Reply({}, body=call.data)
+
+        async def view(call: Call, node: Node) -> Reply:
+            views.append(call.view)
+            seen.append(bytes(call.view))
+            return Reply()
+
+        pair = Pair(commands={"app.data": data, "app.view": view})
+        for name in ("app.view", "app.view", "app.data"):
+            body = random.Random(len(seen)).randbytes(size)
+            answer = self.ask(pair, name, {}, body)
+            assert seen[-1] == body
+            assert answer.body == (body if name == "app.data" else b"")
+        # What fits is read to where the first one lay.
+        assert (views[0] == seen[2]) == (100_000 <= size <= limits.UNIT)
+
     @pytest.mark.parametrize("name", ["app.broken", "app.unsayable", "app.rows"])
     def test_bugs(self, name: str, logged: list[str]) -> None:
         """A bug in a command is an internal error without its text, logged in full."""
@@ -1549,8 +1575,8 @@ class SendingTests:
     """The sending side as clients use it."""
 
     def send(self, pair: Pair, path: Any, **more: Any) -> Any:
-        entry = sending.single(str(path))
-        loaded = sending.load(entry)
+        entry = offering.single(str(path))
+        loaded = offering.load(entry)
         transfer = pair.here.registry.open(
             Direction.OUT, Kind.FILE, "peer:there", entry.path, entry.size
         )

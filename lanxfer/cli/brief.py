@@ -1,4 +1,6 @@
-"""A command that the service on this machine does: no reactor, from start to exit code.
+"""A command that is over in a moment: no reactor, from start to exit code.
+
+The service on this machine does what there is to do, or the other device at once.
 
 The counterpart of ``lanxfer.cli.running``, with the same meaning of Ctrl-C:
 what is being asked is given up, and its answer is still waited for.
@@ -12,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from attrs import define
 
@@ -20,10 +22,15 @@ from lanxfer.cli.ending import AGAIN, PATIENT, Ending
 from lanxfer.cli.options import Choices
 from lanxfer.cli.output import Output
 from lanxfer.control import Control
-from lanxfer.errors import Cancelled, LanxferError
+from lanxfer.conversation import Conversation
+from lanxfer.errors import Cancelled, LanxferError, Lost
 from lanxfer.state import StateFolder, default_state
 
+if TYPE_CHECKING:
+    from lanxfer.straight import Straight
+
 Work: TypeAlias = "Callable[[Brief], int]"
+Asked = TypeVar("Asked", bound=Conversation)
 
 
 @define(eq=False)
@@ -41,7 +48,7 @@ class Brief(Ending):
         self.choices = choices
         self.out = Output(choices.json, choices.quiet)
         self.state = StateFolder(choices.state or default_state())
-        self._control: Control | None = None
+        self._asked: Conversation | None = None
         self._gave_up = False
         self._timers: list[_Timer] = []
         self._signalled, self._wake = socket.socketpair()
@@ -52,12 +59,25 @@ class Brief(Ending):
     @contextmanager
     def service(self) -> Iterator[Control]:
         """The service, for as long as it is asked; Unreachable where none runs."""
-        self._control = Control(self.state.socket_path, self._wait)
+        with self._asking(Control(self.state.socket_path, self._wait)) as service:
+            yield service
+
+    @contextmanager
+    def device(self, peer: str, lost: Callable[[bool], Lost]) -> Iterator[Straight]:
+        """Another device, for as long as it is asked; raises NotStraight."""
+        from lanxfer.straight import Straight  # TLS takes as long as all the rest
+
+        with self._asking(Straight(self.state, peer, self._wait, lost)) as there:
+            yield there
+
+    @contextmanager
+    def _asking(self, asked: Asked) -> Iterator[Asked]:
+        self._asked = asked
         try:
-            yield self._control
+            yield asked
         finally:
-            self._control.close()
-            self._control = None
+            asked.close()
+            self._asked = None
 
     def every(self, seconds: float, callback: Callable[[], object]) -> Callable[[], None]:
         """Have ``callback`` called every so many seconds until what this gives is called."""
@@ -104,7 +124,7 @@ class Brief(Ending):
         if self._gave_up:
             return
         self._gave_up = True
-        if self._control is None or not self._control.cancel():
+        if self._asked is None or not self._asked.cancel():
             raise Cancelled()
 
         def tell() -> None:

@@ -47,13 +47,13 @@ _NOT_THERE = (
 _ENDED = "The lanxfer service on this machine ended; the same command goes on from there."
 
 
-class _Elsewhere(Exception):
-    """It has to be done in this process; nothing was begun."""
+class Elsewhere(Exception):
+    """It has to be done in another way; nothing was begun that is not the same done twice."""
 
 
 def send(choices: Choices, job: Job) -> int | None:
     """Have it sent; the exit code, or None where this process has to do it."""
-    return _tried(choices, job.over, lambda here: _Handing(here, job).run())
+    return tried(choices, job.over, lambda here: _Handing(here, job).run(), served=True)
 
 
 def message(choices: Choices, text: str, over: Over) -> int | None:
@@ -63,7 +63,7 @@ def message(choices: Choices, text: str, over: Over) -> int | None:
         try:
             return ask(here)
         except (NoService, ValueError, NotPaired, UnknownCommand):
-            raise _Elsewhere from None
+            raise Elsewhere from None
 
     def ask(here: Brief) -> int:
         with here.service() as service:
@@ -75,19 +75,23 @@ def message(choices: Choices, text: str, over: Over) -> int | None:
         here.out.done(f"{shown(over.peer)} has the message.")
         return int(Exit.OK)
 
-    return _tried(choices, over, work)
+    return tried(choices, over, work, served=True)
 
 
-def _tried(choices: Choices, over: Over, work: Callable[[Brief], int]) -> int | None:
+def tried(choices: Choices, over: Over, work: Callable[[Brief], int], served: bool) -> int | None:
+    """The exit code of ``work``, or None where it said Elsewhere.
+
+    Or where it is not for such commands, or a service that it takes, ``served``, is none.
+    """
     asks_more = (over.legacy, over.login, over.code, over.token_file)
     if any(asks_more) or over.wait is not None or over.limit_rate is not None:
         return None
     here = Brief(choices)
-    if not here.state.maybe_served():
+    if served and not here.state.maybe_served():
         return None
     try:
         return run(work, here)
-    except _Elsewhere:
+    except Elsewhere:
         if here.interrupted:
             raise Cancelled() from None
         return None
@@ -124,13 +128,13 @@ class _Handing:
                 {"path": each.path, "dev": each.dev, "ino": each.ino} for each in things
             )
         except (OSError, ValueError):
-            raise _Elsewhere from None  # what is wrong with it is said there
+            raise Elsewhere from None  # what is wrong with it is said there
         try:
             with here.service() as service:
                 self._ask(service, args, body)
         except (NoService, ServiceLost, ValueError, *_NOT_THERE) as error:
             if not self._connected:
-                raise _Elsewhere from None
+                raise Elsewhere from None
             if isinstance(error, ServiceLost):
                 raise ServiceLost(_ENDED) from None
             raise
@@ -148,7 +152,7 @@ class _Handing:
             if self._count is not None:
                 self._count.stop()
         if answer.args.get("sees") is not True:
-            raise _Elsewhere
+            raise Elsewhere
 
     def _told(self, event: Args) -> None:
         report = self._report

@@ -104,10 +104,8 @@ def send(
     job = evolve(job, over=over)
     if not queue:
         _warn_of_plain(choices, job.over)
-    if not (queue or here or job.stdin or clear_body):
-        from lanxfer.cli import handing
-
-        done = handing.send(choices, job)
+    if not (queue or job.stdin or clear_body):
+        done = _without_reactor("send", here, choices, job)
         if done is not None:
             return done
     from lanxfer.cli import sending
@@ -115,6 +113,18 @@ def send(
 
     work = sending.queue if queue else sending.send
     return run(lambda running: work(running, job), choices)
+
+
+def _without_reactor(what: str, here: bool, *how: Any) -> int | None:
+    """Have it done by the service, or do it in a moment; None where it takes more than that."""
+    from lanxfer.cli import handing
+
+    done: int | None = None if here else getattr(handing, what)(*how)
+    if done is None:
+        from lanxfer.cli import straight
+
+        done = getattr(straight, what)(*how)
+    return done
 
 
 def _check_over(over: Over) -> None:
@@ -178,12 +188,9 @@ def message(
     over = Over(peer, plain, legacy_peer, code=code, token_file=token_file, login=login)
     _check_over(over)
     _warn_of_plain(choices, over)
-    if not here:
-        from lanxfer.cli import handing
-
-        done = handing.message(choices, text, over)
-        if done is not None:
-            return done
+    done = _without_reactor("message", here, choices, text, over)
+    if done is not None:
+        return done
     from lanxfer.cli import sending
     from lanxfer.cli.running import run
 

@@ -1,0 +1,5 @@
+"""``python -m lanxfer``: the command where it is not on the path."""
+
+from lanxfer.cli.start import start
+
+start()

@@ -1,0 +1,181 @@
+"""One side of a conversation without a reactor: one request at a time, and its answer.
+
+For commands that are over in a moment: what Twisted costs to import is several
+times what they have to do.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, Lost, from_wire
+from lanxfer.sessions.native import NativeSession
+from lanxfer.wire import limits
+from lanxfer.wire.native import VERSION
+from lanxfer.wire.packets import Args, Bye, Cancel, Do, Drop, Event, Failed, Ok, Packet
+
+HELLO_WAIT = 5.0
+"""Seconds in which whoever lives says hello, however busy."""
+
+_READ = 256 * limits.KIB
+
+Wait: TypeAlias = Callable[[socket.socket, float], bool]
+"""Waits until there is something to read, for so many seconds at most; whether there is."""
+
+
+def wait(connection: socket.socket, seconds: float) -> bool:
+    """Just wait."""
+    return bool(select.select([connection], [], [], seconds)[0])
+
+
+class Answer(NamedTuple):
+    """A good answer: its fields, and its body where it had one."""
+
+    args: Args
+    body: bytes
+
+
+class Conversation:
+    """Over a socket that is connected; whoever made it closes it.
+
+    ``wait`` is called whenever there is nothing to read; what it raises ends the
+    request.  ``lost`` makes the error that says the other side is gone, or silent.
+    """
+
+    def __init__(self, connection: socket.socket, wait: Wait, lost: Callable[[bool], Lost]) -> None:
+        self._socket = connection
+        self._wait = wait
+        self._lost = lost
+        self._session = NativeSession(known=True)
+        self._data = bytearray()
+        self._packet: Packet | Drop | None = None
+        self._greeted = False
+        self._asking = 0
+        self._gave_up = False
+
+    def greet(self, device: str) -> Args:
+        """Say hello; what the other side is and takes.  BadHeader where it speaks otherwise."""
+        hello = {"speaks": [VERSION], "device": device}
+        said = self._answer(self._ask("hello", hello, b""), None, HELLO_WAIT).args
+        if said.get("speaks") != VERSION:
+            raise BadHeader("The other side speaks another version than it was asked for.")
+        self._greeted = True
+        self._socket.settimeout(limits.REPLIES_TIMEOUT)
+        return said
+
+    def ask(
+        self,
+        name: str,
+        args: Args | None = None,
+        data: bytes = b"",
+        on_event: Callable[[Args], object] | None = None,
+    ) -> Answer:
+        """Ask, and wait for the answer; raises the LanxferError it is, or what ``lost`` made."""
+        try:
+            return self._answer(self._ask(name, args or {}, data), on_event, limits.PING_AFTER)
+        except TimeoutError:
+            raise self._lost(True) from None
+        except OSError:
+            raise self._lost(False) from None
+
+    def cancel(self) -> bool:
+        """Give up what is being asked, from within ``wait`` or ``on_event``.
+
+        Its answer is still waited for.  False where nothing was being asked.
+        """
+        if self._asking and not self._gave_up:
+            self._gave_up = True
+            self._say(Cancel(self._asking, Cancelled().reason, Cancelled.code))
+        return self._asking > 0
+
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
+    def _say(self, packet: Packet, data: bytes = b"") -> None:
+        self._socket.sendall(self._session.send(packet) + data)
+
+    def _ask(self, name: str, args: Args, data: bytes) -> int:
+        do = self._session.ask(name, args, len(data))
+        self._say(do, data)
+        return do.id
+
+    def _answer(
+        self, id: int, on_event: Callable[[Args], object] | None, patience: float
+    ) -> Answer:
+        self._asking, self._gave_up = (id if self._greeted else 0), False
+        try:
+            while True:
+                packet, body = self._next(patience)
+                match packet:
+                    case Ok() if packet.id == id:
+                        return Answer(packet.args, body)
+                    case Failed() if packet.id in (id, 0):
+                        raise from_wire(packet.code, packet.reason)
+                    case Event() if packet.id == id and on_event is not None:
+                        on_event(packet.args)
+                    case Do():
+                        self._refuse(packet)
+                    case Bye(all=True):
+                        raise self._lost(False)
+                    case _:
+                        pass
+        finally:
+            self._asking = 0
+
+    def _refuse(self, do: Do) -> None:
+        """The other side may ask whether this one lives, and nothing else."""
+        if do.name == "ping":
+            self._say(Ok(do.id))
+        else:
+            self._say(Failed(do.id, "unknown-command"))
+
+    def _next(self, patience: float) -> tuple[Packet | Drop | None, bytes]:
+        """The next packet, with its body."""
+        pinged = False
+        while True:
+            packet, body = self._read()
+            if packet is not None:
+                return packet, body
+            began = time.monotonic()
+            while not self._ready(max(0.0, patience - (time.monotonic() - began))):
+                if time.monotonic() - began < patience:
+                    continue
+                if pinged or not self._greeted:
+                    raise self._lost(True)
+                pinged, began, patience = True, time.monotonic(), limits.PING_TIMEOUT
+                self._ask("ping", {}, b"")
+            data = self._receive()
+            if data == b"":
+                raise self._lost(False)
+            self._data += data or b""
+
+    def _ready(self, seconds: float) -> bool:
+        return self._wait(self._socket, seconds)
+
+    def _receive(self) -> bytes | None:
+        """What is there; b"" at the end, None where it was nothing that counts."""
+        return self._socket.recv(_READ)
+
+    def _read(self) -> tuple[Packet | Drop | None, bytes]:
+        """A packet that is here as a whole, if one is."""
+        while self._packet is None:
+            end = self._data.find(b"\n")
+            if max(end, len(self._data) if end < 0 else 0) > self._session.line_limit:
+                raise HeaderTooLong()
+            if end < 0:
+                return None, b""
+            line = bytes(self._data[:end])
+            del self._data[: end + 1]
+            self._packet = self._session.receive(line.removesuffix(b"\r"))
+        size = self._packet.body
+        if len(self._data) < size:
+            return None, b""
+        body = bytes(self._data[:size])
+        del self._data[:size]
+        packet, self._packet = self._packet, None
+        return packet, body

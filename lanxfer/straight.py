@@ -1,0 +1,124 @@
+"""Another device, asked without a reactor: for one small thing, by a process that is then over.
+
+It does what ``lanxfer.connecting`` does where all is as it was the last time: the
+device is known by its key and is at the address it had.  Whatever else there is to
+say or to try is left to that, and so nothing was begun where this raises NotStraight.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+
+from lanxfer.conversation import Conversation, Wait
+from lanxfer.errors import LanxferError, Lost, NotFound
+from lanxfer.identity import CERTIFICATE_FILE, KEY_FILE, key_of_certificate
+from lanxfer.peers import Peers, parse_address
+from lanxfer.state import StateFolder
+from lanxfer.wire import limits
+
+PATIENCE = 2.0
+"""Seconds for the connection, and again for TLS: whoever is slower is worth the other way."""
+
+ALPN = "lanxfer/1"
+
+CERTIFICATE_MAX = 16 * limits.KIB
+"""As in ``lanxfer.tls``."""
+
+_RECORD = 16 * limits.KIB
+
+
+class NotStraight(Exception):
+    """It takes ``lanxfer.connecting``; nothing was begun."""
+
+
+class Straight(Conversation):
+    """A connection to a device whose key is pinned here, and what it takes.
+
+    Its key is compared before a byte is sent.  Making it raises NotStraight, also where
+    what lies in the state folder is not as it should be.
+    """
+
+    def __init__(
+        self, state: StateFolder, peer: str, wait: Wait, lost: Callable[[bool], Lost]
+    ) -> None:
+        try:
+            address, expects = _whom(Peers(state), peer)
+            context = _context(state)
+            host, port = parse_address(address)
+            ipaddress.ip_address(host)  # looking up a name cannot be interrupted
+            plain = socket.create_connection((host, port), PATIENCE)
+        except (LanxferError, OSError, ValueError):
+            raise NotStraight from None
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._tls = context.wrap_socket(plain)
+        except (OSError, ValueError):
+            plain.close()
+            raise NotStraight from None
+        super().__init__(self._tls, wait, lost)
+        try:
+            if not expects(_key_of(self._tls)):
+                raise NotStraight
+            said = self.greet(socket.gethostname()).get("limits")
+            self.limits = said if isinstance(said, dict) else {}
+        except (LanxferError, OSError, ValueError):
+            self.close()
+            raise NotStraight from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _ready(self, seconds: float) -> bool:
+        return bool(self._tls.pending()) or super()._ready(seconds)
+
+    def _receive(self) -> bytes | None:
+        patience = self._tls.gettimeout()
+        self._tls.settimeout(0)
+        try:
+            return self._tls.recv(_RECORD)
+        except ssl.SSLWantReadError:
+            return None  # TLS itself had something to say
+        finally:
+            self._tls.settimeout(patience)
+
+
+def _whom(peers: Peers, text: str) -> tuple[str, Callable[[str], bool]]:
+    """Where it is, and whether a key may be shown there; a LanxferError where that is not clear."""
+    try:
+        found = peers.find(text)
+    except NotFound:
+        return text, lambda key: peers.by_key(key) is not None
+    if found.legacy or not found.key or not found.addresses:
+        raise NotFound()
+    return found.addresses[0], lambda key: key == found.key
+
+
+def _context(state: StateFolder) -> ssl.SSLContext:
+    """TLS as ``lanxfer.tls`` has it: any certificate will do, the key in it is what counts."""
+    if state.read(CERTIFICATE_FILE) is None or state.read(KEY_FILE, secret=True) is None:
+        raise NotFound()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([ALPN])
+    # OpenSSL compares the two: a certificate of another key is an error.
+    context.load_cert_chain(state.file(CERTIFICATE_FILE), state.file(KEY_FILE), _no_password)
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("The key of a device has no password.")
+
+
+def _key_of(connection: ssl.SSLSocket) -> str:
+    """The key that the other side has proved to hold; a LanxferError where that is no device's."""
+    certificate = connection.getpeercert(binary_form=True)
+    if connection.selected_alpn_protocol() != ALPN or not certificate:
+        raise NotFound()
+    if len(certificate) > CERTIFICATE_MAX:
+        raise NotFound()
+    return key_of_certificate(certificate)

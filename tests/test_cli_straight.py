@@ -1,0 +1,253 @@
+"""``lanxfer send`` and ``lanxfer message`` without a service and without a reactor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from blake3 import blake3
+
+from lanxfer.errors import Exit
+from tests.scripted_device import Device, Hear, Script
+from tests.scripted_service import Say
+from tests.test_cli_real import (
+    Done,
+    Serving,
+    end,
+    finish,
+    know,
+    own_key,
+    run,
+    serve,
+    start,
+    until,
+)
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+ELSEWHERE = ("--wait", "0")
+"""Options with which a command takes the long way, and does the same."""
+
+Make: TypeAlias = Callable[..., Device]
+
+
+@pytest.fixture(scope="module")
+def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    serving = serve(tmp_path_factory.mktemp("nas") / "nas")
+    yield serving
+    assert end(serving) == Exit.OK
+    assert serving.errors.read_text() == ""
+
+
+@pytest.fixture(scope="module")
+def here(nas: Serving, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder of a device that has no service."""
+    state = tmp_path_factory.mktemp("here") / "state"
+    know(nas.state, "laptop", own_key(state))
+    know(state, "nas", own_key(nas.state), nas.address)
+    return state
+
+
+@pytest.fixture
+def make(here: Path, tmp_path: Path) -> Iterator[Make]:
+    """A device that says what it is told to, known here as "odd"."""
+    made: list[Device] = []
+
+    def device(*scripts: Script, key: str = "", **limits: int) -> Device:
+        made.append(Device(tmp_path / "odd", scripts, limits))
+        know(here, "odd", key or made[0].key, made[0].address)
+        return made[0]
+
+    yield device
+    for each in made:
+        each.close()
+        run("peer", "forget", "odd", "-s", here)
+
+
+def imported(*line: object) -> tuple[Done, list[str]]:
+    """What a command says, and what of the heavy packages it imported."""
+    script = (
+        "import sys\n"
+        "from lanxfer.cli.main import main\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "finally:\n"
+        "    print(*[each for each in ('twisted', 'asyncio', 'OpenSSL') if each in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, line)], capture_output=True, text=True, check=False
+    )
+    *lines, last = done.stdout.splitlines() or [""]
+    return Done(done.returncode, "\n".join(lines), done.stderr), last.split()
+
+
+class StraightTests:
+    def test_light(self, nas: Serving, here: Path, tmp_path: Path) -> None:
+        """One small file, and a text, take no reactor; more than that does."""
+        (tmp_path / "light.txt").write_text("light")
+        (tmp_path / "heavy.txt").write_text("x" * 100_000)
+        for whom in ("nas", nas.address):
+            done, heavy = imported("send", tmp_path / "light.txt", whom, "-s", here)
+            assert (done.code, heavy) == (Exit.OK, [])
+        done, heavy = imported("message", "light", "nas", "-s", here)
+        assert (done.code, done.out, heavy) == (Exit.OK, "nas has the message.", [])
+        assert (nas.inbox / "light.txt").read_text() == "light"
+        done, heavy = imported("send", tmp_path / "heavy.txt", "nas", "-s", here)
+        assert done.code == Exit.OK and "twisted" in heavy
+
+    @pytest.mark.parametrize("how", [(), ("--json",), ("-q",)])
+    def test_same(self, nas: Serving, here: Path, tmp_path: Path, how: tuple[str, ...]) -> None:
+        """What is printed, and what arrives, is what the long way prints and sends."""
+        file = tmp_path / "same.sh"
+        file.write_text("#!/bin/sh\n")
+        file.chmod(0o755)
+        os.utime(file, ns=(10**18, 10**18))
+        (tmp_path / "empty").touch()
+
+        def outcome(*options: str) -> list[Any]:
+            found: list[Any] = []
+            for line in (
+                (file,),
+                (file,),
+                (tmp_path / "empty",),
+                (file, "--name", "other.sh"),
+                (file, "--name", "empty", "--conflict", "refuse"),
+                (tmp_path / "missing",),
+            ):
+                path, *more = line
+                done = run("send", path, "nas", "-s", here, *more, *how, *options)
+                rows = done.rows if how == ("--json",) else []
+                said = [{k: row[k] for k in row if k != "seconds"} for row in rows]
+                found.append((done.code, said or done.out, done.err))
+            stored = nas.inbox / "same.sh"
+            facts = stored.stat()
+            found.append((stored.read_text(), facts.st_mode, facts.st_mtime_ns))
+            for name in ("same.sh", "other.sh", "empty"):
+                (nas.inbox / name).unlink()
+            return found
+
+        assert outcome() == outcome(*ELSEWHERE)
+
+    def test_refused(self, nas: Serving, tmp_path: Path) -> None:
+        """Somebody who is not known there learns how to change that, as on the long way."""
+        state = tmp_path / "stranger"
+        (tmp_path / "a").write_text("a")
+        know(state, "nas", own_key(nas.state), nas.address)
+        line = ("send", tmp_path / "a", "nas", "-s", state)
+        found = run(*line)
+        assert found.code == Exit.REFUSED and found == run(*line, *ELSEWHERE)
+
+    # covers: A04 T02
+    def test_another_key(self, make: Make, here: Path, nas: Serving, tmp_path: Path) -> None:
+        """Nothing is said to a device that shows another key than the one that is pinned."""
+        device = make(lambda hear, say: None, lambda hear, say: None, key=own_key(tmp_path / "x"))
+        (tmp_path / "a").write_text("a")
+        done = run("send", tmp_path / "a", "odd", "-s", here)
+        assert done.code == Exit.REFUSED and "shows the key" in done.err
+        assert until(lambda: len(device.heard) == 2) and device.heard == [[], []]
+
+    def test_hello_only(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """Where somebody would be asked first, the bytes do not go with the request."""
+
+        def asks(hear: Hear, say: Say) -> None:
+            assert hear() == {}
+
+        def streams(hear: Hear, say: Say) -> None:
+            asked = hear()
+            say({"error": asked["do"], "code": "forbidden", "reason": "No.", "retry": False})
+            hear()
+
+        device = make(asks, streams, inline=0)
+        (tmp_path / "a").write_text("abc")
+        done = run("send", tmp_path / "a", "odd", "-s", here)
+        assert done.code == Exit.REFUSED and "No." in done.err
+        assert b"abc" not in device.bodies
+
+
+class TroubleTests:
+    def test_lost(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """A file whose answer was lost is asked about again, and arrives once."""
+
+        def breaks(hear: Hear, say: Say) -> None:
+            assert hear()["name"] == "recv_file"
+
+        def answers(hear: Hear, say: Say) -> None:
+            asked = hear()
+            digest = blake3(b"abc").hexdigest()
+            said = {"stored": "a", "size": 3, "blake3": digest, "already": True}
+            say({"ok": asked["do"], **said})
+            hear()
+
+        device = make(breaks, answers)
+        (tmp_path / "a").write_text("abc")
+        done = run("send", tmp_path / "a", "odd", "-s", here)
+        assert (done.code, done.err) == (Exit.OK, "")
+        assert "already there" in done.out
+        first, second = (heard[1] for heard in device.heard)
+        assert first["path"] == second["path"] and first["blake3"] == second["blake3"]
+
+    def test_message_lost(self, make: Make, here: Path) -> None:
+        """A text is not said twice."""
+
+        def breaks(hear: Hear, say: Say) -> None:
+            hear()
+
+        device = make(breaks)
+        done = run("message", "hello", "odd", "-s", here)
+        assert done.code == Exit.UNREACHABLE and "connection" in done.err
+        assert [each["name"] for each in device.heard[0]] == ["hello", "recv_message"]
+
+    def test_lies(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """An answer about other bytes is not believed, the second time neither."""
+
+        def lies(hear: Hear, say: Say) -> None:
+            asked = hear()
+            say({"ok": asked["do"], "stored": "a", "size": 3, "blake3": "ab" * 32})
+            hear()
+
+        make(lies, lies, lies, lies)
+        (tmp_path / "a").write_text("abc")
+        done = run("send", tmp_path / "a", "odd", "-s", here)
+        assert done.code != Exit.OK and "something else" in done.err
+
+    def test_pinged(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """Whoever asks meanwhile whether this side lives hears that it does."""
+
+        def pings(hear: Hear, say: Say) -> None:
+            asked = hear()
+            say({"do": 1, "name": "hello", "speaks": ["lanxfer/1"]})
+            say({"do": 2, "name": "ping"})
+            assert hear()["error"] == 1
+            assert hear() == {"ok": 2}
+            digest = blake3(b"abc").hexdigest()
+            say({"ok": asked["do"], "stored": "a", "size": 3, "blake3": digest})
+            hear()
+
+        make(pings)
+        (tmp_path / "a").write_text("abc")
+        assert run("send", tmp_path / "a", "odd", "-s", here).code == Exit.OK
+
+    def test_interrupted(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """Ctrl-C gives the file up there, and its answer is waited for."""
+
+        def waits(hear: Hear, say: Say) -> None:
+            asked = hear()
+            assert hear()["cancel"] == asked["do"]
+            say({"error": asked["do"], "code": "cancelled", "reason": "", "retry": False})
+            hear()
+
+        device = make(waits)
+        (tmp_path / "a").write_text("abc")
+        process = start("send", tmp_path / "a", "odd", "-s", here)
+        until(lambda: device.heard and len(device.heard[0]) == 2)
+        process.send_signal(signal.SIGINT)
+        done = finish(process)
+        assert done.code == Exit.CANCELLED
+        assert "Nothing arrived" in done.out + done.err or "Cancelled" in done.out + done.err
+        assert device.heard[0][2]["cancel"] == 2
