@@ -113,10 +113,10 @@ MUTANTS = (
     Mutant(
         "a cancel is answered twice",
         "lanxfer/protocol.py",
-        "        if call.data or call.writer is not None:\n            self.weigh(-call.weight)\n",
+        "        if call.weight:\n            self.weigh(-call.weight)\n",
         '        if isinstance(answer, Failed) and answer.code == "cancelled":\n'
         "            self._outbox.say(answer)\n"
-        "        if call.data or call.writer is not None:\n            self.weigh(-call.weight)\n",
+        "        if call.weight:\n            self.weigh(-call.weight)\n",
         SIM,
     ),
     Mutant(

@@ -239,6 +239,7 @@ class ServiceNode:
             self.on_told(message)
         # The record is what keeps the text; lists show only its beginning.
         kept = evolve(transfer.snapshot, path=text, state=State.DONE, changed=self.registry.clock())
+        self._record_now()  # or what ended before it would come behind it
         await self.disk.run_reserved(self.journal.record, [kept])
 
     async def send(self, call: Call) -> Mapping[str, Any]:
@@ -388,6 +389,12 @@ class ServiceNode:
             # What comes by the thousand is written by the thousand.
             self._record_later = self.clock.callLater(self.record_after, self._record)
 
+    def _record_now(self) -> None:
+        """Begin to write what waits for that, if anything does."""
+        if self._record_later is not None:
+            self._record_later.cancel()
+            self._record()
+
     def _record(self, _: object = None) -> None:
         self._record_later = None
         if not self._finished:
@@ -407,9 +414,7 @@ class ServiceNode:
 
     async def recorded(self) -> None:
         """Wait until the journal knows of everything that is finished."""
-        if self._record_later is not None:
-            self._record_later.cancel()
-            self._record()
+        self._record_now()
         while self._recording is not None:
             await settled(self._recording)
 
