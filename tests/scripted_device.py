@@ -81,5 +81,8 @@ class Device:
         file.write(json.dumps(row).encode() + b"\n" + body)
 
     def close(self) -> None:
+        # Or whoever waits in accept would wait on.
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._thread.join(10)
