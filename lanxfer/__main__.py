@@ -2,4 +2,5 @@
 
 from lanxfer.cli.start import start
 
-start()
+if __name__ == "__main__":
+    start()

@@ -512,7 +512,7 @@ class Client(Folders):
 def _given_up(error: LanxferError, unsure: bool) -> LanxferError:
     """What to say of something that was cancelled and may have arrived all the same."""
     if unsure and isinstance(error, Cancelled):
-        return sending.maybe_arrived()
+        return offering.maybe_arrived()
     return error
 
 

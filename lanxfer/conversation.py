@@ -136,12 +136,15 @@ class Conversation:
 
     def _next(self, patience: float) -> tuple[Packet | Drop | None, bytes]:
         """The next packet, with its body."""
-        pinged = False
+        pinged, began = False, time.monotonic()
         while True:
             packet, body = self._read()
             if packet is not None:
                 return packet, body
-            began = time.monotonic()
+            if self._greeted:
+                began = time.monotonic()
+            elif time.monotonic() - began >= patience:  # drop by drop is no way to say hello
+                raise self._lost(True)
             while not self._ready(max(0.0, patience - (time.monotonic() - began))):
                 if time.monotonic() - began < patience:
                     continue

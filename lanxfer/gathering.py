@@ -11,10 +11,13 @@ from lanxfer.disk import Units
 from lanxfer.wire import limits
 
 FIRST = 64 * limits.KIB
-"""Bytes for which there is memory from the start; what is no larger is not worth all this."""
+"""Bytes for which there is memory from the start; what is no larger is not worth all this.
+
+Who announces more has to send these before there is more, for anybody may announce.
+"""
 
 GROWTH = 4
-"""How much more there is once that is full: who announces much has to send some of it first."""
+"""How much more there is once that is full, where it is not one of the units."""
 
 LEAST = 16 * limits.KIB
 """Bytes still to come from which on they are worth a read of their own."""
@@ -25,8 +28,9 @@ class Gathered:
 
     def __init__(self, size: int, units: Units) -> None:
         self._size = size
-        self._units = None if size > limits.UNIT or units.scarce else units
-        self._memory = bytearray(min(size, FIRST)) if self._units is None else units.take()
+        self._units = units
+        self._unit: bytearray | None = None
+        self._memory = bytearray(min(size, FIRST))
         self._filled = 0
 
     def __len__(self) -> int:
@@ -57,14 +61,20 @@ class Gathered:
 
     def release(self) -> None:
         """Nobody looks at it any more: its memory may be used again."""
-        units, self._units = self._units, None
-        memory, self._memory = self._memory, bytearray()
-        if units is not None:
-            units.give(memory)
+        unit, self._unit = self._unit, None
+        self._memory = bytearray()
+        if unit is not None:
+            self._units.give(unit)
 
     def _space(self) -> memoryview:
         if self._filled == len(self._memory):
-            grown = bytearray(min(self._size, GROWTH * len(self._memory)))
-            grown[: self._filled] = self._memory
-            self._memory = grown
+            more = self._more()
+            more[: self._filled] = self._memory
+            self._memory = more
         return memoryview(self._memory)[self._filled : self._size]
+
+    def _more(self) -> bytearray:
+        if self._size <= limits.UNIT and not self._units.scarce:
+            self._unit = self._units.take()
+            return self._unit
+        return bytearray(min(self._size, GROWTH * len(self._memory)))

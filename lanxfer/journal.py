@@ -437,7 +437,7 @@ def _row(snapshot: Snapshot) -> tuple[Any, ...]:
     """
     data = ", ".join(
         [
-            f"{name}{_AS_JSON[type(value)](value)}"
+            f"{name}{_AS_JSON.get(type(value), json.dumps)(value)}"
             for (name, default), value in zip(_SNAPSHOT, _values(snapshot), strict=True)
             if value != default
         ]

@@ -162,9 +162,13 @@ class ServiceNode:
         return self.disk.run(function, *args)
 
     def in_store(
-        self, place: Store | SharedFolder, function: Callable[..., T], *args: Any
+        self,
+        place: Store | SharedFolder,
+        function: Callable[..., T],
+        *args: Any,
+        undo: Callable[[T], object] | None = None,
     ) -> Deferred[T]:
-        return self._threads(place).run(function, *args)
+        return self._threads(place).run(function, *args, undo=undo)
 
     def _threads(self, place: Store | SharedFolder) -> Disk | StoreThreads:
         return self.disk if place.volume is None else self.stores.of(place.volume)
@@ -239,8 +243,14 @@ class ServiceNode:
             self.on_told(message)
         # The record is what keeps the text; lists show only its beginning.
         kept = evolve(transfer.snapshot, path=text, state=State.DONE, changed=self.registry.clock())
-        self._record_now()  # or what ended before it would come behind it
-        await self.disk.run_reserved(self.journal.record, [kept])
+        # With what ended before it and was not written yet, or it would stand before that.
+        before, self._finished = self._finished, []
+        try:
+            await self.disk.run_reserved(self.journal.record, [*before, kept])
+        except LanxferError as error:
+            if before:
+                self._unrecorded(Failure(error))
+            raise
 
     async def send(self, call: Call) -> Mapping[str, Any]:
         args = call.args
@@ -389,12 +399,6 @@ class ServiceNode:
             # What comes by the thousand is written by the thousand.
             self._record_later = self.clock.callLater(self.record_after, self._record)
 
-    def _record_now(self) -> None:
-        """Begin to write what waits for that, if anything does."""
-        if self._record_later is not None:
-            self._record_later.cancel()
-            self._record()
-
     def _record(self, _: object = None) -> None:
         self._record_later = None
         if not self._finished:
@@ -414,7 +418,9 @@ class ServiceNode:
 
     async def recorded(self) -> None:
         """Wait until the journal knows of everything that is finished."""
-        self._record_now()
+        if self._record_later is not None:
+            self._record_later.cancel()
+            self._record()
         while self._recording is not None:
             await settled(self._recording)
 

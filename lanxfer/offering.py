@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from lanxfer.errors import BadHeader, DigestMismatch
+from lanxfer.errors import BadHeader, Cancelled, DigestMismatch
 from lanxfer.storage.sources import Entry, open_source, read_small
 from lanxfer.transfers import Conflict, Kind, Receipt
 from lanxfer.wire import limits
@@ -86,3 +86,8 @@ def receipt_of(args: Args, digest: str, size: int, offset: int = 0) -> Receipt:
     if args.get("size", size) != size or (digest and said != digest):
         raise DigestMismatch("The other side says that it stored something else than was sent.")
     return Receipt(stored, size, said, args.get("already") is True, offset)
+
+
+def maybe_arrived() -> Cancelled:
+    """What to say of something that was cancelled while nobody knew what had become of it."""
+    return Cancelled("Given up, but the connection broke: it may have arrived before that.")

@@ -116,7 +116,7 @@ class LanxferProtocol(Lifetime):
         self._exchanges: dict[int, Exchange] = {}
         self._sink: Callable[[bytes], None] | None = None
         self._body_done: Callable[[], None] | None = None
-        self._into: IncomingCall | Gathered | None = None  # where the body belongs, if not to _sink
+        self._into: IncomingCall | Gathered | None = None  # to where the body may be read
         self._parts_follow = False
         self._body_since = 0.0
         self._coming: int | None = None  # the request whose body is being read
@@ -616,6 +616,11 @@ class LanxferProtocol(Lifetime):
             self.release()
 
     def abandon(self, error: LanxferError) -> None:
+        if self.gone:
+            # Nothing more comes of that body, and its memory is wanted by others.
+            if isinstance(self._into, Gathered):
+                self._into.release()
+            self._into = self._sink = self._body_done = None
         for call in list(self._calls.values()):
             call.stop(error)
         exchanges, self._exchanges = self._exchanges, {}

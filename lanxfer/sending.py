@@ -22,7 +22,7 @@ from lanxfer.errors import (
     TooLarge,
     TooSlow,
 )
-from lanxfer.offering import Loaded, receipt_of, request_of, wire_time
+from lanxfer.offering import Loaded, maybe_arrived, receipt_of, request_of, wire_time
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source
@@ -76,9 +76,12 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
 
 def takes_packs(connection: LanxferProtocol) -> bool:
     """Whether small files may go together: the other side takes that, and we are fast enough."""
-    most, slowest = connection.peer_limits.get("pack", 0), connection.slowest_out
+    said, slowest = connection.peer_limits, connection.slowest_out
+    most, largest = said.get("pack", 0), said.get("pack_file", 0)
     fast = slowest is None or slowest >= limits.PACK_MAX
-    return fast and isinstance(most, int) and most >= limits.PACK_MAX
+    if not (isinstance(most, int) and isinstance(largest, int)):
+        return False
+    return fast and most >= limits.PACK_MAX and largest >= limits.PACK_FILE_MAX
 
 
 async def send_pack(
@@ -230,11 +233,6 @@ async def _going(
         source.enough()
         for each in reading:
             await settled(each)
-
-
-def maybe_arrived() -> Cancelled:
-    """What to say of something that was cancelled while nobody knew what had become of it."""
-    return Cancelled("Given up, but the connection broke: it may have arrived before that.")
 
 
 async def withdraw(

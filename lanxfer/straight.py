@@ -37,7 +37,7 @@ class NotStraight(Exception):
 class Straight(Conversation):
     """A connection to a device whose key is pinned here, and what it takes.
 
-    Its key is compared before a byte is sent.  Making it raises NotStraight, also where
+    Its key is compared before anything is said.  Making it raises NotStraight, also where
     what lies in the state folder is not as it should be.
     """
 
@@ -45,7 +45,8 @@ class Straight(Conversation):
         self, state: StateFolder, peer: str, wait: Wait, lost: Callable[[bool], Lost]
     ) -> None:
         try:
-            address, expects = _whom(Peers(state), peer)
+            peers = Peers(state)
+            address, expects = _whom(peers, peer)
             context = _context(state)
             host, port = parse_address(address)
             ipaddress.ip_address(host)  # looking up a name cannot be interrupted
@@ -60,10 +61,12 @@ class Straight(Conversation):
             raise NotStraight from None
         super().__init__(self._tls, wait, lost)
         try:
-            if not expects(_key_of(self._tls)):
+            key = _key_of(self._tls)
+            if not expects(key):
                 raise NotStraight
             said = self.greet(socket.gethostname()).get("limits")
             self.limits = said if isinstance(said, dict) else {}
+            peers.remember_address(key, address)
         except (LanxferError, OSError, ValueError):
             self.close()
             raise NotStraight from None

@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ class Device:
         self.key = load_identity(StateFolder(str(folder))).key
         self.heard: list[list[dict[str, Any]]] = []
         self.bodies: list[bytes] = []
+        self.slow = 0.0
+        """Seconds between two bytes of its hello, if any."""
         self._hello = {**HELLO, "limits": limits or {}}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -59,6 +62,10 @@ class Device:
                 hear = self._hearing(file, heard)
                 if hear().get("name") != "hello":
                     continue
+                if self.slow:
+                    for each in json.dumps(self._hello).encode():
+                        file.write(bytes([each]))
+                        time.sleep(self.slow)
                 self._say(file, self._hello)
                 script(hear, lambda row, body=b"", file=file: self._say(file, row, body))
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +14,13 @@ from typing import Any, TypeAlias
 import pytest
 from blake3 import blake3
 
-from lanxfer.errors import Exit
+from lanxfer import conversation
+from lanxfer.cli.brief import Brief
+from lanxfer.cli.options import Choices
+from lanxfer.errors import Exit, Lost
+from lanxfer.peers import Peers
+from lanxfer.state import StateFolder
+from lanxfer.straight import NotStraight, Straight
 from tests.scripted_device import Device, Hear, Script
 from tests.scripted_service import Say
 from tests.test_cli_real import (
@@ -248,6 +255,90 @@ class TroubleTests:
         until(lambda: device.heard and len(device.heard[0]) == 2)
         process.send_signal(signal.SIGINT)
         done = finish(process)
-        assert done.code == Exit.CANCELLED
-        assert "Nothing arrived" in done.out + done.err or "Cancelled" in done.out + done.err
+        assert (done.code, done.out) == (Exit.CANCELLED, "")
+        assert done.err == "lanxfer: Cancelled.\n"
         assert device.heard[0][2]["cancel"] == 2
+
+    @pytest.mark.parametrize("what", ["send", "message"])
+    def test_interrupted_and_lost(self, make: Make, here: Path, tmp_path: Path, what: str) -> None:
+        """Where the connection breaks before the answer to that, it may have arrived."""
+
+        def breaks(hear: Hear, say: Say) -> None:
+            hear()
+            assert "cancel" in hear()
+
+        device = make(breaks)
+        (tmp_path / "a").write_text("abc")
+        process = start(what, tmp_path / "a", "odd", "-s", here)
+        until(lambda: device.heard and len(device.heard[0]) == 2)
+        process.send_signal(signal.SIGINT)
+        done = finish(process)
+        assert done.code == Exit.CANCELLED and "may have arrived" in done.err
+
+    def test_message_believed(self, make: Make, here: Path) -> None:
+        """What was kept of a text has to be as long as the text."""
+
+        def lies(hear: Hear, say: Say) -> None:
+            say({"ok": hear()["do"], "size": 77})
+            hear()
+
+        make(lies)
+        done = run("message", "hello", "odd", "-s", here)
+        assert done.code == Exit.FAILED and "something else" in done.err
+
+    def test_waits(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """That somebody over there is asked is said, as long as it takes, too."""
+
+        def asks(hear: Hear, say: Say) -> None:
+            asked = hear()
+            say({"event": asked["do"], "waiting": True})
+            time.sleep(6.5)
+            digest = blake3(b"abc").hexdigest()
+            say({"ok": asked["do"], "stored": "a", "size": 3, "blake3": digest})
+            hear()
+
+        make(asks)
+        (tmp_path / "a").write_text("abc")
+        done = run("send", tmp_path / "a", "odd", "-s", here)
+        assert done.code == Exit.OK
+        first, second = done.err.splitlines()
+        assert first == "Waiting for odd to accept."
+        assert second == "waiting for odd to accept"
+
+    def test_drop_by_drop(self, make: Make, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A hello that does not come to its end is given up."""
+        monkeypatch.setattr(conversation, "HELLO_WAIT", 0.5)
+
+        def drips(hear: Hear, say: Say) -> None:
+            pass
+
+        device = make(drips)
+        device.slow = 0.1
+        began = time.monotonic()
+        with pytest.raises(NotStraight):
+            Straight(StateFolder(str(here)), "odd", conversation.wait, lambda silent: Lost())
+        assert time.monotonic() - began < 5
+
+    def test_remembered(self, nas: Serving, here: Path, tmp_path: Path) -> None:
+        """The address that worked is the one that is tried first from then on."""
+        state = tmp_path / "state"
+        know(nas.state, "desktop", own_key(state))
+        know(state, "nas", own_key(nas.state), "127.0.0.1:9")
+        (tmp_path / "a").write_text("a")
+        assert run("send", tmp_path / "a", nas.address, "-s", state).code == Exit.OK
+        assert run("send", tmp_path / "a", "nas", "-s", state).code == Exit.OK
+        (peer,) = Peers(StateFolder(str(state))).all()
+        assert peer.addresses == (nas.address, "127.0.0.1:9")
+
+
+class SignalTests:
+    def test_left(self, tmp_path: Path) -> None:
+        """When such a command has said that it cannot do it, signals mean what they meant."""
+        meant = signal.getsignal(signal.SIGTERM)
+        brief = Brief(Choices(state=str(tmp_path)))
+        brief.listen()
+        assert signal.getsignal(signal.SIGTERM) is not meant
+        signal.raise_signal(signal.SIGTERM)
+        brief.deafen()
+        assert brief.interrupted
+        assert signal.getsignal(signal.SIGTERM) is meant

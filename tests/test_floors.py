@@ -184,7 +184,10 @@ MAY_TOUCH_DISK = {
     "cli.configuring": {"os.path.exists": "whether there is a configuration file"},
     "cli.ending": {"os._exit": "touches no disk"},
     "cli.start": {"os._exit": "touches no disk"},
-    "cli.straight": {"os.urandom": "touches no disk"},
+    "cli.straight": {
+        "os.lstat": "whether it is small enough to be worth a try",
+        "os.urandom": "touches no disk",
+    },
     "cli.running": {"os._exit": "touches no disk"},
     "cli.send": {"os.path.isdir": "tells a folder from a file"},
     "cli.sending": {

@@ -210,6 +210,14 @@ class HistoryTests:
         assert journal.history(peer="\ud800'") == [odd]
         assert journal.history(before=odd.id) == []
 
+    def test_odd(self) -> None:
+        """What has no right to be there is no reason to lose the others."""
+        journal = MemoryJournal()
+        odd: Any = evolve(DONE, id="b2", request=[1, None])
+        journal.record([DONE, odd])
+        assert journal.history(2) == [odd, DONE]
+        journal.close()
+
     @given(made=st.builds(Snapshot, **_FIELDS))
     def test_any(self, made: Snapshot) -> None:
         """Whatever a transfer was, the row says so, in the words that JSON has for it."""

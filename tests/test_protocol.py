@@ -306,10 +306,27 @@ class ConversationTests:
         dialogue = Dialogue()
         dialogue.say(say(HELLO))
         [(packet, _)] = dialogue.raw.packets
-        wanted = {"inline": 262144, "part": 16777216, "open": 256, "pack": 1048576}
+        wanted = {
+            "inline": 262144,
+            "part": 16777216,
+            "open": 256,
+            "pack": 1048576,
+            "pack_file": 262144,
+        }
         assert packet == Ok(
             1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": ["streams"]}
         )
+
+    @pytest.mark.parametrize("name", ["recv_message", "recv_file"])
+    @pytest.mark.parametrize("request_id", [[], {}, 5, True])
+    def test_odd_request_id(self, name: str, request_id: Any) -> None:
+        """The id of a request is a text, or it is none of this protocol's."""
+        dialogue = Dialogue()
+        args = {"text": "a"} if name == "recv_message" else {"path": "a", "size": 0}
+        dialogue.say(say(HELLO, Do(2, name, {**args, "request": request_id})))
+        (_, _), (failed, _) = dialogue.raw.packets
+        assert isinstance(failed, Failed) and failed.code == BadHeader.code
+        assert dialogue.pair.there.registry.finished() == []
 
     def test_large_file(self) -> None:
         """Go before the first part, and the receiver's word after the last."""
@@ -1528,6 +1545,20 @@ class ApplicationTests:
             assert answer.body == (body if name == "app.data" else b"")
         # What fits is read to where the first one lay.
         assert (views[0] == seen[2]) == (100_000 <= size <= limits.UNIT)
+
+    # covers: H08
+    def test_body_breaks_off(self) -> None:
+        """Memory that a body had when its connection broke is free for others at once."""
+        pair = Pair(commands={})
+        taken = [pair.disk.units.take() for _ in range(11)]
+        assert not pair.disk.units.scarce
+        pair.wire.a.write(say(Do(2, "recv_files", {"files": 1, "manifest": 5}, 300_000)))
+        pair.wire.a.write(b"x" * 200_000)
+        pair.pump()
+        assert pair.disk.units.scarce and len(taken) == 11
+        pair.wire.a.abortConnection()
+        pair.pump()
+        assert not pair.disk.units.scarce
 
     @pytest.mark.parametrize("name", ["app.broken", "app.unsayable", "app.rows"])
     def test_bugs(self, name: str, logged: list[str]) -> None:

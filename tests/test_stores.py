@@ -5,18 +5,26 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from devices import in_reactor, until
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
-from lanxfer.errors import DiskFull, Overloaded, Stopping, StoreStalled
+from lanxfer.commands import receiving
+from lanxfer.errors import Busy, DiskFull, Overloaded, Stopping, StoreStalled
 from lanxfer.storage.memory import MemoryStore
 from lanxfer.storage.memory_volume import MemoryVolume
+from lanxfer.storage.names import part_key, safe_path
+from lanxfer.storage.spooled import SpooledStore
 from lanxfer.storage.volumes import stir
 from lanxfer.stores import Stores, StoreThreads
+from lanxfer.transfers import Conflict, Offer
 from lanxfer.wire import limits
 
 
@@ -161,6 +169,49 @@ class RunTests:
                 await each
         assert gate.entered == 1
         assert not gate.event.is_set()
+
+
+class Slow(MemoryVolume):
+    """A volume whose files cannot be opened while its gate is closed."""
+
+    gate: Gate
+
+    def open(self, parts: tuple[str, ...]) -> Any:
+        self.gate()
+        return super().open(parts)
+
+
+class OpeningTests:
+    # covers: S2-46
+    @in_reactor
+    async def test_stalls(self, gate: Gate, tmp_path: Path) -> None:
+        """A file whose beginning stands still is let go of in the end, and can come again."""
+        held = MemoryStore()
+        held.keep("a", b"x" * 10, 10**18)
+        volume = Slow(held)
+        volume.gate = gate
+        store = SpooledStore(volume, str(tmp_path), reserve_bytes=0, reserve_share=0.0)
+        made = threads(patience=0.2)
+        node: Any = SimpleNamespace(
+            in_store=lambda place, function, *args, undo: made.run(function, *args, undo=undo)
+        )
+        offer, path = Offer("a", 10, mtime_ns=10**18), safe_path("a")
+        key = part_key("peer:p", "a", 10, 10**18)
+
+        def opened() -> Any:
+            return receiving._opened(node, store, key, offer, path, Conflict.REFUSE, True)
+
+        with pytest.raises(StoreStalled):
+            await opened()
+        gate.event.set()
+        part: Any = None
+        while part is None:
+            with suppress(Busy):  # the thread has to come back first
+                part, have = await opened()
+        assert have == ((10, blake3(b"x" * 10).hexdigest()),)
+        part.keep()
+        await made.stopped(60.0)
+        store.close()
 
 
 class StoresTests:

@@ -96,8 +96,9 @@ class Brief(Ending):
         self._woke = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
 
     def deafen(self) -> None:
-        """Leave signals to whoever comes next."""
+        """Leave signals to whoever comes next; what came before that, ``interrupted`` says."""
         signal.set_wakeup_fd(self._woke)
+        self.leave_signals()
 
     def _wait(self, connection: socket.socket, seconds: float) -> bool:
         until = time.monotonic() + seconds

@@ -22,6 +22,7 @@ class Ending:
     def __init__(self) -> None:
         self.interrupted = False
         self._last_words: list[Callable[[], object]] = []
+        self._before: dict[int, Any] = {}
 
     def if_killed(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Have ``callback`` called before a second Ctrl-C ends it; call the result to forget it."""
@@ -48,7 +49,13 @@ class Ending:
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, signalled)
+                self._before[number] = signal.signal(number, signalled)
+
+    def leave_signals(self) -> None:
+        """Let them mean again what they meant before."""
+        before, self._before = self._before, {}
+        for number, meaning in before.items():
+            signal.signal(number, meaning)
 
     def killed(self) -> None:
         """End at once."""

@@ -7,6 +7,7 @@ what it takes for large files and for trouble; where there is some, that is done
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from lanxfer.cli.options import Choices
 from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
 from lanxfer.errors import Cancelled, DigestMismatch, Exit, LanxferError, Lost
-from lanxfer.offering import Loaded, load, receipt_of, request_of, single
+from lanxfer.offering import Loaded, load, maybe_arrived, receipt_of, request_of, single
 from lanxfer.showing import shown
 from lanxfer.storage.walks import walk
 from lanxfer.tally import Tally
@@ -30,13 +31,13 @@ from lanxfer.wire.packets import Args
 if TYPE_CHECKING:
     from lanxfer.straight import Straight
 
-MOST = 64 * limits.KIB
+MOST = 32 * limits.KIB
 """Bytes that a socket takes at once, so that nothing waits in a way that cannot be ended."""
 
 
 def send(choices: Choices, job: Job) -> int | None:
     """Send it; the exit code, or None where that takes more than this."""
-    if job.over.plain or len(job.paths) != 1:
+    if job.over.plain or len(job.paths) != 1 or not _is_small(job.paths[0]):
         return None
     return tried(choices, job.over, lambda here: _send(here, job), served=False)
 
@@ -44,13 +45,18 @@ def send(choices: Choices, job: Job) -> int | None:
 def message(choices: Choices, text: str, over: Over) -> int | None:
     """Send a text; the exit code, or None where that takes more than this."""
     data = text.encode()
-    if over.plain or len(data) > limits.MESSAGE_MAX:
+    if over.plain or len(data) > MOST:
         return None
 
     def work(here: Brief) -> int:
         with _reached(here, over.peer) as there:
-            # Not to be said twice: where the answer is lost, that is the end.
-            there.ask("recv_message", {}, data)
+            try:
+                answer = there.ask("recv_message", {}, data)
+            except Lost:  # it is not to be said twice
+                if here.interrupted:
+                    raise maybe_arrived() from None
+                raise
+        receipt_of(answer.args, "", len(data))
         here.out.row({"peer": over.peer, "size": len(data)})
         here.out.done(f"{shown(over.peer)} has the message.")
         return int(Exit.OK)
@@ -75,25 +81,28 @@ def _reached(here: Brief, peer: str) -> Iterator[Straight]:
 def _send(here: Brief, job: Job) -> int:
     peer = job.over.peer
     loaded = _loaded(job)
-    report = Report(here.out, peer, time.monotonic, lambda top: None)
     args = request_of(loaded, job.conflict, "" if job.name else os.urandom(4).hex())
     outcome: Receipt | LanxferError
 
     def told(event: Args) -> None:
         if event.get("waiting") is True:
+            tally.take_row({**tally.as_row(), "waiting": True})
             report.waits(loaded.entry.path)
 
+    tally = _tally(loaded, peer)
     with _reached(here, peer) as there:
+        report = Report(here.out, peer, time.monotonic, lambda top: None)
         most: Any = there.limits.get("inline", limits.INLINE_MAX)
         if not isinstance(most, int) or loaded.entry.size > most:
             raise Elsewhere
-        stop = _progress(here, loaded, peer)
+        stop = show_progress(here.every, tally, here.out)
         try:
             answer = there.ask("recv_file", args, loaded.data or b"", told)
             outcome = receipt_of(answer.args, loaded.digest or "", loaded.entry.size)
         except LanxferError as error:
             if here.interrupted:
-                raise Cancelled(report.so_far) from None
+                lost = isinstance(error, Lost)
+                raise (maybe_arrived() if lost else Cancelled(report.so_far)) from None
             # What may be better the next time is tried again, with patience.
             if error.retry or isinstance(error, DigestMismatch):
                 raise Elsewhere from None
@@ -122,8 +131,17 @@ def _loaded(job: Job) -> Loaded:
     return loaded
 
 
-def _progress(here: Brief, loaded: Loaded, peer: str) -> Any:
+def _is_small(path: str) -> bool:
+    """Whether it is worth a try: of anything else no step was taken then."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size <= MOST
+
+
+def _tally(loaded: Loaded, peer: str) -> Tally:
     tally = Tally(time.monotonic, peer=peer, current=loaded.entry.path)
     tally.expect(Kind.FILE, loaded.entry.size)
     tally.counted = True
-    return show_progress(here.every, tally, here.out)
+    return tally

@@ -66,6 +66,11 @@ def read_offer(args: Args) -> Offer:
     return offer
 
 
+def _request_id(args: Args) -> str:
+    """The id that an ae peer gave its request, "" where none did."""
+    return Fields(args).maybe_text("request") or ""
+
+
 def _received(stored: Stored) -> Reply:
     args: dict[str, object] = {
         "stored": stored.path,
@@ -109,7 +114,7 @@ async def _take(call: Call, node: Node, offer: Offer, slot: Opened | None = None
         (slot.owner if slot is not None else "") or call.principal.name,
         shown(offer.path),
         offer.size,
-        request=args.get("request", ""),
+        request=_request_id(args),
         group=str(args.get("group", ""))[:64],
         secure=call.principal.secure,
     )
@@ -209,13 +214,24 @@ async def _stream(
             part, path = await _next_of_series(call, node, offer, path)
             details["series_file_name"] = str(path)
         else:
-            opened = await node.in_store(
-                store, _open, store, key, offer, path, conflict, call.proves
-            )
-            part, have = opened
+            part, have = await _opened(node, store, key, offer, path, conflict, call.proves)
         return await _fill(call, node, offer, part, have, details, transfer, slot, store)
     finally:
         node.received(call.principal)
+
+
+async def _opened(
+    node: Node,
+    store: Store,
+    key: str,
+    offer: Offer,
+    path: SafePath,
+    conflict: Conflict,
+    proves: bool,
+) -> tuple[Part, Have]:
+    """``_open``; what is open when nobody waits for it any more is closed."""
+    how = store, key, offer, path, conflict, proves
+    return await node.in_store(store, _open, *how, undo=lambda opened: opened[0].keep())
 
 
 def _open(
@@ -348,7 +364,7 @@ async def recv_message(call: Call, node: Node) -> Reply:
         call.principal.name,
         shown(text[:PREVIEW]),
         size,
-        request=call.args.get("request", ""),
+        request=_request_id(call.args),
         secure=call.principal.secure,
     )
     call.began(transfer)

@@ -195,11 +195,15 @@ class Node(Protocol):
         """Run something that blocks in a disk thread; OSErrors come back typed."""
 
     def in_store(
-        self, place: Store | SharedFolder, function: Callable[..., T], *args: Any
+        self,
+        place: Store | SharedFolder,
+        function: Callable[..., T],
+        *args: Any,
+        undo: Callable[[T], object] | None = None,
     ) -> Awaitable[T]:
         """``in_thread``, in a thread of that place's own where it is not on a disk of this device.
 
-        Fails with StoreStalled, too.
+        Fails with StoreStalled, too; ``undo`` gets what comes after that all the same.
         """
 
     def in_pool(self, function: Callable[..., T], **given: Any) -> Awaitable[T]:

@@ -107,6 +107,9 @@ _BODY_MAX = {
     "recv_files": limits.PACK_MAX + limits.MANIFEST_MAX,
     "recv_message": limits.MESSAGE_MAX,
     "checkup": limits.MIB,
+    # Those of callers that nobody knows yet have no body.
+    **dict.fromkeys(("hello", "ping", "login"), limits.REFUSED_MAX),
+    **dict.fromkeys(("pair", "pair_prove", "pair_keep"), limits.REFUSED_MAX),
 }
 """Where less may travel with a request than a header can announce."""
 

@@ -58,7 +58,10 @@ class Facts:
 
 
 class Receipts(Protocol):
-    """The durable memory of what was published, so that a lost answer makes no second copy."""
+    """The durable memory of what was published, so that a lost answer makes no second copy.
+
+    Of what is not found again by its own name and time, that is.
+    """
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Stored]:
         """What was published under these keys; those under which nothing was are missing."""

@@ -2,7 +2,8 @@
 
 The order is what makes the promise: the bytes and their attributes are
 durable, then the file gets its name, then the name is durable, then the
-receipt is, and only then the part's own name goes.  After a crash at any
+receipt is, where one is needed (``told_by_name``), and only then the part's own
+name goes.  After a crash at any
 point the disk says how far it came: two names of one file are a file that
 was published, and no file ever gets a second name for the same content.
 """
