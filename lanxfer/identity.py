@@ -30,9 +30,13 @@ from cryptography.x509.oid import NameOID
 
 from lanxfer.errors import AuthFailed, BadState
 from lanxfer.state import StateFolder
+from lanxfer.wire import limits
 
 KEY_FILE = "key.pem"
 CERTIFICATE_FILE = "certificate.pem"
+
+CERTIFICATE_MAX = 16 * limits.KIB
+"""Bytes of one certificate in DER; ours has about 300.  OpenSSL takes 100 KiB for a whole chain."""
 
 # Clocks on a LAN are wrong often enough that no side looks at these.
 _VALID_FROM = datetime(2000, 1, 1)

@@ -412,7 +412,10 @@ def _plain(text: str) -> str:
 
 def _sealed(*parts: Any) -> tuple[Any, ...]:
     """Columns of a row, the last part as JSON, and a checksum over them all."""
-    columns = (*parts[:-1], json.dumps(dict(parts[-1])))
+    return _summed((*parts[:-1], json.dumps(dict(parts[-1]))))
+
+
+def _summed(columns: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*columns, zlib.crc32(repr(columns).encode()))
 
 
@@ -442,8 +445,7 @@ def _row(snapshot: Snapshot) -> tuple[Any, ...]:
             if value != default
         ]
     )
-    columns = (_plain(snapshot.id), _plain(snapshot.peer), f"{{{data}}}")
-    return (*columns, zlib.crc32(repr(columns).encode()))
+    return _summed((_plain(snapshot.id), _plain(snapshot.peer), f"{{{data}}}"))
 
 
 def _snapshot(row: Mapping[str, Any]) -> Snapshot:

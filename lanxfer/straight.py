@@ -14,18 +14,19 @@ from collections.abc import Callable
 
 from lanxfer.conversation import Conversation, Wait
 from lanxfer.errors import LanxferError, Lost, NotFound
-from lanxfer.identity import CERTIFICATE_FILE, KEY_FILE, key_of_certificate
+from lanxfer.identity import (
+    CERTIFICATE_FILE,
+    CERTIFICATE_MAX,
+    KEY_FILE,
+    key_of_certificate,
+)
 from lanxfer.peers import Peers, parse_address
 from lanxfer.state import StateFolder
 from lanxfer.wire import limits
+from lanxfer.wire.native import VERSION
 
 PATIENCE = 2.0
 """Seconds for the connection, and again for TLS: whoever is slower is worth the other way."""
-
-ALPN = "lanxfer/1"
-
-CERTIFICATE_MAX = 16 * limits.KIB
-"""As in ``lanxfer.tls``."""
 
 _RECORD = 16 * limits.KIB
 
@@ -107,7 +108,7 @@ def _context(state: StateFolder) -> ssl.SSLContext:
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([VERSION])
     # OpenSSL compares the two: a certificate of another key is an error.
     context.load_cert_chain(state.file(CERTIFICATE_FILE), state.file(KEY_FILE), _no_password)
     return context
@@ -120,7 +121,7 @@ def _no_password() -> str:
 def _key_of(connection: ssl.SSLSocket) -> str:
     """The key that the other side has proved to hold; a LanxferError where that is no device's."""
     certificate = connection.getpeercert(binary_form=True)
-    if connection.selected_alpn_protocol() != ALPN or not certificate:
+    if connection.selected_alpn_protocol() != VERSION or not certificate:
         raise NotFound()
     if len(certificate) > CERTIFICATE_MAX:
         raise NotFound()

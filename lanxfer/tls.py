@@ -39,14 +39,11 @@ from lanxfer.errors import (
     TlsRequired,
     UnsupportedVersion,
 )
-from lanxfer.identity import Identity, key_of_certificate
+from lanxfer.identity import CERTIFICATE_MAX, Identity, key_of_certificate
 from lanxfer.pake import Channel
-from lanxfer.wire import limits
+from lanxfer.wire.native import VERSION
 
-ALPN = b"lanxfer/1"
-
-CERTIFICATE_MAX = 16 * limits.KIB
-"""Bytes of one certificate in DER; ours has about 300.  OpenSSL takes 100 KiB for a whole chain."""
+ALPN = VERSION.encode()
 
 CHAIN_MAX = 4
 """Certificates above the device's own that are put up with; ours has none."""

@@ -128,20 +128,16 @@ def _weight(loaded: Loaded) -> int:
     return 0 if loaded.data is None else len(loaded.data) + len(loaded.entry.path) + LINE
 
 
-def packed(batch: Sequence[Loaded]) -> Iterator[list[Loaded]]:
-    """The files of a batch that can travel together, as many as fit; blocks nobody."""
-    pack: list[Loaded] = []
-    size = 0
-    for loaded in batch:
-        if loaded.data is None or len(loaded.data) > limits.PACK_FILE_MAX or loaded.entry.shared:
-            continue  # packs go to the inbox only
-        if size + len(loaded.data) > limits.PACK_MAX or len(pack) == limits.PACK_FILES:
-            yield pack
-            pack, size = [], 0
-        pack.append(loaded)
-        size += len(loaded.data)
-    if len(pack) > 1:
-        yield pack
+def together(batch: Sequence[Loaded]) -> list[Loaded]:
+    """The small files of a batch, which fit into one request; one alone needs no such thing."""
+    pack = [
+        loaded
+        for loaded in batch
+        if loaded.data is not None
+        and len(loaded.data) <= limits.PACK_FILE_MAX
+        and not loaded.entry.shared  # packs go to the inbox only
+    ]
+    return pack if len(pack) > 1 else []
 
 
 @define
@@ -160,11 +156,11 @@ class _Tree:
 
     async def batch(self, batch: Sequence[Loaded]) -> None:
         """Begin to send all of it."""
-        packs = list(packed(batch)) if self.deliver_pack is not None else []
-        together = {id(loaded) for pack in packs for loaded in pack}
+        pack = together(batch) if self.deliver_pack is not None else []
+        packed = set(map(id, pack))
         for loaded in batch:
             entry = loaded.entry
-            if id(loaded) in together:
+            if id(loaded) in packed:
                 continue
             if entry.error is not None:
                 self._decided(entry, entry.error)
@@ -175,7 +171,7 @@ class _Tree:
                 large = entry.kind is Kind.FILE and loaded.data is None
                 await self.window.enter(size, large)
                 self._begin(self._single(loaded, size, large))
-        for pack in packs:
+        if pack:
             size = sum(len(loaded.data or b"") for loaded in pack)
             await self.window.enter(size, False)
             self._begin(self._pack(pack, size))

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,12 +15,15 @@ import pytest
 from blake3 import blake3
 
 from lanxfer import conversation
+from lanxfer.cli import progress, straight
 from lanxfer.cli.brief import Brief
+from lanxfer.cli.jobs import Job, Over
 from lanxfer.cli.options import Choices
 from lanxfer.errors import Exit, Lost
 from lanxfer.peers import Peers
 from lanxfer.state import StateFolder
 from lanxfer.straight import NotStraight, Straight
+from lanxfer.tally import Tally
 from tests.scripted_device import Device, Hear, Script
 from tests.scripted_service import Say
 from tests.test_cli_real import (
@@ -29,6 +32,7 @@ from tests.test_cli_real import (
     end,
     finish,
     know,
+    met,
     own_key,
     run,
     serve,
@@ -56,9 +60,7 @@ def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 def here(nas: Serving, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder of a device that has no service."""
     state = tmp_path_factory.mktemp("here") / "state"
-    know(nas.state, "laptop", own_key(state))
-    know(state, "nas", own_key(nas.state), nas.address)
-    return state
+    return met(nas, state)
 
 
 @pytest.fixture
@@ -286,24 +288,40 @@ class TroubleTests:
         done = run("message", "hello", "odd", "-s", here)
         assert done.code == Exit.FAILED and "something else" in done.err
 
-    def test_waits(self, make: Make, here: Path, tmp_path: Path) -> None:
+    def test_waits(
+        self,
+        make: Make,
+        here: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         """That somebody over there is asked is said, as long as it takes, too."""
+        shown = threading.Event()
+
+        def line_of(tally: Tally) -> str:
+            if tally.waits:
+                shown.set()
+            return tally.waits
 
         def asks(hear: Hear, say: Say) -> None:
             asked = hear()
             say({"event": asked["do"], "waiting": True})
-            time.sleep(6.5)
+            assert shown.wait(10)
             digest = blake3(b"abc").hexdigest()
             say({"ok": asked["do"], "stored": "a", "size": 3, "blake3": digest})
             hear()
 
         make(asks)
+        monkeypatch.setattr(progress, "line_of", line_of)
+        monkeypatch.setattr(progress, "BARS_AFTER", 0.01)
+        monkeypatch.setattr(progress, "LINE_EVERY", 0.01)
         (tmp_path / "a").write_text("abc")
-        done = run("send", tmp_path / "a", "odd", "-s", here)
-        assert done.code == Exit.OK
-        first, second = done.err.splitlines()
-        assert first == "Waiting for odd to accept."
-        assert second == "waiting for odd to accept"
+        job = Job((str(tmp_path / "a"),), Over("odd"))
+        assert straight.send(Choices(state=str(here)), job) == Exit.OK
+        said = capsys.readouterr().err.splitlines()
+        assert said.count("Waiting for odd to accept.") == 1
+        assert "waiting for odd to accept" in said
 
     def test_drop_by_drop(self, make: Make, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A hello that does not come to its end is given up."""
@@ -314,10 +332,8 @@ class TroubleTests:
 
         device = make(drips)
         device.slow = 0.1
-        began = time.monotonic()
         with pytest.raises(NotStraight):
             Straight(StateFolder(str(here)), "odd", conversation.wait, lambda silent: Lost())
-        assert time.monotonic() - began < 5
 
     def test_remembered(self, nas: Serving, here: Path, tmp_path: Path) -> None:
         """The address that worked is the one that is tried first from then on."""

@@ -10,7 +10,7 @@ from lanxfer import trees
 from lanxfer.errors import SourceUnreadable
 from lanxfer.offering import Loaded
 from lanxfer.transfers import Entry, Kind
-from lanxfer.trees import LINE, packed
+from lanxfer.trees import LINE, together
 from lanxfer.wire import limits
 
 SIZES = st.lists(
@@ -54,11 +54,7 @@ class AheadTests:
             small = [loaded for loaded in batch if loaded.data is not None]
             weight = sum(len(each.data or b"") + len(each.entry.path) + LINE for each in small)
             assert weight <= limits.PACK_MAX
-            packs = list(packed(batch))
-            assert len(packs) <= 1
-            assert packs or len(small) <= 1
-            if packs:
-                assert packs[0] == small
+            assert together(batch) == (small if len(small) > 1 else [])
 
     def test_no_straggler(self) -> None:
         """Of files of one size none has to go by itself, but for the last."""

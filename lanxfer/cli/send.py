@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -105,7 +106,7 @@ def send(
     if not queue:
         _warn_of_plain(choices, job.over)
     if not (queue or job.stdin or clear_body):
-        done = _without_reactor("send", here, choices, job)
+        done = _without_reactor(here, lambda way: way.send(choices, job))
         if done is not None:
             return done
     from lanxfer.cli import sending
@@ -115,15 +116,15 @@ def send(
     return run(lambda running: work(running, job), choices)
 
 
-def _without_reactor(what: str, here: bool, *how: Any) -> int | None:
+def _without_reactor(here: bool, ask: Callable[[Any], int | None]) -> int | None:
     """Have it done by the service, or do it in a moment; None where it takes more than that."""
     from lanxfer.cli import handing
 
-    done: int | None = None if here else getattr(handing, what)(*how)
+    done = None if here else ask(handing)
     if done is None:
         from lanxfer.cli import straight
 
-        done = getattr(straight, what)(*how)
+        done = ask(straight)
     return done
 
 
@@ -188,7 +189,7 @@ def message(
     over = Over(peer, plain, legacy_peer, code=code, token_file=token_file, login=login)
     _check_over(over)
     _warn_of_plain(choices, over)
-    done = _without_reactor("message", here, choices, text, over)
+    done = _without_reactor(here, lambda way: way.message(choices, text, over))
     if done is not None:
         return done
     from lanxfer.cli import sending

@@ -1,7 +1,7 @@
 """``lanxfer send`` of one small file, and ``lanxfer message``, to a device that is where it was.
 
-Without a service here, most of the time of such a command was that of importing
-what it takes for large files and for trouble; where there is some, that is done.
+What large files and trouble take would be longer to import than all the rest to do;
+where there is trouble, it is imported.
 """
 
 from __future__ import annotations
