@@ -21,6 +21,8 @@ from lanxfer.disk import Disk, Units
 from lanxfer.errors import Cancelled, Internal, LanxferError, Lost
 from lanxfer.storage import Part
 from lanxfer.storage.sources import Source
+from lanxfer.stretch_in import Lent
+from lanxfer.stretch_out import Load
 from lanxfer.wire import limits
 
 FLUSH_AFTER = 0.25
@@ -53,8 +55,10 @@ class BodySender(FileSender):
         self._given: bytearray | None = None
         self._ahead: deque[tuple[bytearray, memoryview]] = deque()
         self._begun = False
+        self.reads_ahead = True
         self._reading = False
         self._hungry = False
+        self._load: Load | None = None
         self._stopped: LanxferError | None = None
         self._finished: Deferred[str] = Deferred(lambda d: self.stop(Cancelled()))
 
@@ -92,6 +96,8 @@ class BodySender(FileSender):
     def _fetch(self) -> None:
         if self._reading or len(self._ahead) > AHEAD // 2 or self._left == 0 or self._stopped:
             return
+        if not (self.reads_ahead or self._hungry):
+            return
         scarce = self._units.scarce
         if scarce and not self._hungry:
             return  # while the others have their turns
@@ -107,6 +113,41 @@ class BodySender(FileSender):
         self._begun = True
         reading = self._disk.run(self._read_units, units)
         reading.addCallbacks(self._fetched, self._unreadable, callbackArgs=(units,))
+
+    # Whoever reads and sends in its place for a while (``lanxfer.stretch_out``).
+
+    @property
+    def lends(self) -> bool:
+        return self._begun and not self._reading and self._stopped is None
+
+    @property
+    def left(self) -> int:
+        return self._left + sum(len(chunk) for _, chunk in self._ahead)
+
+    def lend(self) -> Load:
+        self._reading = True
+        free = [self._given or self._units.take()]
+        self._load = Load(self._source, self._ahead, self._left, free)
+        self._given, self._ahead = None, deque()
+        return self._load
+
+    def sent(self, sending: bytearray | None) -> None:
+        self._given = sending
+
+    def back(self) -> None:
+        self._unload()
+        self._fetched(None, [])
+
+    def failed(self, why: Failure) -> None:
+        self._unload()
+        self._unreadable(why)
+
+    def _unload(self) -> None:
+        load, self._load = self._load, None
+        assert load is not None
+        self._ahead, self._left = load.ahead, load.unread
+        for unit in load.free:
+            self._units.give(unit)
 
     def _read_units(self, units: list[tuple[bytearray, memoryview]]) -> None:
         for _unit, space in units:
@@ -186,10 +227,61 @@ class BodyWriter:
         self._filled = 0
         self._full: list[tuple[bytearray, int]] = []
         self._writing = 0
+        self._lent = False
+        self._away: list[bytearray] = []
+        self._again: Callable[[], object] | None = None
         self._ended: tuple[str | None] | None = None
         self._error: LanxferError | None = None
         self._drained: Deferred[str | None] | None = None
         self.waiting = 0
+
+    @property
+    def lends(self) -> bool:
+        """Whether somebody else may read and write for a while in its place."""
+        over = self._error is not None or self._ended is not None
+        return not (over or self._lent or self._drained is None)
+
+    def lend(self, again: Callable[[], object]) -> Lent | None:
+        """What that somebody needs; it writes nothing itself until it got it ``back``.
+
+        None where nothing is to be had; ``again`` is called when what is being written is.
+        """
+        if self._writing or self._part is None or not self.lends:
+            self._again = again
+            return None
+        self._stop_clock()
+        self._lent = True
+        full = [memoryview(unit)[:size] for unit, size in self._full]
+        self._away = [unit for unit, _ in self._full]
+        lent = Lent(self._part, full, self._unit or self._units.take(), self._filled)
+        self._full, self._unit, self._filled = [], None, 0
+        return lent
+
+    def came(self, size: int, lent: Lent) -> None:
+        """So much was read in its place, and nothing more is."""
+        self.waiting += size
+        if lent.filled < len(lent.unit):
+            self._unit, self._filled = lent.unit, lent.filled
+        else:
+            self._away.append(lent.unit)  # it is being written just now
+
+    def wrote(self, size: int) -> None:
+        """So much was written in its place by now."""
+        self._on_written(size)
+
+    def back(self, written: int, told: int) -> None:
+        """So much was written in its place, of which it was ``told``; nothing is under way."""
+        self._lent = False
+        for unit in self._away:
+            self._units.give(unit)
+        self._away = []
+        self.waiting -= told
+        self._is_written(written - told)
+
+    def failed(self, why: Failure) -> None:
+        """As ``back``, but the disk failed."""
+        self._lent = False
+        self._unwritten(why)
 
     def received(self, data: bytes) -> None:
         """Some of the body came."""
@@ -253,7 +345,7 @@ class BodyWriter:
 
     def _write(self) -> None:
         over = self._ended is not None or self._error is not None
-        if self._writing or self._part is None or self._drained is None:
+        if self._writing or self._lent or self._part is None or self._drained is None:
             return
         if over or self._due:
             self._put_by()
@@ -284,8 +376,14 @@ class BodyWriter:
         for unit, _size in units:
             self._units.give(unit)
         size, self._writing = self._writing, 0
+        self._is_written(size)
+
+    def _is_written(self, size: int) -> None:
         self.waiting -= size
         self._on_written(size)
+        again, self._again = self._again, None
+        if again is not None:
+            again()
         self._write()
 
     def _unwritten(self, why: Failure) -> None:

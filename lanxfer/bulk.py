@@ -143,6 +143,9 @@ class BulkTLS(BufferingTLSTransport):
     def filled(self, size: int) -> None:
         self.dataReceived(memoryview(_CIPHERTEXT)[:size])
 
+    def begin_stretch(self, direct: Direct) -> bool:
+        return False
+
     def pauseProducing(self) -> None:
         self.paused = True
         self.transport.pauseProducing()

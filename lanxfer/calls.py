@@ -38,6 +38,7 @@ from lanxfer.registry import Transfer
 from lanxfer.storage import Part
 from lanxfer.storage.sources import Source
 from lanxfer.streams import Inflow, Outflow
+from lanxfer.stretch_in import FEW, LATER, LEAST, MORE, Ahead, StretchIn
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args, Cancel, Do, End, Event, Go, Take, Window
 from lanxfer.wire.packets import Part as PartPacket
@@ -220,6 +221,8 @@ class IncomingCall:
     _have: frozenset[int] = frozenset()
     _error: LanxferError | None = None
     _offset: Deferred[int] | None = None
+    _usual_until = 0
+    _quick = False
     _waiting: tuple[Deferred[Any], Deferred[Any]] | None = None
     _transfer: Transfer | None = None
     _part: Part | None = None
@@ -389,6 +392,29 @@ class IncomingCall:
             return None
         return self.writer.space()
 
+    def stretch(self, expected: int, position: int, credit: int) -> tuple[BodyWriter, Ahead] | None:
+        """Who would write the next bytes, and which, where it is worth it that a thread reads them.
+
+        ``expected`` bytes of a part are still to come, and the next one begins at ``position``.
+        """
+        writer = self.writer
+        if writer is None or self.principal.standing is Standing.TICKET or not writer.lends:
+            return None
+        left = self.size - position + expected
+        if position < self._usual_until or left < (MORE if self._quick else LEAST):
+            return None
+        self._quick = True
+        return writer, Ahead(self.id, expected, position, credit, self.size, self._most)
+
+    def stretched(self, stretch: StretchIn) -> None:
+        """Nothing more is read there, though some of it may wait for the disk."""
+        assert self.writer is not None
+        self.writer.came(stretch.came, stretch.lent)
+        if stretch.came < FEW:
+            self._quick = False
+            self._usual_until = stretch.ahead.position + LATER
+        self._weigh()
+
     def filled(self, size: int) -> None:
         """Bytes of a part are in what ``space`` gave."""
         assert self.writer is not None
@@ -492,9 +518,15 @@ class IncomingCall:
         if self.clear is not None:
             self.clear.look()
 
+    @property
+    def _most(self) -> int:
+        """What its sender may have on the way."""
+        most = self.window()
+        return limits.WINDOW_QUICK if self._quick and most == limits.WINDOW else most
+
     def _fit_window(self) -> None:
         """Owe more where there may be more on the way by now, or keep what is too much."""
-        change = max(self.window() - self._window, -self._owed)
+        change = max(self._most - self._window, -self._owed)
         self._window += change
         self._owed += change
 
@@ -622,6 +654,7 @@ class Exchange:
         self._turn = Turn(outbox, self.id, offset, credit, on_progress)
         self._turn.pause(self._paused)
         self._sender = BodySender(disk, source, offset)
+        self._turn.lends(disk, self._sender)
         sending = self._sender.send(self._turn)
         if way is not None:
             way.on_lost = partial(self._sender.stop, ClearBroken())

@@ -60,6 +60,10 @@ class ClearOut(Protocol):
     def filled(self, size: int) -> None:
         """See ``space``."""
 
+    def begin_stretch(self, direct: Direct) -> bool:
+        """See ``space``."""
+        return False
+
     def connectionMade(self) -> None:
         tune(self.transport)
         self.outbox = Outbox(

@@ -38,6 +38,9 @@ class Reader(Protocol):
     def filled(self, size: int) -> None:
         """So many bytes, at least one, are in what ``space`` gave."""
 
+    def begin_stretch(self, direct: Direct) -> bool:
+        """Whether somebody else reads from now on, until ``direct.take_back``."""
+
     @property
     def in_body(self) -> bool:
         """What comes next is a header in the midst of a large file."""
@@ -52,6 +55,7 @@ class Direct:
         self._socket: socket.socket = transport.socket
         self._reader = reader
         self._rest: list[memoryview] = []
+        self._lent = self._lost = False
         self._read_otherwise = transport.doRead
         self._write_otherwise = transport.doWrite
         transport.doRead = self._read  # type: ignore[method-assign]
@@ -65,6 +69,38 @@ class Direct:
         if transport.socket.family not in (socket.AF_INET, socket.AF_INET6):
             return None
         return cls(transport, reader)
+
+    def another(self) -> socket.socket | None:
+        """The socket once more, not blocking, with a descriptor that is the caller's to close.
+
+        Whatever becomes of the connection, that stays what it is.  None where there are too many.
+        """
+        try:
+            another = self._socket.dup()
+        except OSError:
+            return None
+        another.setblocking(False)
+        return another
+
+    def lend(self) -> None:
+        """Read nothing before ``take_back``: somebody else does."""
+        self._lent = True
+        self._transport.stopReading()
+
+    def take_back(self, lost: bool) -> None:
+        """Read on here; ``lost`` says that the connection was found broken."""
+        transport = self._transport
+        self._lent, self._lost = False, lost
+        if transport.connected and not (transport.disconnecting or self._reader.paused):
+            transport.startReading()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be written, and more may be."""
+        transport = self._transport
+        waits = self._rest or transport.dataBuffer or transport._tempDataBuffer
+        over = transport.disconnecting or transport._writeDisconnected
+        return bool(transport.connected and not (waits or over))
 
     @property
     def sending(self) -> bool:
@@ -88,6 +124,17 @@ class Direct:
         self._rest += [memoryview(header), body]
         if not waiting:
             self._push()
+        self._await_socket()
+
+    def adopt(self, rest: list[memoryview]) -> None:
+        """Send what somebody else did not get rid of, before all that is written from now on."""
+        transport = self._transport
+        if transport.connected and not transport._writeDisconnected:
+            self._rest += rest
+            self._await_socket()
+
+    def _await_socket(self) -> None:
+        transport = self._transport
         if self._rest:
             transport.startWriting()
             if transport.producer is not None and not transport.producerPaused:
@@ -127,6 +174,11 @@ class Direct:
         return self._write_otherwise()
 
     def _read(self) -> Any:
+        if self._lent:
+            self._transport.stopReading()  # somebody else has begun it meanwhile
+            return None
+        if self._lost:
+            return CONNECTION_LOST
         if not self._reader.in_body and self._reader.space() is None:
             return self._read_otherwise()
         # Several at a time: a turn of the loop costs as much as a header.
@@ -139,6 +191,8 @@ class Direct:
                 if lost is not None or self._reader.space() is None:
                     return lost
                 continue
+            if self._reader.begin_stretch(self):
+                return None
             try:
                 size = self._socket.recv_into(space)
             except (BlockingIOError, InterruptedError):

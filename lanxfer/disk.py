@@ -147,6 +147,10 @@ class Disk:
         """
         return self._run(self._pool, function, args, undo)
 
+    def tell(self, function: Callable[..., object], *args: Any) -> None:
+        """Have the reactor call a function; for what is done in a thread."""
+        self._reactor.callFromThread(function, *args)
+
     def run_reserved(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """``run`` for the journal, so that a hanging inbox keeps no control command waiting.
 

@@ -154,6 +154,7 @@ class Lifetime(PacketReceiver):
             way_past(self.transport, self),
         )
         self._outbox.on_blocked = self._on_blocked
+        self._outbox.clock = self._clock
         self._quicken(self.principal)
         self._join(self.principal)
         self._wait_for_idle(limits.IDLE_TIMEOUT)
@@ -266,6 +267,11 @@ class Lifetime(PacketReceiver):
     def filled(self, size: int) -> None:
         self._pace.received(size)
         super().filled(size)
+        self._spend(size)
+
+    def moved(self, size: int) -> None:
+        self._pace.received(size)
+        super().moved(size)
         self._spend(size)
 
     def _spend(self, size: int) -> None:

@@ -10,7 +10,7 @@ inside it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from twisted.internet.interfaces import (
@@ -18,15 +18,21 @@ from twisted.internet.interfaces import (
     IProducer,
     IPullProducer,
     IPushProducer,
+    IReactorTime,
     ITransport,
 )
 from zope.interface import implementer
 
+from lanxfer.bodies import BodySender
 from lanxfer.bulk import BulkTLS
 from lanxfer.direct import Direct
+from lanxfer.disk import Disk
 from lanxfer.rates import UNMETERED, Metered
 from lanxfer.sessions import Session
+from lanxfer.sessions.native import NativeSession
 from lanxfer.showing import censored
+from lanxfer.stretch_in import FEW, LATER, LEAST, MORE
+from lanxfer.stretch_out import Sending, StretchingOut, StretchOut
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Packet, Part
 
@@ -79,6 +85,11 @@ class Outbox:
         self._waits_rate = False
         self._gathered: list[bytes] | None = None
         self._size = 0  # bytes of them
+        self.files = 0  # that are being sent
+        self.clock: IReactorTime | None = None  # of one who sends stretches of them
+        self._away: StretchingOut | None = None
+        self._sent: Callable[[int], None] = lambda size: None
+        self._held: list[bytes] = []
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     def say(self, packet: Packet, data: bytes | memoryview = b"") -> None:
@@ -91,7 +102,9 @@ class Outbox:
         line = self._session.send(packet)
         if self.trace is not None and line:
             self.trace(">", censored(line.partition(b"\n")[0]))
-        if self._direct is not None and isinstance(data, memoryview):
+        if self._away is not None:
+            self._held += (line, bytes(data))
+        elif self._direct is not None and isinstance(data, memoryview):
             if self._gathered:
                 self._write_gathered()
             self._direct.send(line, data)
@@ -157,12 +170,14 @@ class Outbox:
 
     def write(self, data: bytes) -> None:
         """Write bytes that are no packet: the last word of a dialect."""
+        self._end_stretch()
         self.flush()
         if self._open and data:
             self._transport.write(data)
 
     def close(self) -> None:
         """Write nothing more; senders that still have a turn lose it."""
+        self._end_stretch()
         self.flush()
         if self._open:
             self._open = False
@@ -184,7 +199,7 @@ class Outbox:
             return
         self._pumping = True
         try:
-            while self._turns and self.writable and self._open and not self._waits_rate:
+            while self._turns and self.writable and self._open and not self._waits:
                 if self.meter.allowance > 0:
                     self._turns.popleft().go()
                 else:
@@ -193,9 +208,68 @@ class Outbox:
         finally:
             self._pumping = False
 
+    @property
+    def _waits(self) -> bool:
+        return self._waits_rate or self._away is not None
+
     def _on_rate(self) -> None:
         self._waits_rate = False
         self._pump()
+
+    # Stretches of files, which threads send (``lanxfer.stretch_out``).
+
+    @property
+    def may_stretch(self) -> bool:
+        """Whether nobody has anything else to say, and a thread could."""
+        alone = self.files == 1 and not (self._turns or self._away or self.trace)
+        native = isinstance(self._direct, Direct) and isinstance(self._session, NativeSession)
+        return alone and native and self.clock is not None and self.meter.slowest is None
+
+    def begin_stretch(self, disk: Disk, sender: Sending, turn: Turn, first: Part) -> bool:
+        """Have a thread send the next parts of a file, where nobody else has anything to say.
+
+        The credit of all stands in place of the size of the ``first``.  False where that
+        cannot be now.
+        """
+        direct = self._direct
+        if not self.may_stretch or self.clock is None or not isinstance(direct, Direct):
+            return False
+        if self._gathered:
+            self._write_gathered()
+        socket = direct.another() if direct.idle else None
+        if socket is None:
+            return False
+        stretch = StretchOut(socket, sender.lend(), first.id, first.offset, first.body)
+        self._sent = turn.stretched
+        self._away = StretchingOut(self, sender, stretch, turn.back)
+        self._away.begin(disk, self.clock)
+        return True
+
+    def grant(self, more: int) -> None:
+        """The file that is being sent by a thread may have so much more sent."""
+        if self._away is not None:
+            self._away.grant(more)
+
+    def _end_stretch(self) -> None:
+        if self._away is not None:
+            self._pumping = True  # else the next one would begin
+            self._away.take_back()
+            self._pumping = False
+
+    def went(self, parts: Sequence[Part], rest: list[memoryview]) -> None:
+        session, direct = self._session, self._direct
+        assert isinstance(direct, Direct) and isinstance(session, NativeSession)
+        size = 0
+        for part in parts:
+            session.went(part)
+            self.meter.spend(part.body)
+            size += part.body
+        self._away = None
+        self._sent(size)
+        held, self._held = b"".join(self._held), []
+        direct.adopt(rest)
+        if held:
+            direct.write_now(held)
 
     # IPushProducer: what the transport says.
 
@@ -213,6 +287,7 @@ class Outbox:
 
     def stopProducing(self) -> None:
         self.writable = False
+        self._end_stretch()
         self._open = False
         for turn in list(self._turns):
             turn.lost()
@@ -245,10 +320,19 @@ class Turn:
         self._queued = False
         self._asked = False
         self._paused = False
+        self._away = self._quick = False
+        self._usual_until = 0
+        self._lender: tuple[Disk, BodySender] | None = None
+
+    def lends(self, disk: Disk, sender: BodySender) -> None:
+        """Have stretches of the file sent by threads of that disk."""
+        self._lender = disk, sender
 
     def grant(self, more: int) -> None:
         """The receiver takes ``more`` bytes."""
         self._credit += more
+        if self._away:
+            self._outbox.grant(more)
         self._enqueue()
 
     def pause(self, paused: bool) -> None:
@@ -257,7 +341,7 @@ class Turn:
         self._enqueue()
 
     def _enqueue(self) -> None:
-        if self._producer is None or self._queued or self._asked:
+        if self._producer is None or self._queued or self._asked or self._away:
             return
         # Without credit the sender is still asked once: it may have nothing left but its end.
         if self._paused or (self._chunk and not self._credit):
@@ -272,13 +356,49 @@ class Turn:
             return
         if self._chunk:
             self._send()
-        else:
+        elif not self._stretch():
             self._asked = True
             self._producer.resumeProducing()
 
+    def _stretch(self) -> bool:
+        """Whether a thread sends what comes next, as soon as that may be sent."""
+        if self._lender is None:
+            return False
+        disk, sender = self._lender
+        least = MORE if self._quick else LEAST
+        large = sender.left >= least and self._offset >= self._usual_until
+        worth = large and self._outbox.may_stretch
+        sender.reads_ahead = not worth
+        if not (worth and sender.lends):
+            return False
+        if not self._credit:
+            return True
+        self._away = True
+        first = Part(self._id, self._offset, self._credit)
+        if self._outbox.begin_stretch(disk, sender, self, first):
+            self._quick = True
+            return True
+        self._away = False
+        sender.reads_ahead = True
+        return False
+
+    def stretched(self, size: int) -> None:
+        """So much was sent by a thread."""
+        if size < FEW:
+            self._usual_until = self._offset + LATER
+        self._offset += size
+        self._credit -= size
+        self._on_progress(self._offset)
+
+    def back(self) -> None:
+        """The file is read here again."""
+        self._away = False
+        self._enqueue()
+
     def lost(self) -> None:
         """There is nothing to write to any more."""
-        producer, self._producer = self._producer, None
+        producer = self._producer
+        self.unregisterProducer()
         if producer is not None:
             producer.stopProducing()
 
@@ -296,9 +416,11 @@ class Turn:
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         self._producer = cast(IPullProducer, producer)
+        self._outbox.files += 1
         self._enqueue()
 
     def unregisterProducer(self) -> None:
+        self._outbox.files -= self._producer is not None
         self._producer = None
 
     def write(self, data: bytes | memoryview) -> None:

@@ -7,7 +7,7 @@ transport.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -22,6 +22,7 @@ from lanxfer.channels import Channels
 from lanxfer.clear import ClearIn, ClearTickets
 from lanxfer.commands.dispatch import begin
 from lanxfer.commands.table import Node, Reply, Table
+from lanxfer.direct import Direct
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Cancelled,
@@ -42,6 +43,7 @@ from lanxfer.rates import UNMETERED, Metered
 from lanxfer.sessions import Session
 from lanxfer.sessions.native import NativeSession
 from lanxfer.showing import censored
+from lanxfer.stretch_in import StretchingIn
 from lanxfer.tls import channel_of
 from lanxfer.wire import limits
 from lanxfer.wire.packets import (
@@ -208,6 +210,31 @@ class LanxferProtocol(Lifetime):
     @property
     def in_body(self) -> bool:
         return self._parts_follow
+
+    def begin_stretch(self, direct: Direct) -> bool:
+        call, session = self._into, self.session
+        if not (isinstance(call, IncomingCall) and isinstance(session, NativeSession)):
+            return False
+        if self._meter.slowest is not None or self.space() is None:
+            return False
+        if any(each.writer is not None for each in self._calls.values() if each is not call):
+            return False
+        found = call.stretch(self.expected, *session.coming(call.id))
+        if found is None:
+            return False
+        writer, ahead = found
+        StretchingIn(self, call, writer, direct, self._disk).begin(ahead, self._clock)
+        return True
+
+    def catch_up(self, moves: Sequence[tuple[bytes, int]], rest: bytes) -> None:
+        for line, size in moves:
+            if line and not self.deaf:
+                self.lines += 1
+                self.lineReceived(line)
+            if size and not self.deaf:
+                self.moved(size)
+        if rest and not self.deaf:
+            self.dataReceived(rest)
 
     def body_space(self) -> memoryview | None:
         return None if self._into is None else self._into.space()

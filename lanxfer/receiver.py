@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from twisted.protocols.basic import LineReceiver
 
+from lanxfer.direct import Direct
 from lanxfer.wire import limits
 
 
@@ -120,6 +121,15 @@ class PacketReceiver(LineReceiver):
         """So many bytes, at least one, are in what ``space`` gave."""
         self._expected -= size
         self.bodyFilled(size)
+        self._end_body()
+
+    def begin_stretch(self, direct: Direct) -> bool:
+        """Whether somebody else reads from now on (``lanxfer.stretch_in``)."""
+        return False
+
+    def moved(self, size: int) -> None:
+        """So many bytes of the body were read by somebody else."""
+        self._expected -= size
         self._end_body()
 
     def _end_body(self) -> None:

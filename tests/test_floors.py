@@ -65,6 +65,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sockets",
         "stores",
         "streams",
+        "stretch_in",
+        "stretch_out",
         "tls",
         "turns",
     ),

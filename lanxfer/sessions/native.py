@@ -422,6 +422,12 @@ class NativeSession:
                 raise BadName("The name is no text (a lone surrogate).") from None
             raise
 
+    def went(self, part: Part) -> None:
+        """A part was sent without being asked here first, within the ``credit`` of its exchange."""
+        ours = self._ours.get(part.id)
+        if ours is not None:
+            ours.moved(part)
+
     def _list(self, ok: Ok, rows: Sequence[Args]) -> bytes:
         """An answer that is a list, with as many of its rows as one answer carries."""
         lines, size = [], 0
@@ -463,6 +469,11 @@ class NativeSession:
         """How many bytes the other side may still send for its exchange ``id``."""
         theirs = self._theirs.get(id)
         return theirs.credit if theirs is not None else 0
+
+    def coming(self, id: int) -> tuple[int, int]:
+        """Where the next part of the other side's exchange ``id`` begins, and what it may send."""
+        theirs = self._theirs.get(id)
+        return (0, 0) if theirs is None else (theirs.position or 0, theirs.credit)
 
     def came_beside(self, id: int, size: int) -> None:
         """Bytes of that exchange came on a connection of their own ("A body in clear")."""
