@@ -177,6 +177,27 @@ MUTANTS = (
         LEAK,
     ),
     Mutant(
+        "a stretch forgets the last unit it filled",
+        "lanxfer/stretch_in.py",
+        "                more = self._step()\n                if lent",
+        "                more = self._step()\n                if more and lent",
+        _test("tests/test_stretch_in.py"),
+    ),
+    Mutant(
+        "a stretch takes parts of other files for its own",
+        "lanxfer/stretch_in.py",
+        "return packet.body if goes_on and fits else 0",
+        "return packet.body if fits else 0",
+        _test("tests/test_stretch_in.py"),
+    ),
+    Mutant(
+        "a stretch that was taken back sends on",
+        "lanxfer/stretch_out.py",
+        "            if self.revoked or not self._credit:\n",
+        "            if not self._credit:\n",
+        _test("tests/test_stretch_out.py"),
+    ),
+    Mutant(
         "no sync before the ok",
         "lanxfer/storage/publishing.py",
         "        self.dress(fd, offer)\n        sync(fd)\n",

@@ -278,9 +278,11 @@ class BodyWriter:
         self.waiting -= told
         self._is_written(written - told)
 
-    def failed(self, why: Failure) -> None:
+    def failed(self, why: Failure, told: int) -> None:
         """As ``back``, but the disk failed."""
         self._lent = False
+        self._away = []
+        self.waiting -= told
         self._unwritten(why)
 
     def received(self, data: bytes) -> None:

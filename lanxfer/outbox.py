@@ -34,7 +34,7 @@ from lanxfer.showing import censored
 from lanxfer.stretch_in import FEW, LATER, LEAST, MORE
 from lanxfer.stretch_out import Sending, StretchingOut, StretchOut
 from lanxfer.wire import limits
-from lanxfer.wire.packets import Packet, Part
+from lanxfer.wire.packets import Packet, Part, Window
 
 GATHERED_MAX = 16 * limits.KIB
 """Bytes said while a chunk is read that are kept for its end."""
@@ -100,6 +100,8 @@ class Outbox:
         if not self._open:
             return
         line = self._session.send(packet)
+        if self._away is not None and not isinstance(packet, Window):
+            self._end_stretch()  # that is not to wait; a grant may
         if self.trace is not None and line:
             self.trace(">", censored(line.partition(b"\n")[0]))
         if self._away is not None:

@@ -141,7 +141,9 @@ class StretchIn:
         with self._socket:
             if lent.full:
                 self._write(lent.full)
-            while self._step():
+            more = True
+            while more:
+                more = self._step()
                 if lent.filled == len(lent.unit):
                     self._write([memoryview(lent.unit)])
                     with self._mutex:
@@ -158,8 +160,8 @@ class StretchIn:
     def _step(self) -> bool:
         """Read once; whether there may be more."""
         with self._mutex:
-            over = self.revoked or self.came >= MOST
-            if over or not (self.ahead.expected or self._line_goes_on()):
+            much = self.came >= MOST or len(self.moves) >= limits.LINES_PER_TURN
+            if self.revoked or much or not (self.ahead.expected or self._line_goes_on()):
                 return False
             found = self._read()
         if found is not None:
@@ -201,7 +203,7 @@ class StretchIn:
         if not end:
             return len(line) < LINE
         size = self._follows(line)
-        if not size or len(body) > min(size, len(lent.unit) - lent.filled):
+        if not size or len(body) > size or len(body) >= len(lent.unit) - lent.filled:
             return False
         self.moves.append((line, 0))
         self.rest = b""
@@ -261,7 +263,7 @@ class Writing(Protocol):
     def back(self, written: int, told: int) -> None:
         """So much was written, of which it was ``told``; nothing is under way any more."""
 
-    def failed(self, why: Failure) -> None:
+    def failed(self, why: Failure, told: int) -> None:
         """As ``back``, but the disk failed."""
 
 
@@ -329,6 +331,6 @@ class StretchingIn:
         stretch, self._stretch = self._stretch, None
         assert stretch is not None
         if isinstance(result, Failure):
-            self._writer.failed(result)
+            self._writer.failed(result, stretch.told)
         else:
             self._writer.back(stretch.written, stretch.told)
