@@ -177,13 +177,6 @@ MUTANTS = (
         LEAK,
     ),
     Mutant(
-        "a stretch forgets the last unit it filled",
-        "lanxfer/stretch_in.py",
-        "                more = self._step()\n                if lent",
-        "                more = self._step()\n                if more and lent",
-        _test("tests/test_stretch_in.py"),
-    ),
-    Mutant(
         "a stretch takes parts of other files for its own",
         "lanxfer/stretch_in.py",
         "return packet.body if goes_on and fits else 0",

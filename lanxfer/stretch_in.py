@@ -141,9 +141,7 @@ class StretchIn:
         with self._socket:
             if lent.full:
                 self._write(lent.full)
-            more = True
-            while more:
-                more = self._step()
+            while self._step():
                 if lent.filled == len(lent.unit):
                     self._write([memoryview(lent.unit)])
                     with self._mutex:

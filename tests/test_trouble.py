@@ -189,7 +189,7 @@ class CrowdTests:
         await gatherResults([client.close() for *_, client in clients])
         running = service._now
         await until(lambda: not running.factory.connections and not running.factory._unknown)
-        assert (len(running.registry), running.disk._under_way) == (0, 0)
+        await until(lambda: (len(running.registry), running.disk._under_way) == (0, 0))
         assert sorted(os.listdir(devices.inbox("nas") / ".lanxfer-staging")) == ["lock"]
         workers = WORKERS + RESERVED  # of the service, which made them meanwhile
         descriptors, threads = before

@@ -69,6 +69,7 @@ class Batch:
         self._files = [_File(small) for small in files]
         self._together = len(files) >= TOGETHER and can_sync_all()
         self._room = room
+        self._scarce = room < sum(len(small.data) for small in files)
         self._dotfiles = dotfiles
         self._claimed: list[str] = []
         self._remembered: dict[str, SafePath] = {}
@@ -144,14 +145,18 @@ class Batch:
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
         try:
             with self._tree.reach(parts, make=False) as folder:
+                found = False
                 for file in files:
                     small = file.small
                     placed = self._tree.already(
                         folder, small.path.name, small.conflict, file.wanted
                     )
                     if placed is not None:
+                        found = True
                         self._placed(file, placed)
-                if any(file.end is not None for file in files):
+                    elif not (found or self._scarce):
+                        return  # then hardly any of them is: they are found when they are placed
+                if found:
                     self._tree.sync_folder(folder)
         except FileNotFoundError:
             return
