@@ -239,14 +239,17 @@ class BodyWriter:
     def lends(self) -> bool:
         """Whether somebody else may read and write for a while in its place."""
         over = self._error is not None or self._ended is not None
-        return not (over or self._lent or self._drained is None)
+        waits = self._again is not None  # for a write; whoever waits in vain is not to wait again
+        return not (over or waits or self._lent or self._drained is None)
 
     def lend(self, again: Callable[[], object]) -> Lent | None:
         """What that somebody needs; it writes nothing itself until it got it ``back``.
 
         None where nothing is to be had; ``again`` is called when what is being written is.
         """
-        if self._writing or self._part is None or not self.lends:
+        if self._part is None or not self.lends:
+            return None
+        if self._writing:
             self._again = again
             return None
         self._stop_clock()

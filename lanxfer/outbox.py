@@ -100,8 +100,9 @@ class Outbox:
         if not self._open:
             return
         line = self._session.send(packet)
-        if self._away is not None and not isinstance(packet, Window):
-            self._end_stretch()  # that is not to wait; a grant may
+        hurries = self._away is not None and not isinstance(packet, Window)
+        if hurries:
+            self.end_stretch()  # that is not to wait; a grant may
         if self.trace is not None and line:
             self.trace(">", censored(line.partition(b"\n")[0]))
         if self._away is not None:
@@ -129,6 +130,8 @@ class Outbox:
             if self._backlog > limits.REPLIES_MAX:
                 self._on_backlog(True)
         self._on_said()
+        if hurries:
+            self._pump()
 
     def gather(self) -> bool:
         """Keep what is said until ``flush``; False where that was asked for already.
@@ -172,14 +175,14 @@ class Outbox:
 
     def write(self, data: bytes) -> None:
         """Write bytes that are no packet: the last word of a dialect."""
-        self._end_stretch()
+        self.end_stretch()
         self.flush()
         if self._open and data:
             self._transport.write(data)
 
     def close(self) -> None:
         """Write nothing more; senders that still have a turn lose it."""
-        self._end_stretch()
+        self.end_stretch()
         self.flush()
         if self._open:
             self._open = False
@@ -218,6 +221,10 @@ class Outbox:
         self._waits_rate = False
         self._pump()
 
+    def go_on(self) -> None:
+        """Let those who wait for their turns have them."""
+        self._pump()
+
     # Stretches of files, which threads send (``lanxfer.stretch_out``).
 
     @property
@@ -247,16 +254,17 @@ class Outbox:
         self._away.begin(disk, self.clock)
         return True
 
-    def grant(self, more: int) -> None:
-        """The file that is being sent by a thread may have so much more sent."""
+    def grant(self, id: int, more: int) -> None:
+        """If that file is being sent by a thread: it may send so much more."""
         if self._away is not None:
-            self._away.grant(more)
+            self._away.grant(id, more)
 
-    def _end_stretch(self) -> None:
+    def end_stretch(self) -> None:
+        """Let nobody else send any more; turns wait until somebody lets them go on."""
         if self._away is not None:
-            self._pumping = True  # else the next one would begin
+            pumping, self._pumping = self._pumping, True  # else the next one would begin
             self._away.take_back()
-            self._pumping = False
+            self._pumping = pumping
 
     def went(self, parts: Sequence[Part], rest: list[memoryview]) -> None:
         session, direct = self._session, self._direct
@@ -267,11 +275,12 @@ class Outbox:
             self.meter.spend(part.body)
             size += part.body
         self._away = None
-        self._sent(size)
         held, self._held = b"".join(self._held), []
         direct.adopt(rest)
         if held:
             direct.write_now(held)
+        self._sent(size)
+        self._pump()
 
     # IPushProducer: what the transport says.
 
@@ -289,7 +298,7 @@ class Outbox:
 
     def stopProducing(self) -> None:
         self.writable = False
-        self._end_stretch()
+        self.end_stretch()
         self._open = False
         for turn in list(self._turns):
             turn.lost()
@@ -334,12 +343,14 @@ class Turn:
         """The receiver takes ``more`` bytes."""
         self._credit += more
         if self._away:
-            self._outbox.grant(more)
+            self._outbox.grant(self._id, more)
         self._enqueue()
 
     def pause(self, paused: bool) -> None:
         """Hold the file back, or let it go on."""
         self._paused = paused
+        if paused and self._away:
+            self._outbox.end_stretch()
         self._enqueue()
 
     def _enqueue(self) -> None:
@@ -396,6 +407,7 @@ class Turn:
         """The file is read here again."""
         self._away = False
         self._enqueue()
+        self._outbox.go_on()
 
     def lost(self) -> None:
         """There is nothing to write to any more."""

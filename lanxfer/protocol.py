@@ -222,8 +222,12 @@ class LanxferProtocol(Lifetime):
         found = call.stretch(self.expected, *session.coming(call.id))
         if found is None:
             return False
+        socket = direct.another()
+        if socket is None:
+            return False
         writer, ahead = found
-        StretchingIn(self, call, writer, direct, self._disk).begin(ahead, self._clock)
+        stretching = StretchingIn(self, call, writer, direct, socket, self._disk)
+        stretching.begin(ahead, self._clock)
         return True
 
     def catch_up(self, moves: Sequence[tuple[bytes, int]], rest: bytes) -> None:

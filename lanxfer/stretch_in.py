@@ -32,13 +32,13 @@ from lanxfer.wire import limits
 from lanxfer.wire.native import parse_packet
 from lanxfer.wire.packets import Part as PartPacket
 
-LEAST = limits.WINDOW_QUICK
+LEAST = 32 * limits.MIB
 """Bytes of a file still to come from which on all this is worth it, ..."""
 
 MORE = 2 * limits.MIB
 """... and those from which on another stretch of the same is."""
 
-MOST = limits.WINDOW_QUICK
+MOST = 32 * limits.MIB
 """Bytes after which others that wait for a thread have their turn."""
 
 OFTEN = 4
@@ -126,6 +126,7 @@ class StretchIn:
         """
         with self._mutex:
             self.revoked = True
+            self._socket.close()  # a connection that is cut is cut only when nobody has it
 
     def grant(self, more: int) -> None:
         """The sender may send so much more."""
@@ -162,10 +163,10 @@ class StretchIn:
             if self.revoked or much or not (self.ahead.expected or self._line_goes_on()):
                 return False
             found = self._read()
-        if found is not None:
-            return found
-        asking = select.poll()
-        asking.register(self._socket, select.POLLIN)
+            if found is not None:
+                return found
+            asking = select.poll()
+            asking.register(self._socket, select.POLLIN)
         return bool(asking.poll(WAIT))
 
     def _read(self) -> bool | None:
@@ -273,6 +274,7 @@ class StretchingIn:
     _call: Receiving
     _writer: Writing
     _direct: Direct
+    _socket: socket.socket
     _disk: Disk
     _stretch: StretchIn | None = None
     _late: IDelayedCall | None = None
@@ -289,20 +291,15 @@ class StretchingIn:
         lent = self._writer.lend(lambda: self._start(ahead))
         if lent is None:
             return
-        socket = self._direct.another()
-        if socket is None:
-            self._writer.came(0, lent)
-            self._writer.back(0, 0)
-            self._take_back()
-            return
-        tell = partial(self._disk.tell, self._wrote)
-        self._stretch = StretchIn(socket, lent, ahead, tell)
+        told: list[StretchIn] = []
+        tell = partial(self._disk.tell, self._wrote, told)
+        self._stretch = StretchIn(self._socket, lent, ahead, tell)
+        told.append(self._stretch)
         self._disk.run(self._stretch.move).addBoth(self._moved)
 
-    def _wrote(self, size: int) -> None:
+    def _wrote(self, told: Sequence[StretchIn], size: int) -> None:
         """So much is in the file: the sender may send more."""
-        stretch = self._stretch
-        assert stretch is not None
+        (stretch,) = told
         before = self._wire.granted(stretch.ahead.id)
         self._writer.wrote(size)
         stretch.grant(self._wire.granted(stretch.ahead.id) - before)
@@ -316,6 +313,7 @@ class StretchingIn:
             late.cancel()
         stretch = self._stretch
         if stretch is None:
+            self._socket.close()
             self._direct.take_back(False)
             return
         stretch.revoke()
@@ -324,11 +322,13 @@ class StretchingIn:
         self._wire.catch_up(stretch.moves, stretch.rest)
 
     def _moved(self, result: Any) -> None:
-        self._take_back()
-        # Not kept: it knows this object, too, and nobody would take such a circle's memory away.
-        stretch, self._stretch = self._stretch, None
-        assert stretch is not None
-        if isinstance(result, Failure):
-            self._writer.failed(result, stretch.told)
-        else:
-            self._writer.back(stretch.written, stretch.told)
+        try:
+            self._take_back()
+        finally:
+            # Not kept: it knows this object, too, and a circle's memory stays for a while.
+            stretch, self._stretch = self._stretch, None
+            assert stretch is not None
+            if isinstance(result, Failure):
+                self._writer.failed(result, stretch.told)
+            else:
+                self._writer.back(stretch.written, stretch.told)

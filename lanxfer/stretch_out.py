@@ -53,7 +53,7 @@ class StretchOut:
 
     _socket: socket.socket
     load: Load
-    _id: int
+    id: int
     _offset: int
     _credit: int
     parts: list[Part] = field(factory=list)
@@ -67,6 +67,7 @@ class StretchOut:
         """Send nothing more: what is in ``parts`` and ``rest`` now is all."""
         with self._mutex:
             self.revoked = True
+            self._socket.close()  # a connection that is cut is cut only when nobody has it
             self._mutex.notify()
 
     def grant(self, more: int) -> None:
@@ -107,7 +108,7 @@ class StretchOut:
             if size < len(chunk):
                 self.load.ahead.appendleft((unit, chunk[size:]))
                 self.sending = None  # it is not free before that is sent
-            part = Part(self._id, self._offset, size)
+            part = Part(self.id, self._offset, size)
             self.rest = [memoryview(format_packet(part)), chunk[:size]]
             self.parts.append(part)
             self._offset += size
@@ -135,8 +136,8 @@ class StretchOut:
                     self.sending = None
                     return True
                 self.rest[0] = self.rest[0][sent:]
-            asking = select.poll()
-            asking.register(self._socket, select.POLLOUT)
+                asking = select.poll()
+                asking.register(self._socket, select.POLLOUT)
             if not asking.poll(WAIT):
                 return False
 
@@ -186,9 +187,10 @@ class StretchingOut:
         self._late = clock.callLater(PATIENCE, self.take_back)
         disk.run(self._stretch.move).addBoth(self._moved)
 
-    def grant(self, more: int) -> None:
-        """The receiver takes so much more."""
-        self._stretch.grant(more)
+    def grant(self, id: int, more: int) -> None:
+        """The receiver takes so much more, if it is that file."""
+        if id == self._stretch.id:
+            self._stretch.grant(more)
 
     def take_back(self) -> None:
         """Whatever the thread does still, it sends nothing more."""
@@ -203,9 +205,11 @@ class StretchingOut:
         self._line.went(stretch.parts, stretch.rest)
 
     def _moved(self, result: Any) -> None:
-        self.take_back()
-        if isinstance(result, Failure):
-            self._sender.failed(result)
-        else:
-            self._sender.back()
-        self._on_over()
+        try:
+            self.take_back()
+        finally:
+            if isinstance(result, Failure):
+                self._sender.failed(result)
+            else:
+                self._sender.back()
+            self._on_over()

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from lanxfer import calls, outbox, stretch_in, stretch_out
 from lanxfer.client import Client
+from lanxfer.direct import Direct
 from lanxfer.errors import Cancelled, DiskFull, LanxferError, Lost
 from lanxfer.storage.parts import LocalPart
 from lanxfer.storage.sources import Source
@@ -56,7 +57,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     monkeypatch.setattr(StretchOut, "move", moved_out)
     for module in (calls, outbox):
         monkeypatch.setattr(module, "LEAST", 4 * MIB)
-    monkeypatch.setattr(limits, "WINDOW_QUICK", 8 * MIB)
     for each in (stretch_in, stretch_out):
         monkeypatch.setattr(each, "MOST", 4 * MIB)
         monkeypatch.setattr(each, "WAIT", 200)  # however busy the machine is
@@ -142,6 +142,70 @@ async def test_hanging_disk(devices: Devices, seen: Seen, monkeypatch: pytest.Mo
     await sending
     assert (devices.inbox("server") / "large").read_bytes() == data
     assert seen.came
+
+
+@in_reactor
+async def test_hanging_from_the_start(
+    devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first write hangs, before there is any stretch, its connection is read as well."""
+    # covers: R10
+    data = os.urandom(SIZE)
+    go_on, hung = threading.Event(), threading.Event()
+
+    def hang(part: LocalPart, chunks: Any) -> None:
+        if not hung.is_set():
+            hung.set()
+            assert go_on.wait(60)
+
+    before(monkeypatch, LocalPart, "write", hang)
+    _, client = await pair(devices)
+    sending = client.send_file(devices.source("large", data))
+    await until(hung.is_set)
+    for _ in range(3):
+        assert await client.call("ping")
+        await sleep(0.1)
+    go_on.set()
+    await sending
+    assert (devices.inbox("server") / "large").read_bytes() == data
+
+
+@in_reactor
+async def test_no_descriptors(
+    devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no descriptors left, all goes the usual way."""
+    # covers: F19
+    monkeypatch.setattr(Direct, "another", lambda direct: None)
+    data = os.urandom(SIZE)
+    _, client = await pair(devices)
+    await client.send_file(devices.source("large", data))
+    assert (devices.inbox("server") / "large").read_bytes() == data
+    assert not (seen.came or seen.went)
+
+
+@in_reactor
+async def test_others_go_on(devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that waited for the one whose thread hangs goes on when that is taken back."""
+    data = os.urandom(SIZE)
+    go_on, hung = threading.Event(), threading.Event()
+
+    def hang(source: Source, space: memoryview) -> None:
+        if source.path.endswith("large") and source.position >= 8 * MIB and not hung.is_set():
+            hung.set()
+            assert go_on.wait(60)
+
+    before(monkeypatch, Source, "read_into", hang)
+    _, client = await pair(devices)
+    sending = client.send_file(devices.source("large", data))
+    await until(hung.is_set)
+    other = client.send_file(devices.source("other", data[::-1]))
+    await other
+    assert not sending.called
+    go_on.set()
+    await sending
+    assert (devices.inbox("server") / "large").read_bytes() == data
+    assert (devices.inbox("server") / "other").read_bytes() == data[::-1]
 
 
 @in_reactor
@@ -241,6 +305,7 @@ async def test_cancelled(devices: Devices, seen: Seen) -> None:
     with pytest.raises(Cancelled):
         await sending
     assert await client.call("ping")
+    await until(lambda: not service._now.registry.pending())
 
     seen.came = 0
     sending = client.send_file(path)
@@ -251,6 +316,7 @@ async def test_cancelled(devices: Devices, seen: Seen) -> None:
         await sending
     assert await client.call("ping")
 
+    await until(lambda: not service._now.registry.pending())
     await client.send_file(path)
     assert (devices.inbox("server") / "large").read_bytes() == data
 

@@ -59,7 +59,7 @@ STRAY_PACKETS = 64
 # Bytes in flight.
 WINDOW = 8 * MIB
 """Credit a receiver grants one transfer."""
-WINDOW_QUICK = 32 * MIB
+WINDOW_QUICK = 15 * MIB
 """The same while threads write what comes as fast as it does: it waits in no memory of ours."""
 WINDOW_LEAST = 64 * KIB
 """The same where the receiver is kept slow; it grants more so often that nobody calls it dead."""
@@ -67,7 +67,7 @@ STREAM_WINDOW = 1 * MIB
 """The same for one stream of an application."""
 STREAM_PART = 64 * KIB
 """Bytes of a stream that are written in one go: nothing else waits for more than that."""
-UNWRITTEN_MAX = 12 * MIB
+UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 REPLIES_MAX = 64 * KIB
 UNIT = 1 * MIB
