@@ -55,7 +55,7 @@ class BodySender(FileSender):
         self._given: bytearray | None = None
         self._ahead: deque[tuple[bytearray, memoryview]] = deque()
         self._begun = False
-        self.reads_ahead = True
+        self.reads_ahead = True  # False where somebody else is about to read in its place
         self._reading = False
         self._hungry = False
         self._load: Load | None = None
@@ -118,13 +118,16 @@ class BodySender(FileSender):
 
     @property
     def lends(self) -> bool:
+        """Whether somebody else may read and send for a while in its place."""
         return self._begun and not self._reading and self._stopped is None
 
     @property
     def left(self) -> int:
+        """Bytes that were not given to the consumer yet."""
         return self._left + sum(len(chunk) for _, chunk in self._ahead)
 
     def lend(self) -> Load:
+        """What that somebody needs; it reads nothing itself until it got it ``back``."""
         self._reading = True
         free = [self._given or self._units.take()]
         self._load = Load(self._source, self._ahead, self._left, free)
@@ -132,13 +135,16 @@ class BodySender(FileSender):
         return self._load
 
     def sent(self, sending: bytearray | None) -> None:
+        """Nothing more is sent in its place; that memory is in use until it is asked again."""
         self._given = sending
 
     def back(self) -> None:
+        """What was lent is here again."""
         self._unload()
         self._fetched(None, [])
 
     def failed(self, why: Failure) -> None:
+        """As ``back``, but the file could not be read."""
         self._unload()
         self._unreadable(why)
 

@@ -175,7 +175,7 @@ class Direct:
 
     def _read(self) -> Any:
         if self._lent:
-            self._transport.stopReading()  # somebody else has begun it meanwhile
+            self._transport.stopReading()  # a producer was resumed, which knows nothing of this
             return None
         if self._lost:
             return CONNECTION_LOST

@@ -88,7 +88,6 @@ class Outbox:
         self.files = 0  # that are being sent
         self.clock: IReactorTime | None = None  # of one who sends stretches of them
         self._away: StretchingOut | None = None
-        self._sent: Callable[[int], None] = lambda size: None
         self._held: list[bytes] = []
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
@@ -106,7 +105,7 @@ class Outbox:
         if self.trace is not None and line:
             self.trace(">", censored(line.partition(b"\n")[0]))
         if self._away is not None:
-            self._held += (line, bytes(data))
+            self._held.append(line)
         elif self._direct is not None and isinstance(data, memoryview):
             if self._gathered:
                 self._write_gathered()
@@ -249,8 +248,7 @@ class Outbox:
         if socket is None:
             return False
         stretch = StretchOut(socket, sender.lend(), first.id, first.offset, first.body)
-        self._sent = turn.stretched
-        self._away = StretchingOut(self, sender, stretch, turn.back)
+        self._away = StretchingOut(self, sender, turn, stretch)
         self._away.begin(disk, self.clock)
         return True
 
@@ -269,18 +267,14 @@ class Outbox:
     def went(self, parts: Sequence[Part], rest: list[memoryview]) -> None:
         session, direct = self._session, self._direct
         assert isinstance(direct, Direct) and isinstance(session, NativeSession)
-        size = 0
         for part in parts:
             session.went(part)
             self.meter.spend(part.body)
-            size += part.body
         self._away = None
         held, self._held = b"".join(self._held), []
         direct.adopt(rest)
         if held:
             direct.write_now(held)
-        self._sent(size)
-        self._pump()
 
     # IPushProducer: what the transport says.
 
@@ -396,7 +390,7 @@ class Turn:
         return False
 
     def stretched(self, size: int) -> None:
-        """So much was sent by a thread."""
+        """So much was sent by a thread, and nothing more is."""
         if size < FEW:
             self._usual_until = self._offset + LATER
         self._offset += size

@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 from attrs import define, field
@@ -145,16 +145,8 @@ class StretchOut:
 class Sending(Protocol):
     """Whoever sends the file."""
 
-    @property
-    def lends(self) -> bool:
-        """Whether somebody else may read and send for a while in its place."""
-
-    @property
-    def left(self) -> int:
-        """Bytes that were not sent yet."""
-
     def lend(self) -> Load:
-        """What that somebody needs; it reads nothing itself until it got it ``back``."""
+        """What somebody needs who reads and sends in its place, until it got that ``back``."""
 
     def sent(self, sending: bytearray | None) -> None:
         """Nothing more is sent in its place; that memory is in use still."""
@@ -172,6 +164,19 @@ class Line(Protocol):
     def went(self, parts: Sequence[Part], rest: list[memoryview]) -> None:
         """These were sent by somebody else, but for the ``rest``; say what waits."""
 
+    def go_on(self) -> None:
+        """Let those who wait for their turns have them."""
+
+
+class Place(Protocol):
+    """The file's place among those that are sent."""
+
+    def stretched(self, size: int) -> None:
+        """So much was sent by a thread, and nothing more is."""
+
+    def back(self) -> None:
+        """The file is read here again."""
+
 
 @define(eq=False)
 class StretchingOut:
@@ -179,8 +184,8 @@ class StretchingOut:
 
     _line: Line
     _sender: Sending
+    _place: Place
     _stretch: StretchOut
-    _on_over: Callable[[], None]
     _late: IDelayedCall | None = None
 
     def begin(self, disk: Disk, clock: IReactorTime) -> None:
@@ -203,6 +208,8 @@ class StretchingOut:
         stretch.revoke()
         self._sender.sent(stretch.sending)
         self._line.went(stretch.parts, stretch.rest)
+        self._place.stretched(stretch.went)
+        self._line.go_on()
 
     def _moved(self, result: Any) -> None:
         try:
@@ -212,4 +219,4 @@ class StretchingOut:
                 self._sender.failed(result)
             else:
                 self._sender.back()
-            self._on_over()
+            self._place.back()

@@ -885,6 +885,15 @@ class ManyTests:
         assert all(each.already for each in answers)
         assert len(place.names()) == 10
 
+    # covers: K08
+    def test_some_again(self, place: Place) -> None:
+        """What is there already is not stored twice, whichever of a folder's files that is."""
+        files = [place.small(f"d/f{n}", b"%d" % n) for n in range(6)]
+        place.store.put_many(files[2:4])
+        answers = place.store.put_many(files)
+        assert [each.already for each in answers] == [n in (2, 3) for n in range(6)]
+        assert place.names() == {f"d/f{n}" for n in range(6)}
+
     def test_leaves_nothing(self, place: Place) -> None:
         """Whatever becomes of small files, no part of them remains."""
         place.put("a", b"old")

@@ -538,6 +538,16 @@ class HostileTests:
         assert outside.read_text() == "precious"
         assert staged(root) == set()
 
+    # covers: K08
+    def test_no_room_for_what_is_there(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is there already needs no room, also where the others of its folder have none."""
+        there = place.small("d/there", b"there already")
+        place.store.put_many([there])
+        monkeypatch.setattr(place.store, "free", lambda: 5)
+        new, again = place.store.put_many([place.small("d/new", b"x" * 10), there])
+        assert isinstance(new, DiskFull)
+        assert again.already
+
     # covers: P17
     def test_planted_part_of_a_small_file(self, tmp_path: Path, root: Path, place: Place) -> None:
         """The same holds for files that come in one piece."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from devices import Devices, in_reactor, sleep, until
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from lanxfer import calls, outbox, stretch_in, stretch_out
@@ -22,12 +23,13 @@ from lanxfer.stretch_in import StretchIn
 from lanxfer.stretch_out import StretchOut
 from lanxfer.wire import limits
 
+loop: Any = reactor
 MIB = limits.MIB
 SIZE = 24 * MIB + 17
 
 
 class Seen:
-    """What the threads moved; ``at`` is called before each move, with how much there was."""
+    """What the threads moved: bytes in and out, and how many stretches came in."""
 
     def __init__(self) -> None:
         self.came = self.went = 0
@@ -80,6 +82,22 @@ def before(monkeypatch: pytest.MonkeyPatch, cls: Any, name: str, call: Callable[
     monkeypatch.setattr(cls, name, instead)
 
 
+class Hanging:
+    """A disk that hangs, once, in a call that ``when`` picks; until ``go_on``."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, cls: Any, name: str, when: Callable[[Any], bool]
+    ) -> None:
+        self.go_on, self.hung = threading.Event(), threading.Event()
+        self._when = when
+        before(monkeypatch, cls, name, self._hang)
+
+    def _hang(self, made: Any, *args: Any) -> None:
+        if self._when(made) and not self.hung.is_set():
+            self.hung.set()
+            assert self.go_on.wait(60)
+
+
 @in_reactor
 async def test_sent(devices: Devices, seen: Seen) -> None:
     """A large file goes in stretches on both sides and arrives as it is, and so does the next."""
@@ -122,23 +140,15 @@ async def test_hanging_disk(devices: Devices, seen: Seen, monkeypatch: pytest.Mo
     """While the receiver's disk hangs in the midst of a stretch, its connection is read."""
     # covers: R10
     data = os.urandom(SIZE)
-    go_on = threading.Event()
-    hung = threading.Event()
-
-    def hang(part: LocalPart, chunks: Any) -> None:
-        if part.position >= 8 * MIB and not hung.is_set():
-            hung.set()
-            assert go_on.wait(60)
-
-    before(monkeypatch, LocalPart, "write", hang)
+    disk = Hanging(monkeypatch, LocalPart, "write", lambda part: part.position >= 8 * MIB)
     _, client = await pair(devices)
     sending = client.send_file(devices.source("large", data))
-    await until(hung.is_set)
+    await until(disk.hung.is_set)
     for _ in range(3):
         assert await client.call("ping")
         await sleep(0.1)
     assert not sending.called
-    go_on.set()
+    disk.go_on.set()
     await sending
     assert (devices.inbox("server") / "large").read_bytes() == data
     assert seen.came
@@ -151,21 +161,14 @@ async def test_hanging_from_the_start(
     """While the first write hangs, before there is any stretch, its connection is read as well."""
     # covers: R10
     data = os.urandom(SIZE)
-    go_on, hung = threading.Event(), threading.Event()
-
-    def hang(part: LocalPart, chunks: Any) -> None:
-        if not hung.is_set():
-            hung.set()
-            assert go_on.wait(60)
-
-    before(monkeypatch, LocalPart, "write", hang)
+    disk = Hanging(monkeypatch, LocalPart, "write", lambda part: True)
     _, client = await pair(devices)
     sending = client.send_file(devices.source("large", data))
-    await until(hung.is_set)
+    await until(disk.hung.is_set)
     for _ in range(3):
         assert await client.call("ping")
         await sleep(0.1)
-    go_on.set()
+    disk.go_on.set()
     await sending
     assert (devices.inbox("server") / "large").read_bytes() == data
 
@@ -188,21 +191,19 @@ async def test_no_descriptors(
 async def test_others_go_on(devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that waited for the one whose thread hangs goes on when that is taken back."""
     data = os.urandom(SIZE)
-    go_on, hung = threading.Event(), threading.Event()
-
-    def hang(source: Source, space: memoryview) -> None:
-        if source.path.endswith("large") and source.position >= 8 * MIB and not hung.is_set():
-            hung.set()
-            assert go_on.wait(60)
-
-    before(monkeypatch, Source, "read_into", hang)
+    disk = Hanging(
+        monkeypatch,
+        Source,
+        "read_into",
+        lambda source: source.path.endswith("large") and source.position >= 8 * MIB,
+    )
     _, client = await pair(devices)
     sending = client.send_file(devices.source("large", data))
-    await until(hung.is_set)
+    await until(disk.hung.is_set)
     other = client.send_file(devices.source("other", data[::-1]))
     await other
     assert not sending.called
-    go_on.set()
+    disk.go_on.set()
     await sending
     assert (devices.inbox("server") / "large").read_bytes() == data
     assert (devices.inbox("server") / "other").read_bytes() == data[::-1]
@@ -215,20 +216,13 @@ async def test_hanging_source(
     """While the sender's disk hangs in the midst of a stretch, others send what they have to."""
     # covers: R10
     data = os.urandom(SIZE)
-    go_on, hung = threading.Event(), threading.Event()
-
-    def hang(source: Source, space: memoryview) -> None:
-        if source.position >= 8 * MIB and not hung.is_set():
-            hung.set()
-            assert go_on.wait(60)
-
-    before(monkeypatch, Source, "read_into", hang)
+    disk = Hanging(monkeypatch, Source, "read_into", lambda source: source.position >= 8 * MIB)
     _, client = await pair(devices)
     sending = client.send_file(devices.source("large", data))
-    await until(hung.is_set)
+    await until(disk.hung.is_set)
     assert await client.call("ping")
     assert (await client.send_file(devices.source("small", b"x"))).stored == "small"
-    go_on.set()
+    disk.go_on.set()
     await sending
     assert (devices.inbox("server") / "large").read_bytes() == data
     assert seen.went
@@ -271,9 +265,7 @@ async def test_cut(devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
     def look(part: LocalPart, chunks: Any) -> None:
         if part.position >= 8 * MIB and not cut:
             cut.append(True)
-            from twisted.internet import reactor
-
-            reactor.callFromThread(reached.callback, None)  # type: ignore[attr-defined]
+            loop.callFromThread(reached.callback, None)
 
     before(monkeypatch, LocalPart, "write", look)
     path = devices.source("large", data)
@@ -367,3 +359,9 @@ async def test_slowed_down(devices: Devices, seen: Seen) -> None:
     _, client = await pair(devices, rate_in=100 * MIB)
     await client.send_file(devices.source("large", os.urandom(SIZE)))
     assert seen.came == 0
+
+
+def test_what_may_be_on_the_way() -> None:
+    """All of it may wait for a disk that hangs, and what else is said is read nevertheless."""
+    # covers: J16
+    assert limits.WINDOW_QUICK + limits.UNIT <= limits.UNWRITTEN_MAX
