@@ -430,6 +430,7 @@ class Turn:
     def unregisterProducer(self) -> None:
         self._outbox.files -= self._producer is not None
         self._producer = None
+        self._lender = None  # it knows this turn: a circle's memory stays for a while
 
     def write(self, data: bytes | memoryview) -> None:
         # Not written here: the others may be before it, and the transport may be full by now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from lanxfer import calls, outbox, stretch_in, stretch_out
+from lanxfer.bodies import BodySender
 from lanxfer.client import Client
 from lanxfer.direct import Direct
 from lanxfer.errors import Cancelled, DiskFull, LanxferError, Lost
@@ -365,3 +367,17 @@ def test_what_may_be_on_the_way() -> None:
     """All of it may wait for a disk that hangs, and what else is said is read nevertheless."""
     # covers: J16
     assert limits.WINDOW_QUICK + limits.UNIT <= limits.UNWRITTEN_MAX
+
+
+@in_reactor
+async def test_nothing_is_kept(devices: Devices, seen: Seen) -> None:
+    """When a file is sent nothing of its sender stays, and nobody has to look for circles."""
+    _, client = await pair(devices)
+    gc.collect()
+    gc.disable()
+    try:
+        await client.send_file(devices.source("large", os.urandom(SIZE)))
+        assert seen.went
+        assert not [each for each in gc.get_objects() if isinstance(each, BodySender)]
+    finally:
+        gc.enable()
