@@ -10,35 +10,16 @@ Twisted's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from OpenSSL import SSL
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
 from twisted.internet.interfaces import IProtocol, ITransport
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from lanxfer.direct import Direct, Reader
-from lanxfer.wire import limits
-
-RECORD = 16 * limits.KIB
-"""Bytes that one TLS record carries at most; OpenSSL gives no more at a time (RFC 8446, 5.1)."""
-
-PIECE = 512 * limits.KIB
-"""Bytes encrypted, or decrypted, before they go on; they fit into a processor's own cache."""
-
-# pyOpenSSL's own way to OpenSSL, as long as it has these names: what it offers to others
-# copies each record once more, for a tenth of the receiver's time.
-_ffi: Any = getattr(SSL, "_ffi", None)
-_lib: Any = getattr(SSL, "_lib", None)
-_RAW = all(
-    (
-        _ffi,
-        *(hasattr(_lib, name) for name in ("SSL_read", "SSL_get_error", "SSL_ERROR_WANT_READ")),
-        hasattr(SSL.Connection, "_raise_ssl_error"),
-    )
-)
+from lanxfer.sealed import PIECE, RAW, RECORD, Sealed
 
 _CIPHERTEXT = bytearray(PIECE)
 """Read into by every connection in turn, and empty again before the next one."""
@@ -54,6 +35,7 @@ class BulkTLS(BufferingTLSTransport):
     """
 
     transport: Any  # whatever carries bytes
+    _tlsConnection: Any  # ``Records``; None when it is over
 
     def __init__(
         self, factory: TLSMemoryBIOFactory, wrappedProtocol: IProtocol, _connectWrapped: bool = True
@@ -61,6 +43,7 @@ class BulkTLS(BufferingTLSTransport):
         super().__init__(factory, wrappedProtocol, _connectWrapped)
         self.paused = False
         self._direct: Direct | None = None
+        self._lent: Sealed | None = None
         self._small = self.write
         self.write = self._write_any  # type: ignore[method-assign]
         self._space: Callable[[], memoryview | None] = getattr(
@@ -102,6 +85,25 @@ class BulkTLS(BufferingTLSTransport):
             self.write(header)
         self._write_any(body)
 
+    def lend_out(self) -> Sealed | None:
+        """As ``Direct.lend_out``."""
+        self._aggregator.flush()
+        over = self.disconnecting or self._lostTLSConnection
+        if not RAW or over or self._appSendBuffer or self._direct is None:
+            return None
+        plain = self._direct.lend_out()
+        self._lent = None if plain is None else Sealed(plain, self._tlsConnection)
+        return self._lent
+
+    def back_out(self, rest: Sequence[memoryview]) -> None:
+        """As ``Direct.back_out``."""
+        lent, self._lent = self._lent, None
+        assert self._direct is not None and lent is not None
+        self._direct.back_out([lent.waiting])
+        self._flushSendBIO()
+        for each in rest:
+            self.write_now(each)
+
     def _write(self, data: bytes | memoryview) -> None:
         if self._lostTLSConnection:
             return
@@ -121,6 +123,8 @@ class BulkTLS(BufferingTLSTransport):
     def _flushSendBIO(self) -> None:
         size = 2 * PIECE
         found = size
+        if self._lent is not None:
+            return  # the thread sends it, after what it has encrypted
         while found == size:
             try:
                 data = self._tlsConnection.bio_read(size)
@@ -144,7 +148,7 @@ class BulkTLS(BufferingTLSTransport):
         self.dataReceived(memoryview(_CIPHERTEXT)[:size])
 
     def begin_stretch(self, direct: Direct) -> bool:
-        return False
+        return False  # where one thread decrypts and another one writes, neither waits
 
     def pauseProducing(self) -> None:
         self.paused = True
@@ -165,7 +169,7 @@ class BulkTLS(BufferingTLSTransport):
 
     def _receive_into(self, space: memoryview) -> bool:
         """Decrypt into ``space``; whether there may be more."""
-        found, why = self._decrypted(space)
+        found, why = self._tlsConnection.open_into(space)
         if found:
             protocol: Any = self.wrappedProtocol
             protocol.filled(found)
@@ -178,43 +182,12 @@ class BulkTLS(BufferingTLSTransport):
         # In the middle of a file no more than can hold the next header.
         most = RECORD if getattr(self.wrappedProtocol, "in_body", False) else PIECE
         space = memoryview(_CLEARTEXT)[:most]
-        found, why = self._decrypted(space)
+        found, why = self._tlsConnection.open_into(space)
         if found and not self._aborted:
             self.wrappedProtocol.dataReceived(bytes(space[:found]))
         if why is not None:
             self._stopped(why)
         return why is None
-
-    def _decrypted(self, space: memoryview) -> tuple[int, Error | None]:
-        """Bytes that were decrypted into ``space``, and why no more of them."""
-        return self._decrypt_raw(space) if _RAW else self._decrypt(space)
-
-    def _decrypt(self, space: memoryview) -> tuple[int, Error | None]:
-        """Record by record, as pyOpenSSL gives them."""
-        found = 0
-        try:
-            while found < len(space):
-                found += self._tlsConnection.recv_into(space[found:], RECORD)
-        except Error as error:
-            return found, error
-        return found, None
-
-    def _decrypt_raw(self, space: memoryview) -> tuple[int, Error | None]:
-        """The same, each record at once where it belongs."""
-        connection: Any = self._tlsConnection
-        ssl, size, found, got = connection._ssl, len(space), 0, 1
-        with _ffi.from_buffer("char[]", space, require_writable=True) as memory:
-            while found < size and (got := _lib.SSL_read(ssl, memory + found, size - found)) > 0:
-                found += got
-        if got > 0:
-            return found, None
-        if _lib.SSL_get_error(ssl, got) == _lib.SSL_ERROR_WANT_READ:
-            return found, WantReadError()
-        try:
-            connection._raise_ssl_error(ssl, got)
-        except Error as error:
-            return found, error
-        return found, WantReadError()
 
     def _stopped(self, why: Error) -> None:
         """OpenSSL gives no more for now, or never again."""

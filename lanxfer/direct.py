@@ -9,7 +9,9 @@ else owns, while everything else goes the way it always goes and in its order.
 
 from __future__ import annotations
 
+import select
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -39,11 +41,56 @@ class Reader(Protocol):
         """So many bytes, at least one, are in what ``space`` gave."""
 
     def begin_stretch(self, direct: Direct) -> bool:
-        """Whether somebody else reads from now on, until ``direct.take_back``."""
+        """Whether a thread reads from now on, until ``direct`` has that ``back_in``."""
 
     @property
     def in_body(self) -> bool:
         """What comes next is a header in the midst of a large file."""
+
+
+class Plain:
+    """The socket of a connection once more, for a thread; the bytes as they are.
+
+    Whatever becomes of the connection, that stays what it is until it is closed; and one
+    that is cut is cut only then.
+    """
+
+    def __init__(self, another: socket.socket) -> None:
+        self._socket = another
+        self.lost = False  # the connection was found broken
+
+    def receive(self, into: Sequence[memoryview]) -> int | None:
+        """Bytes that came, into these one after the other.
+
+        None where nothing has yet, 0 where nothing will: whoever reads next finds why.
+        """
+        try:
+            return self._socket.recvmsg_into(into)[0]
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            self.lost = True
+            return 0
+
+    def send(self, pieces: Sequence[memoryview]) -> int | None:
+        """Bytes of these that were taken, maybe none; None where the connection is broken."""
+        try:
+            return self._socket.sendmsg(pieces)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            self.lost = True
+            return None
+
+    def asking(self, event: int) -> select.poll:
+        """What can be asked whether there is something to receive, or room to send."""
+        asking = select.poll()
+        asking.register(self._socket, event)
+        return asking
+
+    def close(self) -> None:
+        """Use it no more."""
+        self._socket.close()
 
 
 class Direct:
@@ -55,7 +102,8 @@ class Direct:
         self._socket: socket.socket = transport.socket
         self._reader = reader
         self._rest: list[memoryview] = []
-        self._lent = self._lost = False
+        self._lent: Plain | None = None
+        self._lost = False
         self._read_otherwise = transport.doRead
         self._write_otherwise = transport.doWrite
         transport.doRead = self._read  # type: ignore[method-assign]
@@ -70,37 +118,64 @@ class Direct:
             return None
         return cls(transport, reader)
 
-    def another(self) -> socket.socket | None:
-        """The socket once more, not blocking, with a descriptor that is the caller's to close.
-
-        Whatever becomes of the connection, that stays what it is.  None where there are too many.
-        """
+    def _another(self) -> Plain | None:
+        """The socket once more, with a descriptor of its own; None where there are too many."""
         try:
             another = self._socket.dup()
         except OSError:
             return None
         another.setblocking(False)
-        return another
+        return Plain(another)
 
-    def lend(self) -> None:
-        """Read nothing before ``take_back``: somebody else does."""
-        self._lent = True
-        self._transport.stopReading()
+    def lend_in(self) -> Plain | None:
+        """Read nothing before ``back_in``: the caller does, and closes this.
 
-    def take_back(self, lost: bool) -> None:
-        """Read on here; ``lost`` says that the connection was found broken."""
-        transport = self._transport
-        self._lent, self._lost = False, lost
+        None where there are no descriptors.
+        """
+        self._lent = self._another()
+        if self._lent is not None:
+            self._transport.stopReading()
+        return self._lent
+
+    def back_in(self) -> None:
+        """Read on here."""
+        transport, lent, self._lent = self._transport, self._lent, None
+        self._lost = lent is not None and lent.lost
         if transport.connected and not (transport.disconnecting or self._reader.paused):
             transport.startReading()
 
-    @property
-    def idle(self) -> bool:
-        """Nothing waits to be written, and more may be."""
+    def lend_out(self) -> Plain | None:
+        """As ``lend_in`` for writing, until ``back_out``; None also where something waits."""
         transport = self._transport
-        waits = self._rest or transport.dataBuffer or transport._tempDataBuffer
-        over = transport.disconnecting or transport._writeDisconnected
-        return bool(transport.connected and not (waits or over))
+        over = transport.disconnecting or not self._writable
+        return None if over or self._waits else self._another()
+
+    def back_out(self, rest: Sequence[memoryview]) -> None:
+        """Write on here, first what was not sent, as ``send`` would."""
+        if self._writable:
+            self._rest += rest
+            self._await_socket()
+
+    def write_now(self, data: bytes) -> None:
+        """As ``transport.write``, but what the socket takes it gets before the next turn."""
+        if self._writable and not self._waits:
+            with suppress(OSError):  # the loop will find the same
+                data = data[self._socket.send(data) :]
+        if data:
+            self._transport.write(data)
+
+    @property
+    def _writable(self) -> bool:
+        return bool(self._transport.connected and not self._transport._writeDisconnected)
+
+    @property
+    def _waits(self) -> bool:
+        """Something was not taken by the socket yet."""
+        return bool(self._rest) or self._waits_otherwise
+
+    @property
+    def _waits_otherwise(self) -> bool:
+        return bool(self._transport.dataBuffer or self._transport._tempDataBuffer)
 
     @property
     def sending(self) -> bool:
@@ -113,10 +188,10 @@ class Direct:
         What the socket does not take at once stays where it is, and the producer
         is paused until it is gone: ``body`` must not change before that.
         """
-        transport = self._transport
-        if not transport.connected or transport._writeDisconnected:
+        if not self._writable:
             return
-        if transport.dataBuffer or transport._tempDataBuffer:
+        if self._waits_otherwise:
+            transport = self._transport
             transport.write(header)
             transport.write(bytes(body))
             return
@@ -126,13 +201,6 @@ class Direct:
             self._push()
         self._await_socket()
 
-    def adopt(self, rest: list[memoryview]) -> None:
-        """Send what somebody else did not get rid of, before all that is written from now on."""
-        transport = self._transport
-        if transport.connected and not transport._writeDisconnected:
-            self._rest += rest
-            self._await_socket()
-
     def _await_socket(self) -> None:
         transport = self._transport
         if self._rest:
@@ -140,16 +208,6 @@ class Direct:
             if transport.producer is not None and not transport.producerPaused:
                 transport.producerPaused = True
                 transport.producer.pauseProducing()
-
-    def write_now(self, data: bytes) -> None:
-        """As ``transport.write``, but what the socket takes it gets before the next turn."""
-        transport = self._transport
-        idle = not (self._rest or transport.dataBuffer or transport._tempDataBuffer)
-        if idle and transport.connected and not transport._writeDisconnected:
-            with suppress(OSError):  # the loop will find the same
-                data = data[self._socket.send(data) :]
-        if data:
-            transport.write(data)
 
     def _push(self) -> Any:
         """Give the socket as much as it takes; whatever means the connection is lost."""
@@ -174,7 +232,7 @@ class Direct:
         return self._write_otherwise()
 
     def _read(self) -> Any:
-        if self._lent:
+        if self._lent is not None:
             self._transport.stopReading()  # a producer was resumed, which knows nothing of this
             return None
         if self._lost:

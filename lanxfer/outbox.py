@@ -230,7 +230,7 @@ class Outbox:
     def may_stretch(self) -> bool:
         """Whether nobody has anything else to say, and a thread could."""
         alone = self.files == 1 and not (self._turns or self._away or self.trace)
-        native = isinstance(self._direct, Direct) and isinstance(self._session, NativeSession)
+        native = self._direct is not None and isinstance(self._session, NativeSession)
         return alone and native and self.clock is not None and self.meter.slowest is None
 
     def begin_stretch(self, disk: Disk, sender: Sending, turn: Turn, first: Part) -> bool:
@@ -240,14 +240,14 @@ class Outbox:
         cannot be now.
         """
         direct = self._direct
-        if not self.may_stretch or self.clock is None or not isinstance(direct, Direct):
+        if not self.may_stretch or self.clock is None or direct is None:
             return False
         if self._gathered:
             self._write_gathered()
-        socket = direct.another() if direct.idle else None
-        if socket is None:
+        outlet = direct.lend_out()
+        if outlet is None:
             return False
-        stretch = StretchOut(socket, sender.lend(), first.id, first.offset, first.body)
+        stretch = StretchOut(outlet, sender.lend(), first.id, first.offset, first.body)
         self._away = StretchingOut(self, sender, turn, stretch)
         self._away.begin(disk, self.clock)
         return True
@@ -266,13 +266,13 @@ class Outbox:
 
     def went(self, parts: Sequence[Part], rest: list[memoryview]) -> None:
         session, direct = self._session, self._direct
-        assert isinstance(direct, Direct) and isinstance(session, NativeSession)
+        assert direct is not None and isinstance(session, NativeSession)
         for part in parts:
             session.went(part)
             self.meter.spend(part.body)
         self._away = None
         held, self._held = b"".join(self._held), []
-        direct.adopt(rest)
+        direct.back_out(rest)
         if held:
             direct.write_now(held)
 

@@ -222,11 +222,11 @@ class LanxferProtocol(Lifetime):
         found = call.stretch(self.expected, *session.coming(call.id))
         if found is None:
             return False
-        socket = direct.another()
-        if socket is None:
+        plain = direct.lend_in()
+        if plain is None:
             return False
         writer, ahead = found
-        stretching = StretchingIn(self, call, writer, direct, socket, self._disk)
+        stretching = StretchingIn(self, call, writer, direct, plain, self._disk)
         stretching.begin(ahead, self._clock)
         return True
 

@@ -14,9 +14,9 @@ waits for its disk.
 from __future__ import annotations
 
 import select
-import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from lanxfer.direct import Direct
+from lanxfer.direct import Direct, Plain
 from lanxfer.disk import Disk
 from lanxfer.errors import LanxferError
 from lanxfer.storage import Part
@@ -100,18 +100,16 @@ class StretchIn:
     """The bytes of one body that come next, and the headers of its parts between them.
 
     What came is in ``moves``, headers and how many bytes came after each, the first of
-    which has none; ``rest`` is what was read beyond.  ``lost`` says that the connection broke.
-    ``came`` bytes of the body are here by now, and ``written`` bytes were written, of which
-    ``tell`` was ``told`` in between.
+    which has none; ``rest`` is what was read beyond.  ``came`` bytes of the body are here
+    by now, and ``written`` bytes were written, of which ``tell`` was ``told`` in between.
     """
 
-    _socket: socket.socket
+    _plain: Plain
     lent: Lent
     ahead: Ahead
-    _tell: Callable[[int], object]
+    _tell: Callable[[StretchIn, int], object]
     moves: list[tuple[bytes, int]] = field(factory=lambda: [(b"", 0)])
     rest: bytes = b""
-    lost: bool = False
     came: int = 0
     written: int = 0
     told: int = 0
@@ -126,7 +124,7 @@ class StretchIn:
         """
         with self._mutex:
             self.revoked = True
-            self._socket.close()  # a connection that is cut is cut only when nobody has it
+            self._plain.close()
 
     def grant(self, more: int) -> None:
         """The sender may send so much more."""
@@ -139,7 +137,7 @@ class StretchIn:
         Raises what the disk said, and then nothing more was written.
         """
         lent = self.lent
-        with self._socket:
+        with closing(self._plain):
             if lent.full:
                 self._write(lent.full)
             while self._step():
@@ -154,7 +152,7 @@ class StretchIn:
         untold = self.written - self.told
         if untold >= self.ahead.window // OFTEN:
             self.told = self.written
-            self._tell(untold)
+            self._tell(self, untold)
 
     def _step(self) -> bool:
         """Read once; whether there may be more."""
@@ -165,8 +163,7 @@ class StretchIn:
             found = self._read()
             if found is not None:
                 return found
-            asking = select.poll()
-            asking.register(self._socket, select.POLLIN)
+            asking = self._plain.asking(select.POLLIN)
         return bool(asking.poll(WAIT))
 
     def _read(self) -> bool | None:
@@ -176,17 +173,13 @@ class StretchIn:
         into = [space]
         if len(space) == self.ahead.expected:  # with the end of a part comes the header of the next
             into.append(memoryview(self._line)[had:])
-        try:
-            size = self._socket.recvmsg_into(into)[0]
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError:
-            self.lost = True
-            return False
+        size = self._plain.receive(into)
+        if not size:
+            return size if size is None else False  # whoever reads next finds the same
         body = min(size, len(space))
         self._take(body)
         self.rest += self._line[had : had + size - body]
-        return size > 0  # where it is over, whoever reads next finds the same
+        return True
 
     def _take(self, size: int) -> None:
         line, before = self.moves[-1]
@@ -274,14 +267,13 @@ class StretchingIn:
     _call: Receiving
     _writer: Writing
     _direct: Direct
-    _socket: socket.socket
+    _plain: Plain
     _disk: Disk
     _stretch: StretchIn | None = None
     _late: IDelayedCall | None = None
 
     def begin(self, ahead: Ahead, clock: IReactorTime) -> None:
         """Nothing is read any more until what is being written is, and then in a thread."""
-        self._direct.lend()
         self._late = clock.callLater(PATIENCE, self._take_back)
         self._start(ahead)
 
@@ -291,15 +283,12 @@ class StretchingIn:
         lent = self._writer.lend(lambda: self._start(ahead))
         if lent is None:
             return
-        told: list[StretchIn] = []
-        tell = partial(self._disk.tell, self._wrote, told)
-        self._stretch = StretchIn(self._socket, lent, ahead, tell)
-        told.append(self._stretch)
+        tell = partial(self._disk.tell, self._wrote)
+        self._stretch = StretchIn(self._plain, lent, ahead, tell)
         self._disk.run(self._stretch.move).addBoth(self._moved)
 
-    def _wrote(self, told: Sequence[StretchIn], size: int) -> None:
+    def _wrote(self, stretch: StretchIn, size: int) -> None:
         """So much is in the file: the sender may send more."""
-        (stretch,) = told
         before = self._wire.granted(stretch.ahead.id)
         self._writer.wrote(size)
         stretch.grant(self._wire.granted(stretch.ahead.id) - before)
@@ -313,11 +302,11 @@ class StretchingIn:
             late.cancel()
         stretch = self._stretch
         if stretch is None:
-            self._socket.close()
-            self._direct.take_back(False)
+            self._plain.close()
+            self._direct.back_in()
             return
         stretch.revoke()
-        self._direct.take_back(stretch.lost)
+        self._direct.back_in()
         self._call.stretched(stretch)
         self._wire.catch_up(stretch.moves, stretch.rest)
 

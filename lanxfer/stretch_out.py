@@ -1,17 +1,17 @@
 """A stretch of a large file, from the disk to its socket in one thread.
 
 The sender's side of what ``lanxfer.stretch_in`` is on the receiver's: a disk thread reads,
-digests and sends while the bytes are in its processor's cache, and what others say on that
-connection waits until it is back, some milliseconds.
+digests, encrypts and sends while the bytes are in its processor's cache, and what others say
+on that connection waits until it is back, some milliseconds.
 """
 
 from __future__ import annotations
 
 import select
-import socket
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, Protocol, TypeAlias
 
 from attrs import define, field
@@ -31,6 +31,19 @@ Chunk: TypeAlias = tuple[bytearray, memoryview]
 """What was read, and the unit of memory that it is in."""
 
 
+class Outlet(Protocol):
+    """The connection for a thread, in clear (``lanxfer.direct``) or TLS (``lanxfer.sealed``)."""
+
+    def send(self, pieces: Sequence[memoryview]) -> int | None:
+        """Bytes of these that were taken, maybe none; None where the connection is broken."""
+
+    def asking(self, event: int) -> select.poll:
+        """What can be asked whether there is room to send."""
+
+    def close(self) -> None:
+        """Use it no more."""
+
+
 @define
 class Load:
     """What whoever sends a file has in hand.
@@ -48,10 +61,11 @@ class Load:
 class StretchOut:
     """The bytes of one file that go next, of which ``credit`` may.
 
-    ``parts`` were sent, but for what is still in ``rest``, which lies in ``sending``.
+    ``parts`` were sent, but for what is still in ``rest``, which lies in ``sending``, and
+    what waits in the outlet.
     """
 
-    _socket: socket.socket
+    _outlet: Outlet
     load: Load
     id: int
     _offset: int
@@ -67,7 +81,7 @@ class StretchOut:
         """Send nothing more: what is in ``parts`` and ``rest`` now is all."""
         with self._mutex:
             self.revoked = True
-            self._socket.close()  # a connection that is cut is cut only when nobody has it
+            self._outlet.close()
             self._mutex.notify()
 
     def grant(self, more: int) -> None:
@@ -81,7 +95,7 @@ class StretchOut:
 
         Raises what is wrong with the file.
         """
-        with self._socket:
+        with closing(self._outlet):
             while self.went < MOST and self._read() and self._begin() and self._send():
                 pass
 
@@ -122,11 +136,8 @@ class StretchOut:
             with self._mutex:
                 if self.revoked:
                     return False
-                try:
-                    sent = self._socket.sendmsg(self.rest)
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                except OSError:
+                sent = self._outlet.send(self.rest)
+                if sent is None:
                     return False  # whoever writes next finds the same
                 while self.rest and sent >= len(self.rest[0]):
                     sent -= len(self.rest.pop(0))
@@ -136,8 +147,7 @@ class StretchOut:
                     self.sending = None
                     return True
                 self.rest[0] = self.rest[0][sent:]
-                asking = select.poll()
-                asking.register(self._socket, select.POLLOUT)
+                asking = self._outlet.asking(select.POLLOUT)
             if not asking.poll(WAIT):
                 return False
 

@@ -41,6 +41,7 @@ from lanxfer.errors import (
 )
 from lanxfer.identity import CERTIFICATE_MAX, Identity, key_of_certificate
 from lanxfer.pake import Channel
+from lanxfer.sealed import Records
 from lanxfer.wire.native import VERSION
 
 ALPN = VERSION.encode()
@@ -92,11 +93,11 @@ class TlsOptions:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A connection that Twisted puts into the accepting state."""
-        return SSL.Connection(self._context, None)
+        return Records(self._context)
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A connection that Twisted puts into the connecting state; it names no server (SNI)."""
-        return SSL.Connection(self._context, None)
+        return Records(self._context)
 
 
 def server_options(identity: Identity) -> TlsOptions:

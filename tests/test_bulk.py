@@ -15,7 +15,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from lanxfer import bulk as bulk_module
+from lanxfer import sealed
 from lanxfer.bulk import BulkTLS, BulkTLSFactory
 from lanxfer.identity import load_identity
 from lanxfer.state import StateFolder
@@ -69,8 +69,8 @@ async def test_order(
 ) -> None:
     """Lines and bodies of any size arrive as they were sent, however they are decrypted."""
     # covers: B07
-    assert bulk_module._RAW  # or half of this says nothing
-    monkeypatch.setattr(bulk_module, "_RAW", raw)
+    assert sealed.RAW  # or half of this says nothing
+    monkeypatch.setattr(sealed, "RAW", raw)
     chance = random.Random(repr((bulk, roomy)))
     sender, receiver = Shouter(), Listener()
     receiver.roomy = roomy

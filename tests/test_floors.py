@@ -60,6 +60,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "rates",
         "receiver",
         "refusals",
+        "sealed",
         "sparing",
         "remote",
         "sockets",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanxfer import stretch_in
+from lanxfer.direct import Plain
 from lanxfer.errors import DiskFull
 from lanxfer.stretch_in import LINE, Ahead, Lent, StretchIn
 from lanxfer.wire import limits
@@ -59,7 +60,9 @@ class Stretched:
         lent = Lent(part, [memoryview(each) for each in full], unit, len(begun))
         ahead = Ahead(ID, expected, expected, credit, size, 4 * UNIT)
         self.told: list[int] = []
-        self.stretch = StretchIn(near, lent, ahead, self.told.append)
+        self.stretch = StretchIn(
+            Plain(near), lent, ahead, lambda stretch, size: self.told.append(size)
+        )
 
     def move(self, sent: bytes, cuts: Sequence[int] = ()) -> None:
         """Have it read what is sent, in these pieces, and then the end of the stream."""
@@ -202,9 +205,9 @@ def test_not_the_next_one(part: Part, credit: int, size: int) -> None:
 def test_granted_meanwhile() -> None:
     """What is granted while it reads counts at once."""
     stretched = Stretched(4 * UNIT, credit=0)
-    stretched.stretch._tell = lambda size: (
+    stretched.stretch._tell = lambda stretch, size: (
         stretched.told.append(size),
-        stretched.stretch.grant(size),
+        stretch.grant(size),
     )
     wire, body, _ = parts([UNIT], 4 * UNIT)
     with patient():
@@ -252,17 +255,17 @@ def test_broken() -> None:
     listening.close()
     near.setblocking(False)
     stretched = Stretched(10)
-    stretched.stretch._socket.close()
+    stretched.stretch._plain.close()
     stretched.far.close()
-    stretched.stretch._socket = near
+    stretched.stretch._plain = plain = Plain(near)
     far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     far.close()
     with patient():
         stretched.stretch.move()
-    assert stretched.stretch.lost
+    assert plain.lost
     ended = Stretched(10)
     ended.move(b"abc")
-    assert not ended.stretch.lost
+    assert not ended.stretch._plain.lost
     assert ended.body == b"abc"
 
 

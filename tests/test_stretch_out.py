@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanxfer import stretch_out
+from lanxfer.direct import Plain
 from lanxfer.errors import SourceChanged
 from lanxfer.stretch_out import Load, StretchOut
 from lanxfer.wire.native import parse_packet
@@ -60,7 +61,7 @@ class Stretched:
             chunks.append((unit, space))
         source: Any = self.source
         self.load = Load(source, chunks, size - self.source.position, [bytearray(UNIT)])
-        self.stretch = StretchOut(near, self.load, ID, 0, credit)
+        self.stretch = StretchOut(Plain(near), self.load, ID, 0, credit)
         self.got = b""
         self._reading = threading.Thread(target=self._read)
         self._slow = slow

@@ -43,6 +43,7 @@ from lanxfer.errors import (
     UnsupportedVersion,
 )
 from lanxfer.identity import Identity, key_of_certificate, load_identity
+from lanxfer.sealed import Records
 from lanxfer.state import StateFolder
 from lanxfer.tls import (
     ALPN,
@@ -145,7 +146,7 @@ class Hostile:
             self.context.set_alpn_select_callback(lambda connection, offered: alpn)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return SSL.Connection(self.context, None)
+        return Records(self.context)
 
     clientConnectionForTLS = serverConnectionForTLS
 

@@ -1,0 +1,178 @@
+"""OpenSSL in large pieces, and by more than one thread.
+
+What pyOpenSSL offers goes record by record and copies each once more.  Here many
+records are sealed or opened at a time, in memory that the caller owns.  And since a disk
+thread may seal for a while (``lanxfer.stretch_out``) what the reactor reads the answers
+to, each use of a connection has it alone for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from OpenSSL import SSL
+from OpenSSL.SSL import Error, WantReadError
+
+from lanxfer.direct import Plain
+from lanxfer.wire import limits
+
+RECORD = 16 * limits.KIB
+"""Bytes that one TLS record carries at most; OpenSSL gives no more at a time (RFC 8446, 5.1)."""
+
+PIECE = 512 * limits.KIB
+"""Bytes encrypted, or decrypted, before they go on; they fit into a processor's own cache."""
+
+TOGETHER = PIECE + 4 * limits.KIB
+"""Bytes that are encrypted before they are sent: a piece, and a header before it."""
+
+SEALED = TOGETHER + 4 * limits.KIB
+"""The same when they are encrypted: 22 bytes more for each record."""
+
+# pyOpenSSL's own way to OpenSSL, as long as it has these names: what it offers to others
+# copies each record once more, for a tenth of the receiver's time.
+_ffi: Any = getattr(SSL, "_ffi", None)
+_lib: Any = getattr(SSL, "_lib", None)
+RAW = all(
+    (
+        _ffi,
+        *(
+            hasattr(_lib, name)
+            for name in ("BIO_read", "SSL_read", "SSL_get_error", "SSL_ERROR_WANT_READ")
+        ),
+        hasattr(SSL.Connection, "_raise_ssl_error"),
+    )
+)
+"""Whether it still has them."""
+
+
+class Records(SSL.Connection):
+    """One TLS connection between two memories; what changes it is done by one at a time.
+
+    The handshake is the reactor's alone, and who is on the other end may be asked at any
+    time: that is known by then and stays what it is.
+    """
+
+    def __init__(self, context: SSL.Context) -> None:
+        super().__init__(context, None)
+        self._mutex = threading.Lock()
+
+    def send(self, buf: Any, flags: int = 0) -> int:
+        with self._mutex:
+            return super().send(buf, flags)
+
+    def bio_read(self, bufsiz: int) -> bytes:
+        with self._mutex:
+            return super().bio_read(bufsiz)
+
+    def bio_write(self, buf: Any) -> int:
+        with self._mutex:
+            return super().bio_write(buf)
+
+    def bio_shutdown(self) -> None:
+        with self._mutex:
+            super().bio_shutdown()
+
+    def shutdown(self) -> bool:
+        with self._mutex:
+            return super().shutdown()
+
+    def open_into(self, space: memoryview) -> tuple[int, Error | None]:
+        """Bytes that were decrypted into ``space``, and why no more of them."""
+        with self._mutex:
+            return self._open_raw(space) if RAW else self._open(space)
+
+    def _open(self, space: memoryview) -> tuple[int, Error | None]:
+        """Record by record, as pyOpenSSL gives them."""
+        found = 0
+        try:
+            while found < len(space):
+                found += self.recv_into(space[found:], RECORD)
+        except Error as error:
+            return found, error
+        return found, None
+
+    def _open_raw(self, space: memoryview) -> tuple[int, Error | None]:
+        """The same, each record at once where it belongs."""
+        connection: Any = self  # of which pyOpenSSL names no such attribute
+        ssl, size, found, got = connection._ssl, len(space), 0, 1
+        with _ffi.from_buffer("char[]", space, require_writable=True) as memory:
+            while found < size and (got := _lib.SSL_read(ssl, memory + found, size - found)) > 0:
+                found += got
+        if got > 0:
+            return found, None
+        if _lib.SSL_get_error(ssl, got) == _lib.SSL_ERROR_WANT_READ:
+            return found, WantReadError()
+        try:
+            connection._raise_ssl_error(ssl, got)
+        except Error as error:
+            return found, error
+        return found, WantReadError()
+
+    def take_sealed(self, space: bytearray) -> int:
+        """Encrypted bytes that were waiting to be sent, and are in ``space`` now; ``RAW`` only."""
+        connection: Any = self
+        with self._mutex, _ffi.from_buffer("char[]", space, require_writable=True) as memory:
+            size: int = _lib.BIO_read(connection._from_ssl, memory, len(space))
+            return max(size, 0)  # it is empty
+
+
+class Sealed:
+    """What a thread sends through a TLS connection (``stretch_out.Outlet``); ``RAW`` only.
+
+    What ``send`` took is encrypted; of that ``waiting`` was not sent yet.  OpenSSL may have
+    more to send after it: an answer to what the reactor reads meanwhile.
+    """
+
+    def __init__(self, plain: Plain, records: Records) -> None:
+        self._plain = plain
+        self._records = records
+        self._memory = bytearray(SEALED)
+        self._together = 0  # bytes that were encrypted since all was sent
+        self.waiting = memoryview(b"")
+
+    def send(self, pieces: Sequence[memoryview]) -> int | None:
+        sent = 0
+        for piece in pieces:
+            rest = piece
+            while rest:
+                part = rest[:PIECE]
+                # A header goes with what comes after it.
+                if self._together + len(part) > TOGETHER and not self._push():
+                    return None if self._plain.lost else sent
+                try:
+                    size = self._records.send(part)
+                except WantReadError:
+                    return sent
+                except Error:
+                    return None
+                self._together += size
+                sent += size
+                rest = rest[size:]
+        self._push()
+        return None if self._plain.lost else sent
+
+    def _push(self) -> bool:
+        """Whether all that was encrypted is sent."""
+        while True:
+            while self.waiting:
+                size = self._plain.send([self.waiting])
+                if not size:
+                    return False
+                self.waiting = self.waiting[size:]
+            size = self._records.take_sealed(self._memory)
+            if not size:
+                self._together = 0
+                return True
+            self.waiting = memoryview(self._memory)[:size]
+
+    def asking(self, event: int) -> select.poll:
+        return self._plain.asking(event)
+
+    def close(self) -> None:
+        self._plain.close()
+        # Its memory is large, and whoever takes the connection back may send the rest much later.
+        self.waiting = memoryview(bytes(self.waiting))
+        self._memory = bytearray()
