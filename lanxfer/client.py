@@ -76,7 +76,7 @@ from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
 from lanxfer.transfers import Conflict, Direction, Kind, Receipt, State
-from lanxfer.trees import Outcomes, Sent, send_tree
+from lanxfer.trees import Outcomes, Packs, Sent, send_tree
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
@@ -199,9 +199,10 @@ class Client(Folders):
         """
 
         async def run() -> Sent:
-            pack = self._deliver_pack if await self._packs() else None
+            largest = await self._largest_in_pack()
+            packs = Packs(self._deliver_pack, largest) if largest else None
             return await send_tree(
-                self._deliver, pack, self._disk, iter(entries), self._open, conflict, on_entry
+                self._deliver, packs, self._disk, iter(entries), self._open, conflict, on_entry
             )
 
         return public(run())
@@ -372,15 +373,15 @@ class Client(Folders):
 
         return await self._persist(attempt, transfer)
 
-    async def _packs(self) -> bool:
-        """Whether the other side takes many small files at once, as far as that can be known."""
+    async def _largest_in_pack(self) -> int:
+        """As ``sending.largest_in_pack``, as far as that can be known."""
         if self._target is not None and self._target.legacy:
-            return False
+            return 0
         try:
             connection = await self._connected()
         except LanxferError:
-            return False  # each file finds out by itself, and has its patience
-        return sending.takes_packs(connection)
+            return 0  # each file finds out by itself, and has its patience
+        return sending.largest_in_pack(connection)
 
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
@@ -389,8 +390,9 @@ class Client(Folders):
         started = self.registry.clock()
         try:
             connection = await self._connected()
-            if not sending.takes_packs(connection):  # another one than at first, or slower by now
-                return [None] * len(pack)
+            largest = sending.largest_in_pack(connection)
+            if not largest or any(loaded.entry.size > largest for loaded in pack):
+                return [None] * len(pack)  # it is another one than at first, or slower by now
             found = await sending.send_pack(connection, pack, conflict, group)
         except Cancelled as cancelled:
             found = [cancelled] * len(pack)

@@ -36,13 +36,13 @@ def single(path: str, name: str | None = None) -> Entry:
         )
 
 
-def load(entry: Entry) -> Loaded:
-    """Read a small file; blocks.  The entry then says what was really read."""
+def load(entry: Entry, most: int = limits.INLINE_MAX) -> Loaded:
+    """Read a file of at most ``most`` bytes; blocks.  The entry then says what was really read."""
     if entry.kind is not Kind.FILE or entry.error is not None or entry.skipped:
         return Loaded(entry)
-    if entry.size > limits.INLINE_MAX:
+    if entry.size > most:
         return Loaded(entry)
-    whole = read_small(entry.local)
+    whole = read_small(entry.local, most)
     found = (whole.size, whole.mtime_ns, whole.executable)
     if found != (entry.size, entry.mtime_ns, entry.executable):
         size, mtime_ns, executable = found

@@ -74,14 +74,17 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
     return loaded.data is not None and isinstance(most, int) and len(loaded.data) <= most
 
 
-def takes_packs(connection: LanxferProtocol) -> bool:
-    """Whether small files may go together: the other side takes that, and we are fast enough."""
+def largest_in_pack(connection: LanxferProtocol) -> int:
+    """Bytes of a file that may go with others: the other side takes that, and we are fast enough.
+
+    0 where none may.
+    """
     said, slowest = connection.peer_limits, connection.slowest_out
     most, largest = said.get("pack", 0), said.get("pack_file", 0)
     fast = slowest is None or slowest >= limits.PACK_MAX
-    if not (isinstance(most, int) and isinstance(largest, int)):
-        return False
-    return fast and most >= limits.PACK_MAX and largest >= limits.PACK_FILE_MAX
+    if not (fast and isinstance(most, int) and isinstance(largest, int)):
+        return 0
+    return min(largest, limits.PACK_FILE_MAX) if most >= limits.PACK_MAX else 0
 
 
 async def send_pack(

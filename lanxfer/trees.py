@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 
@@ -31,6 +31,14 @@ DeliverPack: TypeAlias = Callable[
     [Sequence[Loaded], Conflict | None, str], Coroutine[Any, Any, Outcomes]
 ]
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
+
+@frozen
+class Packs:
+    """How small files are sent together, and how large one of them may be, in bytes."""
+
+    deliver: DeliverPack
+    largest: int
+
 
 OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
@@ -91,9 +99,10 @@ class _Window:
 
 @define
 class _Ahead:
-    """Entries as they are sent: by the batch, small files with their bytes."""
+    """Entries as they are sent: by the batch, files of at most ``largest`` with their bytes."""
 
     entries: Iterator[Entry]
+    largest: int = limits.INLINE_MAX
     _over: list[Loaded] = field(factory=list)
 
     def read(self) -> list[Loaded]:
@@ -106,7 +115,7 @@ class _Ahead:
         size = sum(map(_weight, batch))
         for entry in self.entries:
             try:
-                loaded = load(entry)
+                loaded = load(entry, limits.INLINE_MAX if entry.shared else self.largest)
             except LanxferError as error:
                 loaded = Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
             size += _weight(loaded)
@@ -128,16 +137,17 @@ def _weight(loaded: Loaded) -> int:
     return 0 if loaded.data is None else len(loaded.data) + len(loaded.entry.path) + LINE
 
 
-def together(batch: Sequence[Loaded]) -> list[Loaded]:
-    """The small files of a batch, which fit into one request; one alone needs no such thing."""
+def together(batch: Sequence[Loaded], largest: int) -> list[Loaded]:
+    """The files of a batch that fit into one request; for a small one alone there is another."""
     pack = [
         loaded
         for loaded in batch
         if loaded.data is not None
-        and len(loaded.data) <= limits.PACK_FILE_MAX
+        and len(loaded.data) <= largest
         and not loaded.entry.shared  # packs go to the inbox only
     ]
-    return pack if len(pack) > 1 else []
+    alone = len(pack) == 1 and len(pack[0].data or b"") <= limits.INLINE_MAX
+    return [] if alone else pack
 
 
 @define
@@ -145,7 +155,8 @@ class _Tree:
     """One ``send_tree``."""
 
     deliver: Deliver
-    deliver_pack: DeliverPack | None
+    packs: Packs | None
+    ahead: _Ahead
     open_transfer: Callable[[Entry, str], Transfer]
     conflict: Conflict | None
     on_entry: OnEntry | None
@@ -156,7 +167,7 @@ class _Tree:
 
     async def batch(self, batch: Sequence[Loaded]) -> None:
         """Begin to send all of it."""
-        pack = together(batch) if self.deliver_pack is not None else []
+        pack = [] if self.packs is None else together(batch, self.packs.largest)
         packed = set(map(id, pack))
         for loaded in batch:
             entry = loaded.entry
@@ -201,9 +212,9 @@ class _Tree:
             self._decided(entry, Internal())
 
     async def _pack(self, pack: Sequence[Loaded], size: int) -> None:
-        assert self.deliver_pack is not None
+        assert self.packs is not None
         try:
-            outcomes = await self.deliver_pack(pack, self.conflict, self.group)
+            outcomes = await self.packs.deliver(pack, self.conflict, self.group)
             left = []
             for loaded, outcome in zip(pack, outcomes, strict=True):
                 if outcome is None:
@@ -223,13 +234,16 @@ class _Tree:
             self.sent.failed.append((entry.path, outcome))
         else:
             _count(self.sent, entry, outcome)
+            if outcome.already and entry.size > limits.INLINE_MAX:
+                # It is all there, or much of it: what is not that small asks first from now on.
+                self.ahead.largest = limits.INLINE_MAX
         if self.on_entry is not None:
             self.on_entry(entry, outcome)
 
 
 async def send_tree(
     deliver: Deliver,
-    deliver_pack: DeliverPack | None,
+    packs: Packs | None,
     disk: Disk,
     entries: Iterator[Entry],
     open_transfer: Callable[[Entry, str], Transfer],
@@ -238,11 +252,11 @@ async def send_tree(
 ) -> Sent:
     """Send all entries; see ``Client.send_paths``.  Cancelling cancels what is under way.
 
-    ``deliver_pack`` sends many small files at once; what it gives no outcome for goes by itself.
+    ``packs`` send many small files at once; what they give no outcome for goes by itself.
     """
-    tree = _Tree(deliver, deliver_pack, open_transfer, conflict, on_entry)
+    ahead = _Ahead(entries, max(limits.INLINE_MAX, 0 if packs is None else packs.largest))
+    tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry)
     try:
-        ahead = _Ahead(entries)
         reading = disk.run(ahead.read)
         while batch := await reading:
             reading = disk.run(ahead.read)

@@ -260,3 +260,65 @@ class SendingTests:
         assert self.same(devices, folder)
         names = {each.name for each in (devices.inbox("nas") / "tree").rglob("*")}
         assert not any("(2)" in name for name in names)
+
+    def photos(self, devices: Devices, sizes: list[int]) -> str:
+        folder = devices.folder / "tree"
+        folder.mkdir()
+        for at, size in enumerate(sizes):
+            (folder / f"{at:02}.jpg").write_bytes(os.urandom(size))
+        return str(folder)
+
+    def asked(self, laptop: Any, connection: Any) -> list[str]:
+        """What will be asked on that connection."""
+        ask, names = connection.ask, []
+
+        def noted(name: str, *args: Any, **named: Any) -> Any:
+            names.append(name)
+            return ask(name, *args, **named)
+
+        connection.ask = noted
+        return names
+
+    @in_reactor
+    async def test_of_some_hundred_kib(self, devices: Devices) -> None:
+        """Files of up to 1 MiB go in packs, be it one alone; larger ones as they always do."""
+        _, laptop = await self.laptop(devices)
+        sizes = [300_000] * 4 + [limits.PACK_FILE_MAX, limits.PACK_FILE_MAX + 1, 700_000]
+        folder = self.photos(devices, sizes)
+        names = self.asked(laptop, await laptop.connected())
+        sent = await laptop.send_paths([folder])
+        assert (sent.files, sent.bytes, sent.failed) == (len(sizes), sum(sizes), [])
+        assert self.same(devices, folder)
+        assert names.count("recv_files") == 4
+        assert names.count("recv_file") == 2  # the folder, and the one that is larger
+
+    @in_reactor
+    async def test_there_already(self, devices: Devices) -> None:
+        """Of a folder that is there the larger files do not travel again, but for the first few."""
+        _, laptop = await self.laptop(devices)
+        sizes = [600_000] * 12
+        folder = self.photos(devices, sizes)
+        await laptop.send_paths([folder])
+        connection = await laptop.connected()
+        names = self.asked(laptop, connection)
+        sent = await laptop.send_paths([folder])
+        assert (sent.files, sent.already) == (len(sizes), len(sizes))
+        assert names.count("recv_files") <= 6
+        assert names.count("recv_file") >= 1 + 6
+
+    @in_reactor
+    @pytest.mark.parametrize("largest", [0, 131_072, 262_144])
+    async def test_older_receiver(self, devices: Devices, largest: int) -> None:
+        """One that takes smaller files in packs, or none, gets the others one by one."""
+        _, laptop = await self.laptop(devices)
+        connection = await laptop.connected()
+        connection.peer_limits = {**connection.peer_limits, "pack_file": largest}
+        sizes = [0, 1000, 1000, 200_000, 200_000, 300_000]
+        folder = self.photos(devices, sizes)
+        names = self.asked(laptop, connection)
+        sent = await laptop.send_paths([folder])
+        assert (sent.files, sent.failed) == (len(sizes), [])
+        assert self.same(devices, folder)
+        alone = sum(size > largest for size in sizes) if largest else len(sizes)
+        assert names.count("recv_file") == 1 + alone
+        assert names.count("recv_files") == (largest > 0)

@@ -311,7 +311,7 @@ class ConversationTests:
             "part": 16777216,
             "open": 256,
             "pack": 1048576,
-            "pack_file": 262144,
+            "pack_file": 1048576,
         }
         assert packet == Ok(
             1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": ["streams"]}

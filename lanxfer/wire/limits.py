@@ -43,7 +43,7 @@ PACK_MAX = 1 * MIB
 """Bytes of files that travel together with one request, ..."""
 PACK_FILES = 1024
 """... how many of them, ..."""
-PACK_FILE_MAX = 256 * KIB
+PACK_FILE_MAX = 1 * MIB
 """... the largest, ..."""
 MANIFEST_MAX = 1 * MIB
 """... and bytes of the lines that name them."""
