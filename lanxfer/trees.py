@@ -32,6 +32,7 @@ DeliverPack: TypeAlias = Callable[
 ]
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
 
+
 @frozen
 class Packs:
     """How small files are sent together, and how large one of them may be, in bytes."""

@@ -450,6 +450,20 @@ class ResumeTests:
             part.begin(6)
             part.keep()
 
+    # covers: B01
+    def test_interrupted_often(self, place: Place) -> None:
+        """However often it was interrupted, its proof has room in a go, and goes on at its end."""
+        times = limits.HAVE_MAX + 10
+        data = os.urandom(3 * times)
+        for end in range(0, len(data), 3):
+            part = place.open("a", len(data))
+            have = part.have()
+            assert len(have) <= limits.HAVE_MAX
+            assert have[:1] == (((end, digest(data[:end])),) if end else ())
+            part.begin(end)
+            part.write([data[end : end + 3]])
+            part.keep()
+
     def test_all_of_it_held(self, place: Place) -> None:
         """A part that is complete is published without another byte."""
         self.held(place, "a", b"abcde", 5)

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from lanxfer.errors import BadOffset, DigestMismatch, DiskFailed, DiskFull, LanxferError, ShortBody
 from lanxfer.storage.names import SafePath
-from lanxfer.storage.prefixes import ladder, running_digests
+from lanxfer.storage.prefixes import ladder, running_digests, thinned
 from lanxfer.storage.publishing import Finished, Publisher
 from lanxfer.storage.system import SyncFailed, close, sync, typed
 from lanxfer.transfers import Conflict, Offer, Stored
@@ -260,7 +260,7 @@ class LocalPart:
                 if not size:
                     self._staging.remove(self._key)
                 elif known:
-                    self._staging.remember(self._key, self._fd, known)
+                    self._staging.remember(self._key, self._fd, thinned(known, size))
         self._close()
 
     def discard(self) -> None:

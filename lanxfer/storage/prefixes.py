@@ -33,6 +33,20 @@ def ladder(held: int) -> tuple[int, ...]:
     return tuple(offsets[: limits.HAVE_MAX])
 
 
+def thinned(known: Mapping[int, blake3], held: int) -> dict[int, blake3]:
+    """Of the digests that are known those at the rungs of ``ladder(held)``, or next below them.
+
+    Each interruption leaves one more, and a proof has room for so many (``limits.HAVE_MAX``).
+    """
+    marks = sorted(known)
+    found = {}
+    for rung in ladder(held):
+        below = bisect_right(marks, rung)
+        if below:
+            found[marks[below - 1]] = known[marks[below - 1]]
+    return found
+
+
 def running_digests(
     read_at: ReadAt, offsets: Iterable[int], known: Mapping[int, blake3] | None = None
 ) -> dict[int, blake3]:
