@@ -31,7 +31,8 @@ from lanxfer.errors import (
     ShortBody,
 )
 from lanxfer.gathering import Gathered
-from lanxfer.outbox import Outbox, Turn
+from lanxfer.in_turn import Turn
+from lanxfer.outbox import Outbox
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer

@@ -49,6 +49,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "eager",
         "factory",
         "gathering",
+        "in_turn",
         "lifetime",
         "links",
         "logs",

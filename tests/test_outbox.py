@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
-from lanxfer.outbox import Outbox, Turn
+from lanxfer.in_turn import Turn
+from lanxfer.outbox import Outbox
 from lanxfer.sessions.native import NativeSession
 from lanxfer.testing import split_packets
 from lanxfer.wire import limits

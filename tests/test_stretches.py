@@ -14,7 +14,7 @@ from devices import Devices, in_reactor, sleep, until
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from lanxfer import calls, outbox, stretch_in, stretch_out
+from lanxfer import calls, in_turn, stretch_in, stretch_out
 from lanxfer.bodies import BodySender
 from lanxfer.client import Client
 from lanxfer.direct import Direct
@@ -64,7 +64,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
 
     monkeypatch.setattr(StretchIn, "move", moved_in)
     monkeypatch.setattr(StretchOut, "move", moved_out)
-    for module in (calls, outbox):
+    for module in (calls, in_turn):
         monkeypatch.setattr(module, "LEAST", 4 * MIB)
     for each in (stretch_in, stretch_out):
         monkeypatch.setattr(each, "MOST", 4 * MIB)
