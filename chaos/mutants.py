@@ -191,6 +191,13 @@ MUTANTS = (
         _test("tests/test_stretch_out.py"),
     ),
     Mutant(
+        "what is encrypted already is sent again",
+        "lanxfer/sealed.py",
+        "return None if self._plain.lost and not sent else sent",
+        "return None if self._plain.lost else sent",
+        _test("tests/test_sealed.py"),
+    ),
+    Mutant(
         "no sync before the ok",
         "lanxfer/storage/publishing.py",
         "        self.dress(fd, offer)\n        sync(fd)\n",

@@ -18,8 +18,9 @@ from twisted.internet.interfaces import IProtocol, ITransport
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from lanxfer import sealed
 from lanxfer.direct import Direct, Reader
-from lanxfer.sealed import PIECE, RAW, RECORD, Sealed
+from lanxfer.sealed import PIECE, RECORD, Sealed
 
 _CIPHERTEXT = bytearray(PIECE)
 """Read into by every connection in turn, and empty again before the next one."""
@@ -70,6 +71,9 @@ class BulkTLS(BufferingTLSTransport):
         TLSMemoryBIOProtocol.write(self, data)
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        if self._lent is not None and self._producer is not None:
+            self._lostTLSConnection = True
+            self._producer.stopProducing()  # what a thread has encrypted goes before the last word
         # A transport that waits for a paused producer before it closes would wait for ever:
         # from now on nothing that the producer says is written.
         self.transport.unregisterProducer()
@@ -85,11 +89,16 @@ class BulkTLS(BufferingTLSTransport):
             self.write(header)
         self._write_any(body)
 
+    @property
+    def lends(self) -> bool:
+        """Whether ``lend_out`` is worth asking."""
+        return sealed.RAW and self._direct is not None
+
     def lend_out(self) -> Sealed | None:
         """As ``Direct.lend_out``."""
         self._aggregator.flush()
         over = self.disconnecting or self._lostTLSConnection
-        if not RAW or over or self._appSendBuffer or self._direct is None:
+        if over or self._appSendBuffer or self._direct is None or not self.lends:
             return None
         plain = self._direct.lend_out()
         self._lent = None if plain is None else Sealed(plain, self._tlsConnection)
@@ -99,7 +108,7 @@ class BulkTLS(BufferingTLSTransport):
         """As ``Direct.back_out``."""
         lent, self._lent = self._lent, None
         assert self._direct is not None and lent is not None
-        self._direct.back_out([lent.waiting])
+        self._direct.back_out([lent.waiting] if lent.waiting else [])
         self._flushSendBIO()
         for each in rest:
             self.write_now(each)
@@ -148,7 +157,7 @@ class BulkTLS(BufferingTLSTransport):
         self.dataReceived(memoryview(_CIPHERTEXT)[:size])
 
     def begin_stretch(self, direct: Direct) -> bool:
-        return False  # where one thread decrypts and another one writes, neither waits
+        return False  # one thread that decrypts and one that writes are faster than one for both
 
     def pauseProducing(self) -> None:
         self.paused = True

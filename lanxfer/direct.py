@@ -41,7 +41,7 @@ class Reader(Protocol):
         """So many bytes, at least one, are in what ``space`` gave."""
 
     def begin_stretch(self, direct: Direct) -> bool:
-        """Whether a thread reads from now on, until ``direct`` has that ``back_in``."""
+        """Whether a thread reads from now on, until ``direct.back_in``."""
 
     @property
     def in_body(self) -> bool:
@@ -143,6 +143,9 @@ class Direct:
         self._lost = lent is not None and lent.lost
         if transport.connected and not (transport.disconnecting or self._reader.paused):
             transport.startReading()
+
+    lends = True
+    """Whether ``lend_out`` is worth asking."""
 
     def lend_out(self) -> Plain | None:
         """As ``lend_in`` for writing, until ``back_out``; None also where something waits."""

@@ -36,6 +36,7 @@ from lanxfer.errors import (
     UnknownCommand,
 )
 from lanxfer.journal import Journal
+from lanxfer.offering import pack_file
 from lanxfer.offers import Offers, Prompt
 from lanxfer.pairing import NO_WINDOW, Pairing
 from lanxfer.places import Places
@@ -203,6 +204,9 @@ class ServiceNode:
 
     def pack(self, principal: Principal) -> int:
         return self._in_a_second(principal, self.deciding.pack(principal))
+
+    def pack_file(self, principal: Principal) -> int:
+        return pack_file(self.rates.slowest_in(principal))
 
     def _in_a_second(self, principal: Principal, most: int) -> int:
         """Of what travels with a request: behind a minute of it, a ping would wait as long."""

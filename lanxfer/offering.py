@@ -16,11 +16,20 @@ from lanxfer.wire.packets import Args
 
 @frozen
 class Loaded:
-    """An entry that is ready to go: a small file with its bytes, anything else without."""
+    """An entry that is ready to go: a file that goes with its request with its bytes."""
 
     entry: Entry
     data: bytes | None = None
     digest: str | None = None
+
+
+def pack_file(slowest: int | None) -> int:
+    """Bytes of the largest file that goes with others, where so many may pass in a second.
+
+    What is more than a fifth of a second's worth goes in parts, if it is not that small.
+    """
+    slow = slowest is not None and slowest < 5 * limits.PACK_FILE_MAX
+    return limits.INLINE_MAX if slow else limits.PACK_FILE_MAX
 
 
 def single(path: str, name: str | None = None) -> Entry:

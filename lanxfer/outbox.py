@@ -225,7 +225,9 @@ class Outbox:
     def may_stretch(self) -> bool:
         """Whether nobody has anything else to say, and a thread could."""
         alone = self.files == 1 and not (self._turns or self._away or self.trace)
-        native = self._direct is not None and isinstance(self._session, NativeSession)
+        direct = self._direct
+        lends = direct is not None and direct.lends
+        native = lends and isinstance(self._session, NativeSession)
         return alone and native and self.clock is not None and self.meter.slowest is None
 
     def begin_stretch(self, disk: Disk, sender: Sending, place: Place, first: Part) -> bool:

@@ -31,21 +31,19 @@ TOGETHER = PIECE + 4 * limits.KIB
 SEALED = TOGETHER + 4 * limits.KIB
 """The same when they are encrypted: 22 bytes more for each record."""
 
-# pyOpenSSL's own way to OpenSSL, as long as it has these names: what it offers to others
-# copies each record once more, for a tenth of the receiver's time.
 _ffi: Any = getattr(SSL, "_ffi", None)
 _lib: Any = getattr(SSL, "_lib", None)
+_NAMES = ("BIO_read", "ERR_clear_error", "SSL_get_error", "SSL_read", "SSL_write")
+# What it offers to others copies each record once more, for a tenth of the receiver's time,
+# and raises in one connection what went wrong in another that begins meanwhile.
 RAW = all(
     (
         _ffi,
-        *(
-            hasattr(_lib, name)
-            for name in ("BIO_read", "SSL_read", "SSL_get_error", "SSL_ERROR_WANT_READ")
-        ),
+        *(hasattr(_lib, name) for name in (*_NAMES, "SSL_ERROR_WANT_READ")),
         hasattr(SSL.Connection, "_raise_ssl_error"),
     )
 )
-"""Whether it still has them."""
+"""Whether pyOpenSSL still has its own way to OpenSSL under these names."""
 
 
 class Records(SSL.Connection):
@@ -111,6 +109,18 @@ class Records(SSL.Connection):
             return found, error
         return found, WantReadError()
 
+    def seal(self, data: memoryview) -> int:
+        """Bytes of ``data`` that were encrypted, all or none: OpenSSL is over, or has to read.
+
+        For a thread, in which pyOpenSSL's errors would be those of others; ``RAW`` only.
+        """
+        connection: Any = self
+        with self._mutex, _ffi.from_buffer("char[]", data) as memory:
+            size: int = _lib.SSL_write(connection._ssl, memory, len(data))
+            if size <= 0:
+                _lib.ERR_clear_error()  # whoever writes next finds the same
+            return max(size, 0)
+
     def take_sealed(self, space: bytearray) -> int:
         """Encrypted bytes that were waiting to be sent, and are in ``space`` now; ``RAW`` only."""
         connection: Any = self
@@ -130,29 +140,31 @@ class Sealed:
         self._plain = plain
         self._records = records
         self._memory = bytearray(SEALED)
-        self._together = 0  # bytes that were encrypted since all was sent
+        self._sealed = 0  # bytes that were encrypted since all was sent
         self.waiting = memoryview(b"")
 
     def send(self, pieces: Sequence[memoryview]) -> int | None:
+        """Bytes that are encrypted, and on their way or ``waiting``; None where none will be."""
         sent = 0
         for piece in pieces:
             rest = piece
             while rest:
                 part = rest[:PIECE]
                 # A header goes with what comes after it.
-                if self._together + len(part) > TOGETHER and not self._push():
-                    return None if self._plain.lost else sent
-                try:
-                    size = self._records.send(part)
-                except WantReadError:
-                    return sent
-                except Error:
-                    return None
-                self._together += size
+                if self._sealed + len(part) > TOGETHER and not self._push():
+                    return self._taken(sent)
+                size = self._records.seal(part)
+                if not size:
+                    return sent or None
+                self._sealed += size
                 sent += size
                 rest = rest[size:]
         self._push()
-        return None if self._plain.lost else sent
+        return self._taken(sent)
+
+    def _taken(self, sent: int) -> int | None:
+        # What is encrypted is not to be sent again, even if the connection broke after it.
+        return None if self._plain.lost and not sent else sent
 
     def _push(self) -> bool:
         """Whether all that was encrypted is sent."""
@@ -164,14 +176,16 @@ class Sealed:
                 self.waiting = self.waiting[size:]
             size = self._records.take_sealed(self._memory)
             if not size:
-                self._together = 0
+                self._sealed = 0
                 return True
             self.waiting = memoryview(self._memory)[:size]
 
     def asking(self, event: int) -> select.poll:
+        """As ``Plain.asking``."""
         return self._plain.asking(event)
 
     def close(self) -> None:
+        """Use it no more; ``waiting`` stays what it is."""
         self._plain.close()
         # Its memory is large, and whoever takes the connection back may send the rest much later.
         self.waiting = memoryview(bytes(self.waiting))

@@ -22,7 +22,14 @@ from lanxfer.errors import (
     TooLarge,
     TooSlow,
 )
-from lanxfer.offering import Loaded, maybe_arrived, receipt_of, request_of, wire_time
+from lanxfer.offering import (
+    Loaded,
+    maybe_arrived,
+    pack_file,
+    receipt_of,
+    request_of,
+    wire_time,
+)
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source
@@ -84,7 +91,7 @@ def largest_in_pack(connection: LanxferProtocol) -> int:
     fast = slowest is None or slowest >= limits.PACK_MAX
     if not (fast and isinstance(most, int) and isinstance(largest, int)):
         return 0
-    return min(largest, limits.PACK_FILE_MAX) if most >= limits.PACK_MAX else 0
+    return min(largest, pack_file(slowest)) if most >= limits.PACK_MAX else 0
 
 
 async def send_pack(

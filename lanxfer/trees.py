@@ -222,9 +222,13 @@ class _Tree:
                     left.append(loaded)
                 else:
                     self._decided(loaded.entry, outcome)
-            for at in range(0, len(left), AGAIN_AT_ONCE):
-                again = [self._one(each) for each in left[at : at + AGAIN_AT_ONCE]]
+            small = [each for each in left if each.entry.size <= limits.INLINE_MAX]
+            for at in range(0, len(small), AGAIN_AT_ONCE):
+                again = [self._one(each) for each in small[at : at + AGAIN_AT_ONCE]]
                 await gatherResults(map(Deferred.fromCoroutine, again), consumeErrors=True)
+            for each in left:
+                if each.entry.size > limits.INLINE_MAX:
+                    await self._one(Loaded(each.entry))  # which is read again, in parts
         except FirstError as error:
             error.subFailure.raiseException()
         finally:
@@ -236,7 +240,8 @@ class _Tree:
         else:
             _count(self.sent, entry, outcome)
             if outcome.already and entry.size > limits.INLINE_MAX:
-                # It is all there, or much of it: what is not that small asks first from now on.
+                # So that a folder which is there already does not travel twice.  A thread looks
+                # at this for each file.
                 self.ahead.largest = limits.INLINE_MAX
         if self.on_entry is not None:
             self.on_entry(entry, outcome)

@@ -150,3 +150,58 @@ async def test_garbled(tmp_path: Path) -> None:
     await sender.gone
     assert receiver.direct_bytes == got
     await port.stopListening()
+
+
+class Lender(Shouter):
+    """Has a thread, as it were, that sends until it is to stop."""
+
+    outlet: Any = None
+
+    def stopProducing(self) -> None:
+        super().stopProducing()
+        if self.outlet is not None:
+            self.outlet.close()
+            cast(Any, self.transport).back_out([])
+            self.outlet = None
+
+    def lend(self) -> None:
+        way: Any = self.transport
+        self.outlet = way.lend_out()
+
+
+@in_reactor
+async def test_closed_while_lent(tmp_path: Path) -> None:
+    """What a thread has encrypted is sent before the last word, when the other side closes."""
+    sender, receiver = Lender(), Listener()
+    port = await meet(tmp_path, sender, receiver, (True, True))
+    way: Any = sender.transport
+    await until(lambda: way._handshakeDone)
+    sender.lend()
+    body = memoryview(b"x" * 20_000_000)
+    sent = sender.outlet.send([memoryview(b"%d\n" % len(body)), body])
+    assert 0 < sent < len(body)
+    outlet = sender.outlet
+    way._stopped(ZeroReturnError())  # as if that had just come
+    assert sender.stopped
+    assert outlet.waiting
+    await sender.gone.addTimeout(20, loop)
+    await receiver.gone
+    assert len(receiver._got) == sent - len(b"%d\n" % len(body))
+    await port.stopListening()
+
+
+@in_reactor
+async def test_nothing_to_lend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyOpenSSL's own way to OpenSSL nobody tries."""
+    sender, receiver = Lender(), Listener()
+    port = await meet(tmp_path, sender, receiver, (True, True))
+    way: Any = sender.transport
+    await until(lambda: way._handshakeDone)
+    assert way.lends
+    monkeypatch.setattr(sealed, "RAW", False)
+    assert not way.lends
+    assert way.lend_out() is None
+    way.abortConnection()
+    await sender.gone
+    await receiver.gone
+    await port.stopListening()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+from lanxfer import sending
 from lanxfer.errors import Lost
 from lanxfer.policy import Principal, Standing
 from lanxfer.sessions import native
@@ -322,3 +323,42 @@ class SendingTests:
         alone = sum(size > largest for size in sizes) if largest else len(sizes)
         assert names.count("recv_file") == 1 + alone
         assert names.count("recv_files") == (largest > 0)
+
+    @in_reactor
+    @pytest.mark.parametrize("who", ["sender", "receiver"])
+    async def test_kept_slow(self, devices: Devices, who: str) -> None:
+        """Where no more than 2 MiB/s may pass, what is more than a part of that goes in parts."""
+        rate = 2 * limits.MIB
+        service = await devices.start("nas", rate_in=rate if who == "receiver" else None)
+        await devices.pair("laptop", service, "nas")
+        how = {"rate_out": rate} if who == "sender" else {}
+        laptop = await devices.client("laptop", "nas", **how)
+        names = self.asked(laptop, await laptop.connected())
+        sent = await laptop.send_paths([self.photos(devices, [100_000, 100_000, 300_000, 600_000])])
+        assert (sent.files, sent.failed) == (4, [])
+        assert names.count("recv_files") == 1
+        assert names.count("recv_file") == 1 + 2
+
+    @in_reactor
+    async def test_refused_together(
+        self, devices: Devices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of files whose pack came to nothing the larger ones go on one after the other."""
+        service, laptop = await self.laptop(devices)
+        most = 0
+
+        def count(snapshot: Any) -> None:
+            nonlocal most
+            rows = service.registry.pending()
+            most = max(most, sum(each.state is State.MOVING for each in rows))
+
+        async def refuse(*args: Any) -> Any:
+            raise Lost()
+
+        monkeypatch.setattr(sending, "send_pack", refuse)
+        service.subscribe(count)
+        folder = self.photos(devices, [300_000] * 12)
+        sent = await laptop.send_paths([folder])
+        assert (sent.files, sent.failed) == (12, [])
+        assert self.same(devices, folder)
+        assert 1 <= most <= 4  # a pack each

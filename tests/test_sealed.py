@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from OpenSSL.SSL import WantReadError, ZeroReturnError
+from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
 
 from lanxfer import sealed
 from lanxfer.direct import Plain
@@ -158,6 +158,7 @@ def test_broken(pair: Callable[[], Pair]) -> None:
     # covers: B04
     made = pair()
     made.socket.close()
+    made.outlet.send([memoryview(bytes(PIECE))])
     assert made.outlet.send([memoryview(bytes(PIECE))]) is None
     made.outlet.close()
     made = pair()
@@ -210,4 +211,39 @@ def test_both_at_once(pair: Callable[[], Pair]) -> None:
         each.join()
     assert heard == b"".join(words)
     assert got == data * rounds
+    made.socket.close()
+
+
+def test_errors_of_others(pair: Callable[[], Pair]) -> None:
+    """What went wrong in a handshake elsewhere is not said where a thread seals."""
+    made = pair()
+    problems: list[Exception] = made.near.get_context()._verify_helper._problems  # type: ignore
+    problems.append(Error([("", "", "of somebody else")]))
+    try:
+        assert made.outlet.send([memoryview(bytes(100))]) == 100
+        assert len(problems) == 1
+    finally:
+        problems.clear()
+    made.outlet.close()
+    assert made.all() == bytes(100)
+    made.socket.close()
+
+
+def test_broken_after_it_was_encrypted(
+    pair: Callable[[], Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is encrypted was taken, though the socket did not take it: it is not sent twice."""
+    made = pair()
+    data = os.urandom(300_000)
+
+    def fail(pieces: Sequence[memoryview]) -> None:
+        made.plain.lost = True
+
+    monkeypatch.setattr(made.plain, "send", fail)
+    assert made.outlet.send([memoryview(b"header"), memoryview(data)]) == len(data) + 6
+    made.outlet.close()
+    got = made.got(bytes(made.outlet.waiting))
+    with suppress(WantReadError):
+        got += made.got(made.near.bio_read(2 * PIECE))
+    assert got == b"header" + data
     made.socket.close()

@@ -227,6 +227,9 @@ class Node(Protocol):
     def pack(self, principal: Principal) -> int:
         """Bytes of files that may travel together with one request; 0 where none may."""
 
+    def pack_file(self, principal: Principal) -> int:
+        """Bytes of the largest of them."""
+
     def admit(
         self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
     ) -> Sequence[Accepted | LanxferError]:

@@ -8,7 +8,7 @@ does not read the beginning a second time.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
@@ -34,16 +34,17 @@ def ladder(held: int) -> tuple[int, ...]:
 
 
 def thinned(known: Mapping[int, blake3], held: int) -> dict[int, blake3]:
-    """Of the digests that are known those at the rungs of ``ladder(held)``, or next below them.
+    """Of the digests that are known those at the rungs of ``ladder(held)``, or next above them.
 
     Each interruption leaves one more, and a proof has room for so many (``limits.HAVE_MAX``).
+    Those below a rung would do as well, but so none would stay that a later one needs.
     """
     marks = sorted(known)
     found = {}
     for rung in ladder(held):
-        below = bisect_right(marks, rung)
-        if below:
-            found[marks[below - 1]] = known[marks[below - 1]]
+        at = bisect_left(marks, rung)
+        if at < len(marks):
+            found[marks[at]] = known[marks[at]]
     return found
 
 
