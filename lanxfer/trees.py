@@ -216,6 +216,9 @@ class _Tree:
         assert self.packs is not None
         try:
             outcomes = await self.packs.deliver(pack, self.conflict, self.group)
+            if _there_already(pack, outcomes):
+                # So that a folder does not travel twice.  A thread looks at this for each file.
+                self.ahead.largest = limits.INLINE_MAX
             left = []
             for loaded, outcome in zip(pack, outcomes, strict=True):
                 if outcome is None:
@@ -239,10 +242,6 @@ class _Tree:
             self.sent.failed.append((entry.path, outcome))
         else:
             _count(self.sent, entry, outcome)
-            if outcome.already and entry.size > limits.INLINE_MAX:
-                # So that a folder which is there already does not travel twice.  A thread looks
-                # at this for each file.
-                self.ahead.largest = limits.INLINE_MAX
         if self.on_entry is not None:
             self.on_entry(entry, outcome)
 
@@ -273,6 +272,16 @@ async def send_tree(
             each.cancel()
         raise
     return tree.sent
+
+
+def _there_already(pack: Sequence[Loaded], outcomes: Outcomes) -> bool:
+    """Whether of a pack all files that are larger than the small ones travelled in vain."""
+    ends = [
+        isinstance(outcome, Receipt) and outcome.already
+        for loaded, outcome in zip(pack, outcomes, strict=True)
+        if loaded.entry.size > limits.INLINE_MAX
+    ]
+    return bool(ends) and all(ends)
 
 
 def _done(result: Any, task: Deferred[None], under_way: set[Deferred[None]]) -> Any:

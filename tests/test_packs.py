@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +363,18 @@ class SendingTests:
         assert (sent.files, sent.failed) == (12, [])
         assert self.same(devices, folder)
         assert 1 <= most <= 4  # a pack each
+
+    @in_reactor
+    async def test_some_there_already(self, devices: Devices) -> None:
+        """Of a folder of which a few files are there the others go together all the same."""
+        _, laptop = await self.laptop(devices)
+        sizes = [400_000] * 12
+        folder = self.photos(devices, sizes)
+        shutil.copytree(folder, devices.inbox("nas") / "tree")
+        for at in range(0, 12, 2):
+            (devices.inbox("nas") / "tree" / f"{at:02}.jpg").unlink()
+        names = self.asked(laptop, await laptop.connected())
+        sent = await laptop.send_paths([folder])
+        assert (sent.files, sent.already) == (len(sizes), 6)
+        assert self.same(devices, folder)
+        assert names.count("recv_files") == 6
