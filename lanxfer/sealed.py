@@ -34,8 +34,8 @@ SEALED = TOGETHER + 4 * limits.KIB
 _ffi: Any = getattr(SSL, "_ffi", None)
 _lib: Any = getattr(SSL, "_lib", None)
 _NAMES = ("BIO_read", "ERR_clear_error", "SSL_get_error", "SSL_read", "SSL_write")
-# What it offers to others copies each record once more, for a tenth of the receiver's time,
-# and raises in one connection what went wrong in another that begins meanwhile.
+# pyOpenSSL's public calls copy each record once more, for a tenth of the receiver's time, and
+# raise in a thread what went wrong in another connection that begins meanwhile.
 RAW = all(
     (
         _ffi,

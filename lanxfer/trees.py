@@ -33,19 +33,19 @@ DeliverPack: TypeAlias = Callable[
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
 
 
+OPEN_FILES = 200
+OPEN_BYTES = 4 * limits.MIB
+LARGE_AT_ONCE = 2
+AGAIN_AT_ONCE = 25
+"""Files of a pack that is sent again in pieces; all packs that can be open have room for it."""
+
+
 @frozen
 class Packs:
     """How small files are sent together, and how large one of them may be, in bytes."""
 
     deliver: DeliverPack
     largest: int
-
-
-OPEN_FILES = 200
-OPEN_BYTES = 4 * limits.MIB
-LARGE_AT_ONCE = 2
-AGAIN_AT_ONCE = 25
-"""Files of a pack that is sent again in pieces; all packs that can be open have room for it."""
 
 
 @define
