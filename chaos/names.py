@@ -157,7 +157,7 @@ class Trial:
 def _small(path: SafePath) -> Small:
     data = str(path).encode()[:40]
     offer = Offer(str(path), len(data), digest=blake3(data).hexdigest())
-    return Small(part_key("peer", str(path), 0, None), offer, path, Conflict.REFUSE, data)
+    return Small(part_key("peer", str(path), 0, None), offer, path, Conflict.REFUSE, [data])
 
 
 def run(

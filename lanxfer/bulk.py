@@ -19,7 +19,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TL
 from twisted.python.failure import Failure
 
 from lanxfer import sealed
-from lanxfer.direct import Direct, Reader
+from lanxfer.direct import Direct, Pieces, Reader
 from lanxfer.sealed import PIECE, RECORD, Sealed
 
 _CIPHERTEXT = bytearray(PIECE)
@@ -83,11 +83,14 @@ class BulkTLS(BufferingTLSTransport):
         super().connectionLost(reason)
         self._small = self.write
 
-    def send(self, header: bytes, body: memoryview) -> None:
+    def send(self, header: bytes, body: Pieces) -> None:
         """As ``Direct.send``; the body is encrypted by the time this returns."""
-        if header:
-            self.write(header)
-        self._write_any(body)
+        self.write(header)
+        for piece in body:
+            self._write_any(piece)
+
+    sending = False
+    """As ``Direct.sending``."""
 
     @property
     def lends(self) -> bool:
@@ -141,7 +144,7 @@ class BulkTLS(BufferingTLSTransport):
                 return
             found = len(data)
             if self._direct is not None:
-                self._direct.send(b"", memoryview(data))
+                self._direct.send(b"", [memoryview(data)])
             else:
                 self.transport.write(data)
 

@@ -235,21 +235,26 @@ class IncomingCall:
     @property
     def weight(self) -> int:
         """Bytes of this call that are in memory."""
-        return len(self._data or b"") + (self.writer.waiting if self.writer else 0)
+        return self.body_size + (self.writer.waiting if self.writer else 0)
 
     @property
     def data(self) -> bytes | None:
         found = self._data
         if isinstance(found, Gathered):
-            self._data = bytes(found.view)
+            self._data = found.whole()
             found.release()
             return self._data
         return found
 
     @property
-    def view(self) -> memoryview:
+    def body_size(self) -> int:
+        return len(self._data or b"")
+
+    def pieces(self, at: int, size: int) -> list[memoryview]:
         found = self._data
-        return found.view if isinstance(found, Gathered) else memoryview(found or b"")
+        if isinstance(found, Gathered):
+            return found.pieces(at, size)
+        return [memoryview(found or b"")[at : at + size]]
 
     def answered(self) -> None:
         """It came to its end, and nobody looks at its body any more."""

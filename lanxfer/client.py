@@ -199,8 +199,8 @@ class Client(Folders):
         """
 
         async def run() -> Sent:
-            largest = await self._largest_in_pack()
-            packs = Packs(self._deliver_pack, largest) if largest else None
+            most = await self._together()
+            packs = Packs(self._deliver_pack, most, self._reactor.seconds) if most else None
             return await send_tree(
                 self._deliver, packs, self._disk, iter(entries), self._open, conflict, on_entry
             )
@@ -373,15 +373,15 @@ class Client(Folders):
 
         return await self._persist(attempt, transfer)
 
-    async def _largest_in_pack(self) -> int:
-        """As ``sending.largest_in_pack``, as far as that can be known."""
+    async def _together(self) -> int:
+        """As ``sending.together``, as far as that can be known."""
         if self._target is not None and self._target.legacy:
             return 0
         try:
             connection = await self._connected()
         except LanxferError:
             return 0  # each file finds out by itself, and has its patience
-        return sending.largest_in_pack(connection)
+        return sending.together(connection)
 
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
@@ -390,10 +390,10 @@ class Client(Folders):
         started = self.registry.clock()
         try:
             connection = await self._connected()
-            largest = sending.largest_in_pack(connection)
-            if not largest or any(loaded.entry.size > largest for loaded in pack):
+            most = sending.together(connection)
+            if not most or sum(loaded.size for loaded in pack) > most:
                 return [None] * len(pack)  # it is another one than at first, or slower by now
-            found = await sending.send_pack(connection, pack, conflict, group)
+            found = await sending.send_pack(connection, pack, conflict, group, self._disk.units)
         except Cancelled as cancelled:
             found = [cancelled] * len(pack)
         except LanxferError:

@@ -13,7 +13,7 @@ import select
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Connection
@@ -22,7 +22,16 @@ LINE_READ = 512
 """Bytes read where a header comes next and more of a body after it."""
 
 
-PIECES = 64
+Pieces: TypeAlias = list[memoryview]
+"""A body as it lies in memory, one piece after the other."""
+
+
+def size_of(data: bytes | Pieces) -> int:
+    """Its bytes."""
+    return len(data) if isinstance(data, bytes) else sum(map(len, data))
+
+
+AT_ONCE = 64
 """Pieces given to the socket at a time; systems take 1,024."""
 
 READS = 4
@@ -185,7 +194,7 @@ class Direct:
         """The memory that was given to ``send`` last is still in use."""
         return bool(self._rest)
 
-    def send(self, header: bytes, body: memoryview) -> None:
+    def send(self, header: bytes, body: Pieces) -> None:
         """Send both, after all that was written before.
 
         What the socket does not take at once stays where it is, and the producer
@@ -195,11 +204,10 @@ class Direct:
             return
         if self._waits_otherwise:
             transport = self._transport
-            transport.write(header)
-            transport.write(bytes(body))
+            transport.write(b"".join([header, *body]))
             return
         waiting = bool(self._rest)
-        self._rest += [memoryview(header), body]
+        self._rest += [memoryview(header), *body]
         if not waiting:
             self._push()
         self._await_socket()
@@ -215,7 +223,7 @@ class Direct:
     def _push(self) -> Any:
         """Give the socket as much as it takes; whatever means the connection is lost."""
         try:
-            sent = self._socket.sendmsg(self._rest[:PIECES])
+            sent = self._socket.sendmsg(self._rest[:AT_ONCE])
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:

@@ -7,6 +7,7 @@ also lets them share their syncs (security design, section 8).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 from weakref import ref
@@ -47,33 +48,41 @@ class Units:
     unit may drop it instead of giving it back.  When many are in use, what is
     taken has an eighth of that size: 64 files at once are to cost no more
     memory than a few, and where so many take turns nobody needs a large one.
+    Any thread may take and give.
     """
 
     def __init__(self, keep: int = limits.WINDOW // limits.UNIT) -> None:
         self._keep = keep
         self._free: list[_Unit] = []
         self._known: list[ref[_Unit]] = []
+        self._mutex = threading.Lock()
 
     @property
     def scarce(self) -> bool:
         """So many are in use that nobody should take one before it is needed."""
+        with self._mutex:
+            return self._is_scarce()
+
+    def _is_scarce(self) -> bool:
         if self._free:
             return False
         self._known = [each for each in self._known if each() is not None]
         return len(self._known) >= self._keep + self._keep // 2
 
     def take(self) -> bytearray:
-        if self.scarce:
-            return bytearray(limits.UNIT // 8)
-        if self._free:
-            return self._free.pop()
-        unit = _Unit(limits.UNIT)
-        self._known.append(ref(unit))
-        return unit
+        with self._mutex:
+            if self._is_scarce():
+                return bytearray(limits.UNIT // 8)
+            if self._free:
+                return self._free.pop()
+            unit = _Unit(limits.UNIT)
+            self._known.append(ref(unit))
+            return unit
 
     def give(self, unit: bytearray) -> None:
-        if isinstance(unit, _Unit) and len(self._free) < self._keep:
-            self._free.append(unit)
+        with self._mutex:
+            if isinstance(unit, _Unit) and len(self._free) < self._keep:
+                self._free.append(unit)
 
 
 class Uninterrupted(Deferred[T]):
@@ -240,7 +249,7 @@ class SmallFiles:
         batch: list[tuple[Small, Deferred[Stored]]] = []
         size = 0
         for small, done in self._queue[: limits.BATCH_FILES]:
-            size += len(small.data)
+            size += small.size
             if batch and size > BATCH_BYTES:
                 break
             batch.append((small, done))

@@ -1,8 +1,8 @@
 """A body that is needed as a whole, gathered in memory.
 
 What comes is read where it stays, in pieces as large as the socket has them, and
-the memory is used again: many small files in one request are a mebibyte, and
-fresh memory for it costs as much as a copy, twice.
+the memory is used again: many small files in one request are a mebibyte, larger ones
+four, and fresh memory for them costs as much as a copy, twice.
 """
 
 from __future__ import annotations
@@ -16,22 +16,19 @@ FIRST = 64 * limits.KIB
 Who announces more has to send these before there is more, for anybody may announce.
 """
 
-GROWTH = 4
-"""How much more there is once that is full, where it is not one of the units."""
-
 LEAST = 16 * limits.KIB
 """Bytes still to come from which on they are worth a read of their own."""
 
 
 class Gathered:
-    """``size`` bytes as they come, in one of the ``units`` where they fit into one that is free."""
+    """``size`` bytes as they come, in as many of the ``units`` as they fill."""
 
     def __init__(self, size: int, units: Units) -> None:
         self._size = size
         self._units = units
-        self._unit: bytearray | None = None
-        self._memory = bytearray(min(size, FIRST))
+        self._memory = [bytearray(min(size, FIRST))]
         self._filled = 0
+        self._room = len(self._memory[0])  # in the last of them
 
     def __len__(self) -> int:
         return self._size
@@ -44,7 +41,7 @@ class Gathered:
             taken = min(len(space), len(rest))
             space[:taken] = rest[:taken]
             rest = rest[taken:]
-            self._filled += taken
+            self.filled(taken)
 
     def space(self) -> memoryview | None:
         """Memory for the next bytes; None where there are too few for that."""
@@ -53,28 +50,42 @@ class Gathered:
     def filled(self, size: int) -> None:
         """So many bytes are in what ``space`` gave."""
         self._filled += size
+        self._room -= size
 
-    @property
-    def view(self) -> memoryview:
-        """All of it, where it is; of no use after ``release``."""
-        return memoryview(self._memory)[: self._size]
+    def pieces(self, at: int, size: int) -> list[memoryview]:
+        """A part of it, where it is; of no use after ``release``."""
+        left = min(size, self._size - at)
+        if len(self._memory) == 1:
+            return [memoryview(self._memory[0])[at : at + left]]
+        found: list[memoryview] = []
+        for memory in self._memory:
+            if left > 0 and at < len(memory):
+                found.append(memoryview(memory)[at : at + left])
+                left -= len(found[-1])
+            at = max(at - len(memory), 0)
+        return found
+
+    def whole(self) -> bytes:
+        """A copy of all of it."""
+        return b"".join(self.pieces(0, self._size))
 
     def release(self) -> None:
         """Nobody looks at it any more: its memory may be used again."""
-        unit, self._unit = self._unit, None
-        self._memory = bytearray()
-        if unit is not None:
-            self._units.give(unit)
+        memory, self._memory = self._memory, []
+        for each in memory:
+            self._units.give(each)
 
     def _space(self) -> memoryview:
-        if self._filled == len(self._memory):
-            more = self._more()
-            more[: self._filled] = self._memory
-            self._memory = more
-        return memoryview(self._memory)[self._filled : self._size]
+        if not self._room:
+            self._more()
+        begin, left = len(self._memory[-1]) - self._room, self._size - self._filled
+        return memoryview(self._memory[-1])[begin : begin + left]
 
-    def _more(self) -> bytearray:
-        if self._size <= limits.UNIT and not self._units.scarce:
-            self._unit = self._units.take()
-            return self._unit
-        return bytearray(min(self._size, GROWTH * len(self._memory)))
+    def _more(self) -> None:
+        unit = self._units.take()
+        self._room = len(unit)
+        if self._filled == FIRST:
+            # What came is moved there, so that most bodies lie in one piece.
+            unit[:FIRST] = self._memory.pop()
+            self._room -= FIRST
+        self._memory.append(unit)

@@ -132,7 +132,7 @@ class Turn:
         part = Part(self._id, self._offset, size)
         self._offset += size
         self._credit -= size
-        self._outbox.say(part, data)
+        self._outbox.say(part, [data])
         self._on_progress(self._offset)
         self._enqueue()
 

@@ -65,9 +65,6 @@ class LinkNode:
     def pack(self, principal: Principal) -> int:
         return 0
 
-    def pack_file(self, principal: Principal) -> int:
-        return 0
-
     def may(self, principal: Principal, perm: str, path: SafePath) -> bool:
         return False  # there is no folder that the path could be in
 

@@ -36,7 +36,7 @@ from lanxfer.errors import (
     UnknownCommand,
 )
 from lanxfer.journal import Journal
-from lanxfer.offering import pack_file
+from lanxfer.offering import at_once
 from lanxfer.offers import Offers, Prompt
 from lanxfer.pairing import NO_WINDOW, Pairing
 from lanxfer.places import Places
@@ -203,10 +203,7 @@ class ServiceNode:
         return self._in_a_second(principal, self.deciding.inline(principal))
 
     def pack(self, principal: Principal) -> int:
-        return self._in_a_second(principal, self.deciding.pack(principal))
-
-    def pack_file(self, principal: Principal) -> int:
-        return pack_file(self.rates.slowest_in(principal))
+        return min(self.deciding.pack(principal), at_once(self.rates.slowest_in(principal)))
 
     def _in_a_second(self, principal: Principal, most: int) -> int:
         """Of what travels with a request: behind a minute of it, a ping would wait as long."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from lanxfer.errors import BadHeader, Cancelled, DigestMismatch
 from lanxfer.storage.sources import Entry, open_source, read_small
@@ -16,20 +17,40 @@ from lanxfer.wire.packets import Args
 
 @frozen
 class Loaded:
-    """An entry that is ready to go: a file that goes with its request with its bytes."""
+    """An entry that is ready to go: a file that is sent in one go with its bytes.
+
+    One of at most a mebibyte has them in ``data``, a larger one in ``units`` of memory that is
+    somebody else's as soon as it was sent.
+    """
 
     entry: Entry
     data: bytes | None = None
     digest: str | None = None
+    units: list[memoryview] = field(factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its bytes are here."""
+        return self.data is not None or bool(self.units)
+
+    @property
+    def size(self) -> int:
+        """How many of them are."""
+        return sum(map(len, self.units)) if self.data is None else len(self.data)
 
 
-def pack_file(slowest: int | None) -> int:
-    """Bytes of the largest file that goes with others, where so many may pass in a second.
+def at_once(rate: float | None) -> int:
+    """Bytes of files that go with one request, be it many or one, where so many pass in a second.
 
-    What is more than a fifth of a second's worth goes in parts, if it is not that small.
+    No more than a fifth of a second's worth, so that nothing else waits longer for it, and its
+    progress shows; 0 where that has no room for small files.
     """
-    slow = slowest is not None and slowest < 5 * limits.PACK_FILE_MAX
-    return limits.INLINE_MAX if slow else limits.PACK_FILE_MAX
+    fifth = limits.PACK_MAX if rate is None else min(int(rate / 5), limits.PACK_MAX)
+    return fifth if fifth >= limits.INLINE_MAX else 0
+
+
+UNITS_FROM = limits.UNIT
+"""Bytes of a file above which it is read into units."""
 
 
 def single(path: str, name: str | None = None) -> Entry:
@@ -53,10 +74,31 @@ def load(entry: Entry, most: int = limits.INLINE_MAX) -> Loaded:
         return Loaded(entry)
     whole = read_small(entry.local, most)
     found = (whole.size, whole.mtime_ns, whole.executable)
-    if found != (entry.size, entry.mtime_ns, entry.executable):
-        size, mtime_ns, executable = found
-        entry = evolve(entry, size=size, mtime_ns=mtime_ns, executable=executable)
-    return Loaded(entry, whole.data, whole.digest)
+    return Loaded(_as_found(entry, *found), whole.data, whole.digest)
+
+
+def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded:
+    """As ``load``, but one that is large into units of memory, which ``take`` gives."""
+    if not UNITS_FROM < entry.size <= most:
+        return load(entry, most)
+    with open_source(entry.local) as source:
+        found = _as_found(entry, source.size, source.mtime_ns, source.executable)
+        if source.size <= UNITS_FROM:
+            return load(found, most)
+        if source.size > most:
+            return Loaded(found)
+        read: list[memoryview] = []
+        while source.position < source.size:
+            read.append(memoryview(take())[: source.size - source.position])
+            source.read_into(read[-1])
+        source.check_unchanged()
+        return Loaded(found, None, source.digest(), read)
+
+
+def _as_found(entry: Entry, size: int, mtime_ns: int, executable: bool) -> Entry:
+    if (size, mtime_ns, executable) == (entry.size, entry.mtime_ns, entry.executable):
+        return entry
+    return evolve(entry, size=size, mtime_ns=mtime_ns, executable=executable)
 
 
 def request_of(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from lanxfer.bulk import BulkTLS
-from lanxfer.direct import Direct
+from lanxfer.direct import Direct, Pieces, size_of
 from lanxfer.disk import Disk
 from lanxfer.rates import UNMETERED, Metered
 from lanxfer.sessions import Session
@@ -86,10 +86,10 @@ class Outbox:
         self._held: list[bytes] = []
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
-    def say(self, packet: Packet, data: bytes | memoryview = b"") -> None:
+    def say(self, packet: Packet, data: bytes | Pieces = b"") -> None:
         """Write a packet and its body, if the connection still takes anything.
 
-        A body that is a view must not change before the outbox is writable again.
+        Pieces must not change before the outbox is writable again.
         """
         if not self._open:
             return
@@ -101,21 +101,13 @@ class Outbox:
             self.trace(">", censored(line.partition(b"\n")[0]))
         if self._away is not None:
             self._held.append(line)
-        elif self._direct is not None and isinstance(data, memoryview):
+        elif self._direct is not None and isinstance(data, list):
             if self._gathered:
                 self._write_gathered()
             self._direct.send(line, data)
-        elif self._gathered is None or self._size + len(line) + len(data) > GATHERED_MAX:
-            if self._gathered:
-                self._write_gathered()
-            if line:
-                self._transport.write(line)
-            if data:
-                self._transport.write(bytes(data))
         else:
-            self._size += len(line) + len(data)
-            self._gathered += (line, bytes(data)) if data else (line,)
-        self.meter.spend(len(line) + len(data))
+            self._write(line, data if isinstance(data, bytes) else b"".join(data))
+        self.meter.spend(len(line) + size_of(data))
         if self._session.half_close:
             self.close()
             self._transport.loseWriteConnection()  # type: ignore[attr-defined]
@@ -126,6 +118,19 @@ class Outbox:
         self._on_said()
         if hurries:
             self._pump()
+
+    def _write(self, line: bytes, data: bytes) -> None:
+        size = len(line) + len(data)
+        if self._gathered is None or self._size + size > GATHERED_MAX:
+            if self._gathered:
+                self._write_gathered()
+            if line:
+                self._transport.write(line)
+            if data:
+                self._transport.write(data)
+        else:
+            self._size += size
+            self._gathered += (line, data) if data else (line,)
 
     def gather(self) -> bool:
         """Keep what is said until ``flush``; False where that was asked for already.
@@ -161,6 +166,11 @@ class Outbox:
     def to_socket(self) -> bool:
         """What is said goes to a socket of TCP, in TLS or not, and not to something in between."""
         return self._direct is not None
+
+    @property
+    def sending(self) -> bool:
+        """Memory of pieces that were said is still in use."""
+        return self._direct is not None and self._direct.sending
 
     @property
     def crowded(self) -> bool:

@@ -22,7 +22,7 @@ from lanxfer.channels import Channels
 from lanxfer.clear import ClearIn, ClearTickets
 from lanxfer.commands.dispatch import begin
 from lanxfer.commands.table import Node, Reply, Table
-from lanxfer.direct import Direct
+from lanxfer.direct import Direct, Pieces, size_of
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Cancelled,
@@ -138,7 +138,7 @@ class LanxferProtocol(Lifetime):
         self,
         name: str,
         args: Args,
-        data: bytes | memoryview = b"",
+        data: bytes | Pieces = b"",
         on_event: Callable[[Args], None] | None = None,
         *,
         writes: bool = False,
@@ -146,7 +146,7 @@ class LanxferProtocol(Lifetime):
     ) -> Exchange:
         """Send a request; see ``Exchange`` for what comes of it.
 
-        A view of ``data`` must not change before it was sent.  Asked on a connection
+        The pieces of ``data`` must not change before it was answered.  Asked on a connection
         that is over, it fails at once.  ``writes`` and ``reads`` say whether a stream
         goes with it, and whether one comes with its answer.
         """
@@ -155,7 +155,7 @@ class LanxferProtocol(Lifetime):
             args = {**args, "stream": True}
         if reads:
             args = {**args, "take": window}
-        do = self.session.ask(name, args, len(data))
+        do = self.session.ask(name, args, size_of(data))
         outbox = self._outbox
         exchange = Exchange(do.id, outbox, on_event)
         if outbox is None or self.deaf:
@@ -175,6 +175,11 @@ class LanxferProtocol(Lifetime):
             del self._exchanges[do.id]
             raise
         return exchange
+
+    @property
+    def sending(self) -> bool:
+        """Whether memory of what was asked before is still in use."""
+        return self._outbox is None or self._outbox.sending
 
     # Reading.
 
@@ -526,7 +531,7 @@ class LanxferProtocol(Lifetime):
         self._exchanges.pop(ok.id, None)
         if self._windows:
             self._give_back(False, ok.id)
-        body = data if isinstance(data, bytes) else bytes(data.view)
+        body = data if isinstance(data, bytes) else data.whole()
         if isinstance(data, Gathered):
             data.release()
         exchange.end(Answer(ok.args, body))

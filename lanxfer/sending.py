@@ -7,14 +7,16 @@ The receiver's answer is what counts: nothing here says that something arrived
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from lanxfer.calls import Answer, Exchange, settled
 from lanxfer.clear_out import ClearOut
 from lanxfer.clear_sending import ClearBodies
-from lanxfer.disk import Disk
+from lanxfer.direct import Pieces
+from lanxfer.disk import Disk, Units
 from lanxfer.errors import (
     Cancelled,
     ClearBroken,
@@ -24,8 +26,8 @@ from lanxfer.errors import (
 )
 from lanxfer.offering import (
     Loaded,
+    at_once,
     maybe_arrived,
-    pack_file,
     receipt_of,
     request_of,
     wire_time,
@@ -81,23 +83,27 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
     return loaded.data is not None and isinstance(most, int) and len(loaded.data) <= most
 
 
-def largest_in_pack(connection: LanxferProtocol) -> int:
-    """Bytes of a file that may go with others: the other side takes that, and we are fast enough.
-
-    0 where none may.
-    """
-    said, slowest = connection.peer_limits, connection.slowest_out
-    most, largest = said.get("pack", 0), said.get("pack_file", 0)
-    fast = slowest is None or slowest >= limits.PACK_MAX
-    if not (fast and isinstance(most, int) and isinstance(largest, int)):
-        return 0
-    return min(largest, pack_file(slowest)) if most >= limits.PACK_MAX else 0
+def together(connection: LanxferProtocol) -> int:
+    """Bytes of files that may go with one request; 0 where none may but a small one by itself."""
+    said = connection.peer_limits
+    most = at_once(connection.slowest_out)
+    for name in ("pack", "pack_file"):
+        theirs = said.get(name, 0)
+        most = min(most, theirs) if isinstance(theirs, int) else 0
+    return most if most >= limits.INLINE_MAX else 0
 
 
 async def send_pack(
-    connection: LanxferProtocol, pack: Sequence[Loaded], conflict: Conflict | None, group: str
+    connection: LanxferProtocol,
+    pack: Sequence[Loaded],
+    conflict: Conflict | None,
+    group: str,
+    units: Units,
 ) -> list[Receipt | LanxferError]:
-    """Send small files with one request; what the receiver says of each.
+    """Send files with one request; what the receiver says of each.
+
+    Their memory goes back to the ``units``, unless the receiver answered before it had all:
+    what is still to be sent must not be something else by then.
 
     Raises what it refused all of them with, TooLarge where their names are too long to go
     together, or Lost.  When the awaiting Deferred is cancelled the receiver is told, and its
@@ -116,7 +122,6 @@ async def send_pack(
     manifest = format_manifest(offers)
     if len(manifest) > limits.MANIFEST_MAX:
         raise TooLarge("The names of these files are too long to go with one request.")
-    body = b"".join([manifest, *(loaded.data or b"" for loaded in pack)])
     args: dict[str, Any] = {"files": len(pack), "manifest": len(manifest)}
     if conflict is not None:
         args["conflict"] = conflict.value
@@ -125,11 +130,27 @@ async def send_pack(
     waiting = connection.paced()
     if waiting is not None:
         await waiting
-    exchange = connection.ask("recv_files", args, memoryview(body))
-    del body  # as long as the answer takes there would be two of all these bytes
-    answer = await exchange.answered()
+    exchange = connection.ask("recv_files", args, _pieces(manifest, pack))
+    try:
+        answer = await exchange.answered()
+    finally:
+        if not connection.sending:
+            for unit in chain.from_iterable(loaded.units for loaded in pack):
+                units.give(cast(bytearray, unit.obj))
     ends = parse_outcomes(parse_rows(answer.body), len(pack), answer.args.get("outcomes"))
     return [_end(loaded, end) for loaded, end in zip(pack, ends, strict=True)]
+
+
+def _pieces(manifest: bytes, pack: Sequence[Loaded]) -> Pieces:
+    """The body of that request; small files are joined, for each piece has its price."""
+    pieces, small = [], [manifest]
+    for loaded in pack:
+        if loaded.units:
+            pieces += [memoryview(b"".join(small)), *loaded.units]
+            small = []
+        else:
+            small.append(loaded.data or b"")
+    return [*pieces, memoryview(b"".join(small))]
 
 
 def _end(loaded: Loaded, end: dict[str, Any] | LanxferError) -> Receipt | LanxferError:

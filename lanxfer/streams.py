@@ -237,7 +237,7 @@ class Outflow:
         else:
             self._waiting.popleft()
         # What is small goes with its header in one write; what is not is not copied.
-        self._outbox.say(packet, bytes(data[:size]) if size < _SMALL else data[:size])
+        self._outbox.say(packet, bytes(data[:size]) if size < _SMALL else [data[:size]])
         self._enqueue()
         if size == len(data) and not done.called:
             done.callback(None)

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from lanxfer.disk import Disk
 from lanxfer.errors import Internal, LanxferError
-from lanxfer.offering import Loaded, load
+from lanxfer.offering import Loaded, at_once, load_units
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry
 from lanxfer.transfers import Conflict, Kind, Receipt
@@ -33,6 +33,9 @@ DeliverPack: TypeAlias = Callable[
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
 
 
+ENOUGH = limits.MIB
+"""Bytes of small files that go together; more of them gain nothing."""
+
 OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
 LARGE_AT_ONCE = 2
@@ -42,10 +45,14 @@ AGAIN_AT_ONCE = 25
 
 @frozen
 class Packs:
-    """How small files are sent together, and how large one of them may be, in bytes."""
+    """How files are sent together, and how many bytes of them at most.
+
+    ``seconds`` is a clock, which tells how fast they go.
+    """
 
     deliver: DeliverPack
-    largest: int
+    most: int
+    seconds: Callable[[], float]
 
 
 @define
@@ -100,10 +107,19 @@ class _Window:
 
 @define
 class _Ahead:
-    """Entries as they are sent: by the batch, files of at most ``largest`` with their bytes."""
+    """Entries as they are sent: by the batch, files of at most ``most`` bytes with those.
+
+    What has them in a batch goes together.  It is no more than ``most``, and of small files no
+    more than is ``ENOUGH``.  Of larger ones there are few in a batch, so that it soon tells
+    when there may be more.  Where they ``ask`` first they do not go together.
+
+    ``take`` gives memory for the larger ones.
+    """
 
     entries: Iterator[Entry]
-    largest: int = limits.INLINE_MAX
+    take: Callable[[], bytearray]
+    most: int = ENOUGH
+    ask: bool = False
     _over: list[Loaded] = field(factory=list)
 
     def read(self) -> list[Loaded]:
@@ -113,20 +129,28 @@ class _Ahead:
         cost as much as ten of them.
         """
         batch, self._over = self._over, []
-        size = sum(map(_weight, batch))
-        for entry in self.entries:
-            try:
-                loaded = load(entry, limits.INLINE_MAX if entry.shared else self.largest)
-            except LanxferError as error:
-                loaded = Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
+        size, large, most = sum(map(_weight, batch)), 0, self.most
+        enough = min(most, ENOUGH)
+        while size < enough and large < LARGE_AT_ONCE:
+            entry = next(self.entries, None)
+            if entry is None:
+                break
+            loaded = self._load(entry)
             size += _weight(loaded)
-            if size > limits.PACK_MAX and batch:
+            room = most if loaded.size > limits.INLINE_MAX else enough
+            if batch and (size > room or len(batch) >= limits.PACK_FILES):
                 self._over.append(loaded)
                 break
             batch.append(loaded)
-            if len(batch) >= limits.PACK_FILES:
-                break
+            large += entry.size > limits.INLINE_MAX and not loaded.whole
         return batch
+
+    def _load(self, entry: Entry) -> Loaded:
+        try:
+            small = self.ask or entry.shared
+            return load_units(entry, limits.INLINE_MAX if small else self.most, self.take)
+        except LanxferError as error:
+            return Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
 
 
 LINE = 120
@@ -135,19 +159,15 @@ LINE = 120
 
 def _weight(loaded: Loaded) -> int:
     """Bytes of a request that it is worth, with its line in the manifest."""
-    return 0 if loaded.data is None else len(loaded.data) + len(loaded.entry.path) + LINE
+    size = loaded.size
+    return size + len(loaded.entry.path) + LINE if size or loaded.whole else 0
 
 
-def together(batch: Sequence[Loaded], largest: int) -> list[Loaded]:
+def together(batch: Sequence[Loaded]) -> list[Loaded]:
     """The files of a batch that fit into one request; for a small one alone there is another."""
-    pack = [
-        loaded
-        for loaded in batch
-        if loaded.data is not None
-        and len(loaded.data) <= largest
-        and not loaded.entry.shared  # packs go to the inbox only
-    ]
-    alone = len(pack) == 1 and len(pack[0].data or b"") <= limits.INLINE_MAX
+    # Packs go to the inbox only.
+    pack = [loaded for loaded in batch if loaded.whole and not loaded.entry.shared]
+    alone = len(pack) == 1 and pack[0].size <= limits.INLINE_MAX
     return [] if alone else pack
 
 
@@ -168,7 +188,7 @@ class _Tree:
 
     async def batch(self, batch: Sequence[Loaded]) -> None:
         """Begin to send all of it."""
-        pack = [] if self.packs is None else together(batch, self.packs.largest)
+        pack = [] if self.packs is None else together(batch)
         packed = set(map(id, pack))
         for loaded in batch:
             entry = loaded.entry
@@ -179,12 +199,12 @@ class _Tree:
             elif entry.skipped:
                 self.sent.skipped.append((entry.path, entry.skipped))
             else:
-                size = len(loaded.data or b"")
-                large = entry.kind is Kind.FILE and loaded.data is None
+                size = loaded.size
+                large = entry.kind is Kind.FILE and not loaded.whole
                 await self.window.enter(size, large)
                 self._begin(self._single(loaded, size, large))
         if pack:
-            size = sum(len(loaded.data or b"") for loaded in pack)
+            size = sum(loaded.size for loaded in pack)
             await self.window.enter(size, False)
             self._begin(self._pack(pack, size))
 
@@ -202,8 +222,12 @@ class _Tree:
     async def _one(self, loaded: Loaded) -> None:
         entry = loaded.entry
         try:
+            began = self._now()
             transfer = self.open_transfer(entry, self.group)
-            self._decided(entry, await self.deliver(loaded, transfer, self.conflict))
+            receipt = await self.deliver(loaded, transfer, self.conflict)
+            if not (loaded.whole or receipt.already):
+                self._went(receipt.size - receipt.resumed_from, began)
+            self._decided(entry, receipt)
         except CancelledError:
             raise
         except LanxferError as error:
@@ -215,10 +239,12 @@ class _Tree:
     async def _pack(self, pack: Sequence[Loaded], size: int) -> None:
         assert self.packs is not None
         try:
+            began, under_way = self._now(), self.window.bytes
             outcomes = await self.packs.deliver(pack, self.conflict, self.group)
+            if any(isinstance(each, Receipt) for each in outcomes):
+                self._went(under_way, began)
             if _there_already(pack, outcomes):
-                # So that a folder does not travel twice.  A thread looks at this for each file.
-                self.ahead.largest = limits.INLINE_MAX
+                self.ahead.ask = True  # so that a folder does not travel twice
             left = []
             for loaded, outcome in zip(pack, outcomes, strict=True):
                 if outcome is None:
@@ -236,6 +262,20 @@ class _Tree:
             error.subFailure.raiseException()
         finally:
             self.window.leave(size, False)
+
+    def _now(self) -> float:
+        return 0.0 if self.packs is None else self.packs.seconds()
+
+    def _went(self, size: int, began: float) -> None:
+        """So many bytes were under way since then, and arrived: that tells how many may at once.
+
+        Where they are fewer than before it may be that a disk was busy for once.
+        """
+        if self.packs is None or size < limits.INLINE_MAX:
+            return
+        found = at_once(size / max(self._now() - began, 0.001))
+        most = min(max(found, self.ahead.most // 2), self.packs.most)
+        self.ahead.most = max(most, limits.INLINE_MAX)
 
     def _decided(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
         if isinstance(outcome, LanxferError):
@@ -257,9 +297,10 @@ async def send_tree(
 ) -> Sent:
     """Send all entries; see ``Client.send_paths``.  Cancelling cancels what is under way.
 
-    ``packs`` send many small files at once; what they give no outcome for goes by itself.
+    ``packs`` send many files at once; what they give no outcome for goes by itself.
     """
-    ahead = _Ahead(entries, max(limits.INLINE_MAX, 0 if packs is None else packs.largest))
+    most = ENOUGH if packs is None else min(packs.most, ENOUGH)
+    ahead = _Ahead(entries, disk.units.take, most, packs is None)
     tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry)
     try:
         reading = disk.run(ahead.read)

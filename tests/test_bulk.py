@@ -30,11 +30,11 @@ class Shouter(Sender):
         self.direct = way if isinstance(way, BulkTLS) else None
         way.registerProducer(self, True)
 
-    def say(self, header: bytes, body: memoryview) -> None:
+    def say(self, header: bytes, body: list[memoryview]) -> None:
         if self.direct is not None:
             self.direct.send(header, body)
         else:
-            cast(Any, self.transport).write(header + bytes(body))
+            cast(Any, self.transport).write(b"".join([header, *body]))
 
 
 class Listener(Receiver):
@@ -80,12 +80,12 @@ async def test_order(
     for number in range(60):
         await sender.ready()
         size = chance.choice((1, 300, 5000, 16_384, 70_000, 262_144, 400_000, len(unit)))
-        body = memoryview(unit)[:size]
+        body, cut = memoryview(unit)[:size], chance.randrange(size)
         body[:] = bytes([number]) * size
         sent.append(bytes(body))
         for _ in range(chance.choice((0, 0, 1, 5))):
             cast(Any, sender.transport).write(b"word\n")
-        sender.say(b"%d\n" % size, body)
+        sender.say(b"%d\n" % size, [body[:cut], body[cut:]])
         if chance.random() < 0.2:
             receiver.pauseProducing()
             loop.callLater(0.01, receiver.resumeProducing)
@@ -107,14 +107,14 @@ async def test_cut(tmp_path: Path, who: str) -> None:
     sender, receiver = Shouter(), Listener()
     port = await meet(tmp_path, sender, receiver, (True, True))
     body = b"x" * 20_000_000
-    sender.say(b"%d\n" % len(body), memoryview(body))
+    sender.say(b"%d\n" % len(body), [memoryview(body)])
     assert not sender.writable
     both: dict[str, Any] = {"sender": sender, "receiver": receiver}
     loop.callLater(0.05, both[who].transport.abortConnection)
     await sender.gone
     await receiver.gone
     assert len(receiver.bodies) <= 1
-    sender.say(b"1\n", memoryview(b"x" * UNIT))  # has no effect, and no error
+    sender.say(b"1\n", [memoryview(b"x" * UNIT)])  # has no effect, and no error
     await port.stopListening()
 
 
@@ -124,7 +124,7 @@ async def test_closed_while_full(tmp_path: Path) -> None:
     sender, receiver = Shouter(), Listener()
     port = await meet(tmp_path, sender, receiver, (True, True))
     body = b"x" * 20_000_000
-    sender.say(b"%d\n" % len(body), memoryview(body))
+    sender.say(b"%d\n" % len(body), [memoryview(body)])
     way: Any = sender.transport
     await until(lambda: way.transport.producerPaused)
     way._stopped(ZeroReturnError())  # as if that had just come
@@ -139,7 +139,7 @@ async def test_garbled(tmp_path: Path) -> None:
     # covers: B11
     sender, receiver = Shouter(), Listener()
     port = await meet(tmp_path, sender, receiver, (True, True))
-    sender.say(b"%d\n" % UNIT, memoryview(b"x" * UNIT))
+    sender.say(b"%d\n" % UNIT, [memoryview(b"x" * UNIT)])
     arrived: Deferred[None] = Deferred()
     receiver.bodyReceived = lambda: arrived.callback(None)  # type: ignore[method-assign]
     await arrived

@@ -164,12 +164,12 @@ async def test_order(seed: int, roomy: bool) -> None:
         assert not sender.direct.sending
         size = chance.choice((1, 300, 5000, 70_000, 400_000, len(unit)))
         # The memory is written over as soon as that is allowed.
-        body = memoryview(unit)[:size]
+        body, cut = memoryview(unit)[:size], chance.randrange(size)
         body[:] = bytes([number]) * size
         sent.append(bytes(body))
         if chance.random() < 0.3:
             cast(Any, sender.transport).write(b"word\n")
-        sender.direct.send(b"%d\n" % size, body)
+        sender.direct.send(b"%d\n" % size, [body[:cut], body[cut:]])
         if chance.random() < 0.3:
             cast(Any, sender.transport).write(b"word\n")
         if chance.random() < 0.2:
@@ -193,7 +193,7 @@ async def test_closed_with_a_rest() -> None:
     receiver.pauseProducing()
     body = b"x" * 20_000_000
     assert sender.direct is not None
-    sender.direct.send(b"%d\n" % len(body), memoryview(body))
+    sender.direct.send(b"%d\n" % len(body), [memoryview(body)])
     assert sender.direct.sending
     assert not sender.writable
     cast(Any, sender.transport).unregisterProducer()
@@ -217,7 +217,7 @@ async def test_cut_with_a_rest(who: str) -> None:
     receiver.pauseProducing()
     body = b"x" * 20_000_000
     assert sender.direct is not None
-    sender.direct.send(b"%d\n" % len(body), memoryview(body))
+    sender.direct.send(b"%d\n" % len(body), [memoryview(body)])
     both: dict[str, Any] = {"sender": sender, "receiver": receiver}
     both[who].transport.abortConnection()
     if who == "sender":
@@ -226,7 +226,7 @@ async def test_cut_with_a_rest(who: str) -> None:
     await receiver.gone
     assert receiver.bodies == []
     assert sender.stopped
-    sender.direct.send(b"1\n", memoryview(b"x"))
+    sender.direct.send(b"1\n", [memoryview(b"x")])
     assert sender.direct.sending  # of the old body; nothing new is taken
     await port.stopListening()
 

@@ -388,7 +388,7 @@ class ManyTests:
 
         service.subscribe(count)
         for number in range(20):
-            devices.source(f"many/{number}", os.urandom(limits.PACK_FILE_MAX + 1))
+            devices.source(f"many/{number}", os.urandom(limits.PACK_MAX + 1))
         sent = await client.send_paths([str(devices.folder / "many")])
         assert (sent.files, sent.failed) == (20, [])
         assert 1 <= most <= 2

@@ -105,7 +105,9 @@ class Place:
         who: str = "peer:a",
     ) -> Small:
         offer = Offer(path, len(data), mtime_ns=mtime, digest=digest(data))
-        return Small(self.key(path, len(data), mtime, who), offer, safe_path(path), conflict, data)
+        key, half = self.key(path, len(data), mtime, who), len(data) // 2
+        pieces = [piece for piece in (data[:half], memoryview(data)[half:]) if piece]
+        return Small(key, offer, safe_path(path), conflict, pieces)
 
     def put_small(self, path: str, data: bytes, *args: Any, **named: Any) -> Stored:
         (answer,) = self.store.put_many([self.small(path, data, *args, **named)])
@@ -600,7 +602,7 @@ class ResumeTests:
         with pytest.raises(BadName):
             place.store.open_part(key, Offer("a", 1), safe_path("a"), Conflict.RENAME)
         small = place.small("a", b"x")
-        bad = Small(key, small.offer, small.path, small.conflict, small.data)
+        bad = Small(key, small.offer, small.path, small.conflict, small.pieces)
         assert isinstance(place.store.put_many([bad])[0], BadName)
 
 
@@ -827,7 +829,7 @@ class ConflictTests:
         hidden = safe_path(".profile", dotfiles=True)
         offer = Offer(".profile", 1, digest=digest(b"x"))
         key = part_key("peer:a", ".profile", 1, None)
-        small = Small(key, offer, hidden, Conflict.RENAME, b"x")
+        small = Small(key, offer, hidden, Conflict.RENAME, [b"x"])
         calls: list[Callable[[], object]] = [
             lambda: plain.store.open_part(key, offer, hidden, Conflict.RENAME),
             lambda: plain.store.make_folder(hidden),
@@ -850,11 +852,11 @@ class ManyTests:
             Offer("bad", 1, digest=digest(b"y")),
             safe_path("bad"),
             Conflict.RENAME,
-            b"x",
+            [b"x"],
         )
-        none = Small(place.key("n", 1), Offer("n", 1), safe_path("n"), Conflict.RENAME, b"x")
+        none = Small(place.key("n", 1), Offer("n", 1), safe_path("n"), Conflict.RENAME, [b"x"])
         short = Small(
-            place.key("short", 9), Offer("short", 9), safe_path("short"), Conflict.RENAME, b"x"
+            place.key("short", 9), Offer("short", 9), safe_path("short"), Conflict.RENAME, [b"x"]
         )
         refused = place.small("taken", b"new!", Conflict.REFUSE)
         below = place.small("taken/x", b"x")
@@ -866,7 +868,7 @@ class ManyTests:
         rest = answers[:70] + answers[75:]
         assert [each.path for each in rest] == [f"d{n % 3}/f{n}" for n in range(150)]
         for n, small in enumerate(good):
-            assert place.read(f"d{n % 3}/f{n}") == small.data
+            assert place.read(f"d{n % 3}/f{n}") == b"".join(small.pieces)
         assert place.names() == {each.path for each in rest} | {"taken"}
 
     def test_nothing(self, place: Place) -> None:

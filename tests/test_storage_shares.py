@@ -106,7 +106,7 @@ class Place:
 
     def put_small(self, path: str, data: bytes, conflict: Conflict = Conflict.REFUSE) -> Stored:
         offer = self.offer(path, data, digest=digest(data))
-        small = Small(self.key(path, data), offer, safe_path(path), conflict, data)
+        small = Small(self.key(path, data), offer, safe_path(path), conflict, [data])
         (answer,) = self.store.put_many([small])
         if isinstance(answer, LanxferError):
             raise answer
@@ -416,7 +416,7 @@ class PutTests:
                 place.offer(path, data, digest=digest(b"x" if path == "f/2" else data)),
                 safe_path(path),
                 Conflict.REFUSE,
-                data,
+                [data],
             )
             for path, data in good
         ]

@@ -39,7 +39,7 @@ def _limits(node: Node, principal: Principal) -> dict[str, int]:
         "part": limits.PART_MAX,
         "open": limits.OPEN_EXCHANGES,
         "pack": node.pack(principal),
-        "pack_file": node.pack_file(principal),
+        "pack_file": node.pack(principal),
     }
 
 

@@ -1,4 +1,4 @@
-"""recv_files: many small files in one request (docs/protocol.rst, "Many small files")."""
+"""recv_files: many files in one request (docs/protocol.rst, "Many files")."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def recv_files(call: Call, node: Node) -> Reply:
     return Reply({"files": len(offers), "outcomes": len(rows)}, rows=rows)
 
 
-def _read(call: Call) -> tuple[list[Offer], list[memoryview], str]:
+def _read(call: Call) -> tuple[list[Offer], list[list[memoryview]], str]:
     """What is offered, the bytes of each, and the group; BadHeader if that does not add up."""
     fields = Fields(call.args)
     files = fields.take_number("files", least=1, most=limits.PACK_FILES)
@@ -57,13 +57,12 @@ def _read(call: Call) -> tuple[list[Offer], list[memoryview], str]:
         conflict = None if policy is None else Conflict(policy)
     except ValueError:
         raise BadHeader('"conflict" is not one of the words there are.') from None
-    data = call.view
-    offers = parse_manifest(bytes(data[:size]), files, conflict)
+    offers = parse_manifest(b"".join(call.pieces(0, size)), files, conflict)
     bodies, at = [], size
     for offer in offers:
-        bodies.append(data[at : at + offer.size])
+        bodies.append(call.pieces(at, offer.size))
         at += offer.size
-    if at != len(data):
+    if at != call.body_size:
         raise BadHeader("The body is not as long as the manifest says.")
     return offers, bodies, (fields.maybe_text("group") or "")[:64]
 
@@ -73,7 +72,7 @@ async def _store(
     node: Node,
     admitted: Sequence[Accepted | LanxferError],
     offers: Sequence[Offer],
-    bodies: Sequence[memoryview],
+    bodies: Sequence[list[memoryview]],
 ) -> list[Stored | LanxferError]:
     """How each of them ended."""
     principal = call.principal.name
@@ -87,7 +86,7 @@ async def _store(
     stored: Sequence[Stored | LanxferError] = []
     try:
         call.check()
-        waiting = node.reserve(None, sum(len(small.data) for small in files.values()))
+        waiting = node.reserve(None, sum(small.offer.size for small in files.values()))
         if waiting is not None:
             await call.shield(waiting)
         if files:

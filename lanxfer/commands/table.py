@@ -87,8 +87,11 @@ class Call(Protocol):
         """The body, where it travelled with the request."""
 
     @property
-    def view(self) -> memoryview:
-        """The same without a copy, empty where there is none; good until the call is answered."""
+    def body_size(self) -> int:
+        """Bytes of it; 0 where there is none."""
+
+    def pieces(self, at: int, size: int) -> list[memoryview]:
+        """A part of it as it lies in memory, without a copy; good until the call is answered."""
 
     @property
     def takes_clear(self) -> bool:
@@ -226,9 +229,6 @@ class Node(Protocol):
 
     def pack(self, principal: Principal) -> int:
         """Bytes of files that may travel together with one request; 0 where none may."""
-
-    def pack_file(self, principal: Principal) -> int:
-        """Bytes of the largest of them."""
 
     def admit(
         self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]

@@ -37,15 +37,20 @@ if TYPE_CHECKING:
 class Small:
     """A whole file in memory, ready to be stored in one go.
 
-    ``key`` as for ``Store.open_part``; ``offer.digest`` must be set.  ``data`` may be
-    something else as soon as ``put_many`` has returned.
+    ``key`` as for ``Store.open_part``; ``offer.digest`` must be set.  The ``pieces``
+    of the file may be something else as soon as ``put_many`` has returned.
     """
 
     key: str
     offer: Offer
     path: SafePath
     conflict: Conflict
-    data: bytes | memoryview
+    pieces: Sequence[bytes | memoryview]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pieces."""
+        return sum(map(len, self.pieces))
 
 
 @frozen

@@ -69,7 +69,7 @@ class Batch:
         self._files = [_File(small) for small in files]
         self._together = len(files) >= TOGETHER and can_sync_all()
         self._room = room
-        self._scarce = room < sum(len(small.data) for small in files)
+        self._scarce = room < sum(small.offer.size for small in files)
         self._dotfiles = dotfiles
         self._claimed: list[str] = []
         self._remembered: dict[str, SafePath] = {}
@@ -162,14 +162,15 @@ class Batch:
             return
 
     def _write(self, file: _File) -> None:
-        data = file.small.data
-        if len(data) > self._room:
+        size = file.small.offer.size
+        if size > self._room:
             raise DiskFull()
-        self._room -= len(data)
+        self._room -= size
         fd = file.fd = self._staging.create(file.small.key)
-        written = os.write(fd, data)
-        while written < len(data):
-            written += os.write(fd, memoryview(data)[written:])
+        for piece in file.small.pieces:
+            written = os.write(fd, piece)
+            while written < len(piece):
+                written += os.write(fd, memoryview(piece)[written:])
         self._publisher.dress(fd, file.small.offer)
         if self._together:
             file.fd = -1

@@ -138,7 +138,7 @@ class MemoryStore:
         refuse_small(small, self._dotfiles)
         self._claim(small.key)
         try:
-            data = bytes(small.data)
+            data = b"".join(small.pieces)
             stored = self._choose_and_keep(small.key, offer, small.path, small.conflict, data)
         finally:
             self._parts.pop(small.key, None)

@@ -69,12 +69,15 @@ def refuse_small(small: Small, dotfiles: bool) -> None:
     """Whatever is wrong with a small file in itself."""
     refuse_hidden(small.path, dotfiles)
     refuse_key(small.key)
-    size = small.offer.size
-    if len(small.data) < size:
-        raise ShortBody(have=len(small.data))
-    if len(small.data) > size:
+    size, found = small.offer.size, small.size
+    if found < size:
+        raise ShortBody(have=found)
+    if found > size:
         raise BadOffset("More bytes came than were announced.", offset=size)
-    if blake3(small.data).hexdigest() != small.offer.digest:
+    digest = blake3()
+    for piece in small.pieces:
+        digest.update(piece)
+    if digest.hexdigest() != small.offer.digest:
         raise DigestMismatch()
 
 

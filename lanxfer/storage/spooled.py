@@ -125,7 +125,7 @@ class SpooledStore:
     def _put(self, small: Small) -> Stored:
         self.claim(small.key)
         try:
-            file, digest = io.BytesIO(small.data), small.offer.digest or ""
+            file, digest = io.BytesIO(b"".join(small.pieces)), small.offer.digest or ""
             stored = self._place(small.offer, small.path, small.conflict, digest, file)
         finally:
             self.release(small.key)

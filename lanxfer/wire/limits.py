@@ -39,12 +39,10 @@ INLINE_MAX = 256 * KIB
 """The largest file that travels with its request."""
 CLEAR_LEAST = 1 * MIB
 """Bytes below which a body in clear is not worth a connection of its own."""
-PACK_MAX = 1 * MIB
+PACK_MAX = 4 * MIB
 """Bytes of files that travel together with one request, ..."""
 PACK_FILES = 1024
 """... how many of them, ..."""
-PACK_FILE_MAX = 1 * MIB
-"""... the largest, ..."""
 MANIFEST_MAX = 1 * MIB
 """... and bytes of the lines that name them."""
 ANSWER_BODY_MAX = 4 * MIB

@@ -1,6 +1,6 @@
-"""Many small files in one request: their manifest, and what became of each of them.
+"""Many files in one request: their manifest, and what became of each of them.
 
-The body of ``recv_files`` (docs/protocol.rst, "Many small files").  The parsers are
+The body of ``recv_files`` (docs/protocol.rst, "Many files").  The parsers are
 total and bounded: any bytes give values or BadHeader, in time linear in them.
 """
 
@@ -69,7 +69,7 @@ def _offer(row: Any, conflict: Conflict | None) -> Offer:
     if (
         type(path) is not str
         or type(size) is not int
-        or not 0 <= size <= limits.PACK_FILE_MAX
+        or not 0 <= size <= limits.PACK_MAX
         or not (mtime is None or (type(mtime) is int and 0 <= mtime <= limits.NUMBER_MAX))
         or type(digest) is not str
         or not _DIGEST.fullmatch(digest)
