@@ -198,6 +198,20 @@ MUTANTS = (
         _test("tests/test_sealed.py"),
     ),
     Mutant(
+        "memory that is still being sent is used again",
+        "lanxfer/direct.py",
+        "        return self.said - left >= said\n",
+        "        return True\n",
+        _test("tests/test_packs.py", "answered_early"),
+    ),
+    Mutant(
+        "what lies behind a body is taken for a part of it",
+        "lanxfer/gathering.py",
+        "        left = min(size, self._size - at)\n",
+        "        left = size\n",
+        _test("tests/test_gathering.py"),
+    ),
+    Mutant(
         "no sync before the ok",
         "lanxfer/storage/publishing.py",
         "        self.dress(fd, offer)\n        sync(fd)\n",

@@ -89,8 +89,14 @@ class BulkTLS(BufferingTLSTransport):
         for piece in body:
             self._write_any(piece)
 
-    sending = False
-    """As ``Direct.sending``."""
+    @property
+    def said(self) -> int:
+        """As ``Direct.said``, of what is encrypted."""
+        return 0 if self._direct is None else self._direct.said
+
+    def gone(self, said: int) -> bool:
+        """As ``Direct.gone``."""
+        return self._direct is None or self._direct.gone(said)
 
     @property
     def lends(self) -> bool:
@@ -133,16 +139,9 @@ class BulkTLS(BufferingTLSTransport):
             self._flushSendBIO()
 
     def _flushSendBIO(self) -> None:
-        size = 2 * PIECE
-        found = size
         if self._lent is not None:
             return  # the thread sends it, after what it has encrypted
-        while found == size:
-            try:
-                data = self._tlsConnection.bio_read(size)
-            except WantReadError:
-                return
-            found = len(data)
+        while data := self._tlsConnection.sealed():
             if self._direct is not None:
                 self._direct.send(b"", [memoryview(data)])
             else:

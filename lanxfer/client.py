@@ -19,6 +19,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -199,8 +200,12 @@ class Client(Folders):
         """
 
         async def run() -> Sent:
-            most = await self._together()
-            packs = Packs(self._deliver_pack, most, self._reactor.seconds) if most else None
+            packs = None
+            if self._target is None or not self._target.legacy:
+                # Where there is none yet each file finds out by itself, and has its patience.
+                with suppress(LanxferError):
+                    await self._connected()
+                packs = Packs(self._deliver_pack, self._most_together, self._reactor.seconds)
             return await send_tree(
                 self._deliver, packs, self._disk, iter(entries), self._open, conflict, on_entry
             )
@@ -373,24 +378,18 @@ class Client(Folders):
 
         return await self._persist(attempt, transfer)
 
-    async def _together(self) -> int:
-        """As ``sending.together``, as far as that can be known."""
-        if self._target is not None and self._target.legacy:
-            return 0
-        try:
-            connection = await self._connected()
-        except LanxferError:
-            return 0  # each file finds out by itself, and has its patience
-        return sending.together(connection)
+    def _most_together(self) -> int:
+        """As ``sending.most_together``, of the connection there is, or was."""
+        return 0 if self._connection is None else sending.most_together(self._connection)
 
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
     ) -> Outcomes:
-        """Send small files together; None for those that are to be tried by themselves."""
+        """Send files together; None for those that are to be tried by themselves."""
         started = self.registry.clock()
         try:
             connection = await self._connected()
-            most = sending.together(connection)
+            most = sending.most_together(connection)
             if not most or sum(loaded.size for loaded in pack) > most:
                 return [None] * len(pack)  # it is another one than at first, or slower by now
             found = await sending.send_pack(connection, pack, conflict, group, self._disk.units)

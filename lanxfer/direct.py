@@ -111,6 +111,9 @@ class Direct:
         self._socket: socket.socket = transport.socket
         self._reader = reader
         self._rest: list[memoryview] = []
+        self._left = 0  # bytes of these
+        self._copied = 0  # bytes that went the usual way, with what waited there
+        self.said = 0
         self._lent: Plain | None = None
         self._lost = False
         self._read_otherwise = transport.doRead
@@ -165,7 +168,7 @@ class Direct:
     def back_out(self, rest: Sequence[memoryview]) -> None:
         """Write on here, first what was not sent, as ``send`` would."""
         if self._writable:
-            self._rest += rest
+            self._add(rest)
             self._await_socket()
 
     def write_now(self, data: bytes) -> None:
@@ -189,10 +192,16 @@ class Direct:
     def _waits_otherwise(self) -> bool:
         return bool(self._transport.dataBuffer or self._transport._tempDataBuffer)
 
-    @property
-    def sending(self) -> bool:
-        """The memory that was given to ``send`` last is still in use."""
-        return bool(self._rest)
+    def _add(self, pieces: Sequence[memoryview]) -> None:
+        self._rest += pieces
+        size = sum(map(len, pieces))
+        self._left += size
+        self.said += size
+
+    def gone(self, said: int) -> bool:
+        """Whether the socket has all that was given to ``send`` when ``said`` was so much."""
+        left = self._left + (self._copied if self._waits_otherwise else 0)
+        return self.said - left >= said
 
     def send(self, header: bytes, body: Pieces) -> None:
         """Send both, after all that was written before.
@@ -205,9 +214,12 @@ class Direct:
         if self._waits_otherwise:
             transport = self._transport
             transport.write(b"".join([header, *body]))
+            self._copied += len(header) + size_of(body)
+            self.said += len(header) + size_of(body)
             return
+        self._copied = 0
         waiting = bool(self._rest)
-        self._rest += [memoryview(header), *body]
+        self._add([memoryview(header), *body])
         if not waiting:
             self._push()
         self._await_socket()
@@ -228,6 +240,7 @@ class Direct:
             return None
         except OSError:
             return CONNECTION_LOST
+        self._left -= sent
         while self._rest and sent >= len(self._rest[0]):
             sent -= len(self._rest.pop(0))
         if sent:

@@ -24,7 +24,7 @@ from zope.interface import implementer
 from lanxfer.bulk import BulkTLS, way_past
 from lanxfer.eager import SMALL, Eager
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
-from lanxfer.outbox import Outbox
+from lanxfer.outbox import Awaited, Outbox
 from lanxfer.pace import Pace
 from lanxfer.policy import UNKNOWN, Principal, Standing
 from lanxfer.rates import UNMETERED, Metered, Rates
@@ -315,21 +315,17 @@ class Lifetime(PacketReceiver):
         return None if self._outbox is None else self._outbox.meter.slowest
 
     def paced(self) -> Deferred[None] | None:
-        """Wait until more may be sent at our rate, or the connection is over; None: at once.
+        """Wait until more may be sent, or the connection is over; None: at once.
 
-        For what does not go in parts, and so does not wait by itself.
+        For what does not go in parts, and so does not wait by itself: for our rate, and for a
+        receiver who reads nothing.
         """
         outbox = self._outbox
-        if outbox is None or outbox.meter.allowance > 0:
+        if outbox is None or (outbox.writable and outbox.meter.allowance > 0):
             return None
-        meter = outbox.meter
-
-        def go() -> None:
-            waiting.callback(None)
-
-        waiting: Deferred[None] = Deferred(lambda d: meter.forget(go))
-        meter.ask(go)
-        return waiting
+        turn = Awaited()
+        outbox.queue(turn)
+        return turn.come
 
     def weigh(self, change: int = 0) -> None:
         """So many bytes more, or fewer, wait for the disk: stop reading at too many (J16)."""

@@ -19,7 +19,7 @@ from lanxfer.wire.packets import Args
 class Loaded:
     """An entry that is ready to go: a file that is sent in one go with its bytes.
 
-    One of at most a mebibyte has them in ``data``, a larger one in ``units`` of memory that is
+    It has them in ``data``, or, where it was known to be large, in ``units`` of memory that is
     somebody else's as soon as it was sent.
     """
 
@@ -49,10 +49,6 @@ def at_once(rate: float | None) -> int:
     return fifth if fifth >= limits.INLINE_MAX else 0
 
 
-UNITS_FROM = limits.UNIT
-"""Bytes of a file above which it is read into units."""
-
-
 def single(path: str, name: str | None = None) -> Entry:
     """The entry of one file that is sent by itself; blocks.  Raises what is wrong with it."""
     with open_source(path) as source:
@@ -79,11 +75,12 @@ def load(entry: Entry, most: int = limits.INLINE_MAX) -> Loaded:
 
 def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded:
     """As ``load``, but one that is large into units of memory, which ``take`` gives."""
-    if not UNITS_FROM < entry.size <= most:
+    plain = entry.kind is Kind.FILE and entry.error is None and not entry.skipped
+    if not plain or not limits.UNIT < entry.size <= most:
         return load(entry, most)
     with open_source(entry.local) as source:
         found = _as_found(entry, source.size, source.mtime_ns, source.executable)
-        if source.size <= UNITS_FROM:
+        if source.size <= limits.UNIT:
             return load(found, most)
         if source.size > most:
             return Loaded(found)

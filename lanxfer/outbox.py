@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IPushProducer,
     IReactorTime,
@@ -43,6 +44,20 @@ class InTurn(Protocol):
 
     def lost(self) -> None:
         """There is nothing to write to any more."""
+
+
+class Awaited:
+    """A turn that somebody waits for; ``come`` fires when it is there, or never will be."""
+
+    def __init__(self) -> None:
+        self.come: Deferred[None] = Deferred(lambda d: None)
+
+    def go(self) -> None:
+        """It is its turn."""
+        if not self.come.called:
+            self.come.callback(None)
+
+    lost = go
 
 
 @implementer(IPushProducer)
@@ -168,9 +183,14 @@ class Outbox:
         return self._direct is not None
 
     @property
-    def sending(self) -> bool:
-        """Memory of pieces that were said is still in use."""
-        return self._direct is not None and self._direct.sending
+    def said(self) -> int:
+        """Bytes of pieces that were said, and headers before them; to ask of whether they are
+        ``gone``."""
+        return 0 if self._direct is None else self._direct.said
+
+    def gone(self, said: int) -> bool:
+        """Whether the socket has all that was said until then, and no memory of it is in use."""
+        return self._direct is None or self._direct.gone(said)
 
     @property
     def crowded(self) -> bool:

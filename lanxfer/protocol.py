@@ -176,10 +176,12 @@ class LanxferProtocol(Lifetime):
             raise
         return exchange
 
-    @property
-    def sending(self) -> bool:
-        """Whether memory of what was asked before is still in use."""
-        return self._outbox is None or self._outbox.sending
+    def asked_until_now(self) -> Callable[[], bool]:
+        """Tells whether all that was asked has left, and none of its memory is in use."""
+        outbox = self._outbox
+        if outbox is None:
+            return lambda: False
+        return partial(outbox.gone, outbox.said)
 
     # Reading.
 

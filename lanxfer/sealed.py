@@ -45,6 +45,9 @@ RAW = all(
 )
 """Whether pyOpenSSL still has its own way to OpenSSL under these names."""
 
+_SEALED = bytearray(2 * PIECE)
+"""What one connection after the other reads into: memory for each costs more than the reading."""
+
 
 class Records(SSL.Connection):
     """One TLS connection between two memories; what changes it is done by one at a time.
@@ -120,6 +123,15 @@ class Records(SSL.Connection):
             if size <= 0:
                 _lib.ERR_clear_error()  # whoever writes next finds the same
             return max(size, 0)
+
+    def sealed(self) -> bytes:
+        """Encrypted bytes that wait to be sent, as many as ``_SEALED`` holds; for the reactor."""
+        if RAW:
+            return bytes(memoryview(_SEALED)[: self.take_sealed(_SEALED)])
+        try:
+            return self.bio_read(len(_SEALED))
+        except WantReadError:
+            return b""
 
     def take_sealed(self, space: bytearray) -> int:
         """Encrypted bytes that were waiting to be sent, and are in ``space`` now; ``RAW`` only."""

@@ -18,6 +18,7 @@ from lanxfer.clear_sending import ClearBodies
 from lanxfer.direct import Pieces
 from lanxfer.disk import Disk, Units
 from lanxfer.errors import (
+    BadHeader,
     Cancelled,
     ClearBroken,
     LanxferError,
@@ -83,7 +84,7 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
     return loaded.data is not None and isinstance(most, int) and len(loaded.data) <= most
 
 
-def together(connection: LanxferProtocol) -> int:
+def most_together(connection: LanxferProtocol) -> int:
     """Bytes of files that may go with one request; 0 where none may but a small one by itself."""
     said = connection.peer_limits
     most = at_once(connection.slowest_out)
@@ -102,12 +103,12 @@ async def send_pack(
 ) -> list[Receipt | LanxferError]:
     """Send files with one request; what the receiver says of each.
 
-    Their memory goes back to the ``units``, unless the receiver answered before it had all:
-    what is still to be sent must not be something else by then.
+    Their memory goes back to the ``units`` unless some of it is still to be sent: whoever
+    answers before that must not see what comes later, and has stored nothing (J13).
 
     Raises what it refused all of them with, TooLarge where their names are too long to go
-    together, or Lost.  When the awaiting Deferred is cancelled the receiver is told, and its
-    answer is waited for.
+    together, BadHeader where the answer makes no sense, or Lost.  When the awaiting Deferred
+    is cancelled the receiver is told.
     """
     offers = [
         Offer(
@@ -131,10 +132,13 @@ async def send_pack(
     if waiting is not None:
         await waiting
     exchange = connection.ask("recv_files", args, _pieces(manifest, pack))
+    gone = connection.asked_until_now()
     try:
         answer = await exchange.answered()
+        if not gone():
+            raise BadHeader("The other side answered before it had all.")
     finally:
-        if not connection.sending:
+        if gone():
             for unit in chain.from_iterable(loaded.units for loaded in pack):
                 units.give(cast(bytearray, unit.obj))
     ends = parse_outcomes(parse_rows(answer.body), len(pack), answer.args.get("outcomes"))

@@ -1,8 +1,8 @@
 """Many files to one device over one connection: read ahead, pipelined, each by itself.
 
-A thread walks the folders, reads the small files and digests them, a batch at
+A thread walks the folders, reads the files that go together and digests them, a batch at
 a time; what is read goes out without waiting for the answers, within the
-window the protocol allows (docs/protocol.rst, "A small file").
+window the protocol allows (docs/protocol.rst, "A small file", "Many files").
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherR
 from twisted.logger import Logger
 
 from lanxfer.disk import Disk
-from lanxfer.errors import Internal, LanxferError
+from lanxfer.errors import Internal, LanxferError, SourceChanged, TooLarge
 from lanxfer.offering import Loaded, at_once, load_units
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry
@@ -38,20 +38,24 @@ ENOUGH = limits.MIB
 
 OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
+"""Bytes that may be unanswered; of two requests they may be more."""
 LARGE_AT_ONCE = 2
+IN_VAIN = 3
+LARGE_AMONG = 8
+"""Files that go by themselves in a batch of others."""
 AGAIN_AT_ONCE = 25
 """Files of a pack that is sent again in pieces; all packs that can be open have room for it."""
 
 
 @frozen
 class Packs:
-    """How files are sent together, and how many bytes of them at most.
+    """How files are sent together, and how many bytes of them may be now; 0: none.
 
     ``seconds`` is a clock, which tells how fast they go.
     """
 
     deliver: DeliverPack
-    most: int
+    most: Callable[[], int]
     seconds: Callable[[], float]
 
 
@@ -79,7 +83,7 @@ class _Window:
     def full(self, size: int, large: bool) -> bool:
         return (
             self.files >= OPEN_FILES
-            or (self.files > 0 and self.bytes + size > OPEN_BYTES)
+            or (self.files > 1 and self.bytes + size > OPEN_BYTES)
             or (large and self.large >= LARGE_AT_ONCE)
         )
 
@@ -111,14 +115,15 @@ class _Ahead:
 
     What has them in a batch goes together.  It is no more than ``most``, and of small files no
     more than is ``ENOUGH``.  Of larger ones there are few in a batch, so that it soon tells
-    when there may be more.  Where they ``ask`` first they do not go together.
+    when there may be more, and more of them where small ones are between.  Where they ``ask``
+    first they do not go together.
 
     ``take`` gives memory for the larger ones.
     """
 
     entries: Iterator[Entry]
     take: Callable[[], bytearray]
-    most: int = ENOUGH
+    most: int
     ask: bool = False
     _over: list[Loaded] = field(factory=list)
 
@@ -131,7 +136,7 @@ class _Ahead:
         batch, self._over = self._over, []
         size, large, most = sum(map(_weight, batch)), 0, self.most
         enough = min(most, ENOUGH)
-        while size < enough and large < LARGE_AT_ONCE:
+        while size < enough and large < (LARGE_AMONG if size else LARGE_AT_ONCE):
             entry = next(self.entries, None)
             if entry is None:
                 break
@@ -150,6 +155,8 @@ class _Ahead:
             small = self.ask or entry.shared
             return load_units(entry, limits.INLINE_MAX if small else self.most, self.take)
         except LanxferError as error:
+            if entry.size > limits.INLINE_MAX and isinstance(error, (SourceChanged, TooLarge)):
+                return Loaded(entry)  # as it is when it goes, and that is tried more than once
             return Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
 
 
@@ -159,14 +166,13 @@ LINE = 120
 
 def _weight(loaded: Loaded) -> int:
     """Bytes of a request that it is worth, with its line in the manifest."""
-    size = loaded.size
-    return size + len(loaded.entry.path) + LINE if size or loaded.whole else 0
+    return loaded.size + len(loaded.entry.path) + LINE if loaded.whole else 0
 
 
 def together(batch: Sequence[Loaded]) -> list[Loaded]:
     """The files of a batch that fit into one request; for a small one alone there is another."""
     # Packs go to the inbox only.
-    pack = [loaded for loaded in batch if loaded.whole and not loaded.entry.shared]
+    pack = [each for each in batch if each.whole and not each.entry.shared]
     alone = len(pack) == 1 and pack[0].size <= limits.INLINE_MAX
     return [] if alone else pack
 
@@ -185,10 +191,12 @@ class _Tree:
     sent: Sent = field(factory=Sent)
     window: _Window = field(factory=_Window)
     under_way: set[Deferred[None]] = field(factory=set)
+    arrived: int = 0
+    in_vain: int = 0
 
     async def batch(self, batch: Sequence[Loaded]) -> None:
         """Begin to send all of it."""
-        pack = [] if self.packs is None else together(batch)
+        pack = together(batch) if self.fit() else []
         packed = set(map(id, pack))
         for loaded in batch:
             entry = loaded.entry
@@ -222,11 +230,13 @@ class _Tree:
     async def _one(self, loaded: Loaded) -> None:
         entry = loaded.entry
         try:
-            began = self._now()
+            since = self._now(), self.arrived
             transfer = self.open_transfer(entry, self.group)
             receipt = await self.deliver(loaded, transfer, self.conflict)
-            if not (loaded.whole or receipt.already):
-                self._went(receipt.size - receipt.resumed_from, began)
+            if not receipt.already:
+                self.arrived += receipt.size - receipt.resumed_from
+                if not loaded.whole:
+                    self._measure(*since)
             self._decided(entry, receipt)
         except CancelledError:
             raise
@@ -239,12 +249,11 @@ class _Tree:
     async def _pack(self, pack: Sequence[Loaded], size: int) -> None:
         assert self.packs is not None
         try:
-            began, under_way = self._now(), self.window.bytes
+            since = self._now(), self.arrived
             outcomes = await self.packs.deliver(pack, self.conflict, self.group)
             if any(isinstance(each, Receipt) for each in outcomes):
-                self._went(under_way, began)
-            if _there_already(pack, outcomes):
-                self.ahead.ask = True  # so that a folder does not travel twice
+                self.arrived += size
+                self._measure(*since)
             left = []
             for loaded, outcome in zip(pack, outcomes, strict=True):
                 if outcome is None:
@@ -266,22 +275,38 @@ class _Tree:
     def _now(self) -> float:
         return 0.0 if self.packs is None else self.packs.seconds()
 
-    def _went(self, size: int, began: float) -> None:
-        """So many bytes were under way since then, and arrived: that tells how many may at once.
+    def _measure(self, began: float, before: int) -> None:
+        """What arrived since then tells how much may go at once.
 
-        Where they are fewer than before it may be that a disk was busy for once.
+        More than ``ENOUGH`` only where it went fast.  Where it is slower than before it may be
+        that a disk was busy for once.
         """
-        if self.packs is None or size < limits.INLINE_MAX:
-            return
-        found = at_once(size / max(self._now() - began, 0.001))
-        most = min(max(found, self.ahead.most // 2), self.packs.most)
-        self.ahead.most = max(most, limits.INLINE_MAX)
+        size = self.arrived - before
+        if size >= limits.INLINE_MAX:
+            found = at_once(size / max(self._now() - began, 0.001))
+            self.ahead.most = max(found, self.ahead.most // 2, ENOUGH)
+            self.fit()
+
+    def fit(self) -> bool:
+        """Whether files may go together, and if so no more of them than may."""
+        most = 0 if self.packs is None else self.packs.most()
+        self.ahead.most = max(min(self.ahead.most, most), limits.INLINE_MAX)
+        return most > 0
+
+    def _was_there(self, already: bool) -> None:
+        """A larger one was there, or not: after some that were, the next ones ask before they
+        travel, and after as many that were not, no longer."""
+        self.in_vain = min(self.in_vain + 1, IN_VAIN) if already else max(self.in_vain - 1, 0)
+        if self.in_vain in (0, IN_VAIN):
+            self.ahead.ask = self.packs is None or already
 
     def _decided(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
         if isinstance(outcome, LanxferError):
             self.sent.failed.append((entry.path, outcome))
         else:
             _count(self.sent, entry, outcome)
+            if entry.size > limits.INLINE_MAX:
+                self._was_there(outcome.already)
         if self.on_entry is not None:
             self.on_entry(entry, outcome)
 
@@ -299,30 +324,24 @@ async def send_tree(
 
     ``packs`` send many files at once; what they give no outcome for goes by itself.
     """
-    most = ENOUGH if packs is None else min(packs.most, ENOUGH)
-    ahead = _Ahead(entries, disk.units.take, most, packs is None)
+    ahead = _Ahead(entries, disk.units.take, ENOUGH, packs is None)
     tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry)
+    tree.fit()
     try:
         reading = disk.run(ahead.read)
         while batch := await reading:
-            reading = disk.run(ahead.read)
-            await tree.batch(batch)
+            if sum(loaded.size for loaded in batch) <= ENOUGH:
+                reading = disk.run(ahead.read)
+                await tree.batch(batch)
+            else:  # no more of them in memory than have to be
+                await tree.batch(batch)
+                reading = disk.run(ahead.read)
         await tree.window.empty()
     except CancelledError:
         for each in list(tree.under_way):
             each.cancel()
         raise
     return tree.sent
-
-
-def _there_already(pack: Sequence[Loaded], outcomes: Outcomes) -> bool:
-    """Whether of a pack all files that are larger than the small ones travelled in vain."""
-    ends = [
-        isinstance(outcome, Receipt) and outcome.already
-        for loaded, outcome in zip(pack, outcomes, strict=True)
-        if loaded.entry.size > limits.INLINE_MAX
-    ]
-    return bool(ends) and all(ends)
 
 
 def _done(result: Any, task: Deferred[None], under_way: set[Deferred[None]]) -> Any:

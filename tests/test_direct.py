@@ -161,7 +161,7 @@ async def test_order(seed: int, roomy: bool) -> None:
     unit = bytearray(3_000_000)
     for number in range(60):
         await sender.ready()
-        assert not sender.direct.sending
+        assert not sender.direct._rest
         size = chance.choice((1, 300, 5000, 70_000, 400_000, len(unit)))
         # The memory is written over as soon as that is allowed.
         body, cut = memoryview(unit)[:size], chance.randrange(size)
@@ -194,7 +194,7 @@ async def test_closed_with_a_rest() -> None:
     body = b"x" * 20_000_000
     assert sender.direct is not None
     sender.direct.send(b"%d\n" % len(body), [memoryview(body)])
-    assert sender.direct.sending
+    assert not sender.direct.gone(sender.direct.said)
     assert not sender.writable
     cast(Any, sender.transport).unregisterProducer()
     cast(Any, sender.transport).write(b"last\n")
@@ -227,7 +227,7 @@ async def test_cut_with_a_rest(who: str) -> None:
     assert receiver.bodies == []
     assert sender.stopped
     sender.direct.send(b"1\n", [memoryview(b"x")])
-    assert sender.direct.sending  # of the old body; nothing new is taken
+    assert not sender.direct.gone(sender.direct.said)  # of the old body; nothing new is taken
     await port.stopListening()
 
 

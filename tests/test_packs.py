@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from blake3 import blake3
-from twisted.internet.defer import Deferred
 
 from lanxfer import sending, trees
-from lanxfer.calls import Exchange
-from lanxfer.disk import Units
-from lanxfer.errors import Lost, Overloaded
-from lanxfer.offering import Loaded
+from lanxfer.errors import Lost
 from lanxfer.policy import Principal, Standing
 from lanxfer.sessions import native
 from lanxfer.testing import Cut, Dialogue, Pair, bytewise, pieces, whole
-from lanxfer.transfers import Conflict, Entry, Kind, Offer, State
+from lanxfer.transfers import Conflict, Offer, State
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet, parse_rows
 from lanxfer.wire.packets import Do, Failed, Ok
 from lanxfer.wire.packs import format_manifest
-from tests.devices import Devices, in_reactor
+from tests.devices import Devices, in_reactor, sleep, until
 from tests.test_protocol import hello
 
 CUTS: dict[str, Cut] = {"whole": whole, "bytewise": bytewise, "pieces": pieces(7, 1, 30)}
@@ -179,21 +180,51 @@ class PackTests:
         logged.clear()
 
 
-class Answering:
-    """A connection on which a refusal comes at once, whether or not all was ``sending``."""
+class Hostile(threading.Thread):
+    """A receiver that answers each pack as soon as it has read its header.
 
-    def __init__(self, sending: bool) -> None:
-        self.sending = sending
-        self.pieces: list[memoryview] = []
+    What it reads of the bodies, if it does, is compared with what their manifests say.
+    """
 
-    def paced(self) -> None:
-        return None
+    def __init__(self, reads: bool) -> None:
+        super().__init__(daemon=True)
+        self.reads = reads
+        self.port = socket.create_server(("127.0.0.1", 0))
+        self.port.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.good = 0
+        self.bad: list[str] = []
 
-    def ask(self, name: str, args: Any, body: list[memoryview]) -> Any:
-        self.pieces = body
-        exchange = Exchange(2, None, None)
-        exchange.end(Overloaded())
-        return exchange
+    def run(self) -> None:
+        there, _ = self.port.accept()
+        self.port.close()  # nobody is to come back
+        with there, suppress(OSError):
+            self.answer(there, there.makefile("rb"))
+
+    def answer(self, there: socket.socket, lines: Any) -> None:
+        hello = json.loads(lines.readline())
+        most = {"inline": 262144, "open": 256, "pack": 4194304, "pack_file": 4194304}
+        said = {"speaks": "lanxfer/1", "device": "h", "limits": most, "features": []}
+        there.sendall(format_packet(Ok(hello["do"], said)))
+        if not self.reads:
+            for id in range(hello["do"] + 1, hello["do"] + 60):
+                time.sleep(0.02)
+                there.sendall(format_packet(Ok(id, {"files": 1, "outcomes": 0})))
+        while self.reads and (line := lines.readline()):
+            asked = json.loads(line)
+            if "do" not in asked:
+                return
+            if asked["name"] != "recv_files":
+                there.sendall(format_packet(Failed(asked["do"], "forbidden", "No.")))
+                continue
+            there.sendall(format_packet(Ok(asked["do"], {"files": 1, "outcomes": 0})))
+            time.sleep(0.1)  # so that what comes next is read before this is
+            body, at = lines.read(asked["body"]), asked["manifest"]
+            for row in body[:at].splitlines():
+                path, size, _, digest, _ = json.loads(row)
+                right = blake3(body[at : at + size]).hexdigest() == digest
+                self.good += right
+                self.bad += [] if right else [path]
+                at += size
 
 
 class SendingTests:
@@ -314,42 +345,67 @@ class SendingTests:
         sent = await laptop.send_paths([folder])
         assert (sent.files, sent.bytes, sent.failed) == (len(sizes), sum(sizes), [])
         assert self.same(devices, folder)
-        assert names[:2] == ["recv_file", "recv_files"]  # the folder, and what is small
         # Those of which nobody knew yet how fast they go, and the one that is too large.
         assert 2 <= names.count("recv_file") - 1 <= 20
         assert names.count("recv_files") >= 20
 
-    @in_reactor
-    async def test_slow_reader(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One that answers before it has read all is sent nothing of what came later."""
+    async def hostile(
+        self, devices: Devices, monkeypatch: pytest.MonkeyPatch, reads: bool
+    ) -> tuple[Hostile, Any, list[str]]:
+        """One, a client of it whose socket takes little at a time, and files for it."""
         monkeypatch.setattr(trees, "at_once", lambda rate: limits.PACK_MAX)
-        units = Units()
-        given: list[bytearray] = []
-        monkeypatch.setattr(units, "give", given.append)
-        loaded = Loaded(
-            Entry(Kind.FILE, "a", "/a", 300_000), None, "", [memoryview(units.take())[:300_000]]
-        )
-        for sending_still in (True, False):
-            connection = Answering(sending_still)
-            with pytest.raises(Overloaded):
-                work = sending.send_pack(cast(Any, connection), [loaded], None, "", units)
-                await Deferred.fromCoroutine(work)
-            assert connection.pieces[1:-1] == loaded.units
-            assert len(given) == (not sending_still)
+        monkeypatch.setattr(trees, "ENOUGH", limits.PACK_MAX)  # from the first file on
+        for at in range(16):
+            devices.source(f"tree/{at:02}", os.urandom(3_900_000))
+        hostile = Hostile(reads)
+        hostile.start()
+        address = f"127.0.0.1:{hostile.port.getsockname()[1]}"
+        client = await devices.client("laptop", address, plain=True, patience=0.1)
+        connection: Any = await client.connected()
+        connection.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        # No folder: whatever goes with one would be copied.
+        return hostile, client, sorted(map(str, (devices.folder / "tree").iterdir()))
+
+    # covers: J13
+    @in_reactor
+    async def test_answered_early(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who answers before it has all stored nothing, and is sent nothing that was read later."""
+        hostile, client, files = await self.hostile(devices, monkeypatch, True)
+        sent = await client.send_paths(files)
+        assert sent.files == 0 and {error.code for _, error in sent.failed} == {"forbidden"}
+        await client.close(5)
+        await until(lambda: not hostile.is_alive())
+        assert hostile.good == 16 and not hostile.bad
+
+    # covers: B07
+    @in_reactor
+    async def test_never_read(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What waits for one who answers and reads nothing is bounded."""
+        hostile, client, files = await self.hostile(devices, monkeypatch, False)
+        direct = (await client.connected())._outbox._direct
+        sending = client.send_paths(files)
+        most = 0
+        while hostile.is_alive():
+            most = max(most, sum(map(len, direct._rest)))
+            await sleep(0.02)
+        assert 0 < most <= 2 * limits.PACK_MAX
+        client.drop()
+        sending.addErrback(lambda why: None)
+        sending.cancel()
 
     @in_reactor
     async def test_there_already(self, devices: Devices) -> None:
         """Of a folder that is there the larger files do not travel again, but for the first few."""
         _, laptop = await self.laptop(devices)
-        sizes = [600_000] * 12
+        sizes = [600_000] * 40
         folder = self.photos(devices, sizes)
         await laptop.send_paths([folder])
         connection = await laptop.connected()
         names = self.asked(laptop, connection)
         sent = await laptop.send_paths([folder])
         assert (sent.files, sent.already) == (len(sizes), len(sizes))
-        assert names.count("recv_files") <= 6
-        assert names.count("recv_file") >= 1 + 6
+        assert names.count("recv_files") <= 16
+        assert names.count("recv_file") >= 1 + 24
 
     @in_reactor
     @pytest.mark.parametrize("largest", [0, 262_144])
@@ -383,6 +439,30 @@ class SendingTests:
         assert (sent.files, sent.failed) == (5, [])
         assert names.count("recv_files") == 2  # three small ones, and the next one
         assert names.count("recv_file") == 1 + 1
+
+    @in_reactor
+    async def test_limit_on_the_way(self, devices: Devices) -> None:
+        """A limit that comes meanwhile makes packs smaller, and no end of them."""
+        _, laptop = await self.laptop(devices)
+        folder = self.photos(devices, [4000] * 1200)
+        names = self.asked(laptop, await laptop.connected())
+        sent = await laptop.send_paths(
+            [folder], on_entry=lambda entry, end: laptop.limit(rate_out=4 * limits.MIB)
+        )
+        assert (sent.files, sent.failed) == (1200, [])
+        assert names.count("recv_file") < 800 and names.count("recv_files") >= 4
+
+    @in_reactor
+    async def test_two_of_a_name(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of two files of one name the second is not sent, be it as large as may be in a pack."""
+        monkeypatch.setattr(trees, "at_once", lambda rate: limits.PACK_MAX)
+        _, laptop = await self.laptop(devices)
+        folder = self.photos(devices, [1_100_000] * 20)
+        first = devices.source("a/x", b"A" * 1_500_000)
+        second = devices.source("b/x", b"B" * 1_500_000)
+        sent = await laptop.send_paths([folder, first, second], conflict=Conflict.OVERWRITE)
+        assert sent.files == 21 and [error.code for _, error in sent.failed] == ["bad-name"]
+        assert (devices.inbox("nas") / "x").read_bytes() == b"A" * 1_500_000
 
     @in_reactor
     async def test_refused_together(

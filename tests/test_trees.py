@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,13 +13,14 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock, deferLater
 
 from lanxfer import trees
 from lanxfer.disk import Disk, Units
 from lanxfer.errors import SourceUnreadable, TooLarge
 from lanxfer.offering import Loaded, at_once, load_units, single
 from lanxfer.transfers import Conflict, Entry, Kind, Receipt
-from lanxfer.trees import ENOUGH, LINE, Packs, Sent, send_tree, together
+from lanxfer.trees import ENOUGH, LARGE_AMONG, LINE, Packs, Sent, send_tree, together
 from lanxfer.wire import limits
 
 SIZES = st.lists(
@@ -38,7 +41,7 @@ def entries(sizes: list[int]) -> list[Entry]:
 
 def load(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded:
     """As if it had been read; a few cannot be."""
-    if entry.size > most:
+    if entry.size > most or entry.error is not None:
         return Loaded(entry)
     if entry.size % 100 == 99:
         raise SourceUnreadable("No.")
@@ -76,7 +79,7 @@ class AheadTests:
             weight = sum(each.size + len(each.entry.path) + LINE for each in whole)
             assert weight <= most or len(whole) == 1
             assert all(each.size <= (limits.INLINE_MAX if ask else most) for each in whole)
-            assert sum(not each.whole and each.entry.size > 0 for each in batch) <= 3
+            assert sum(not each.whole and each.entry.size > 0 for each in batch) <= LARGE_AMONG + 1
             alone = len(whole) == 1 and whole[0].entry.size <= limits.INLINE_MAX
             assert together(batch) == ([] if alone else whole)
 
@@ -120,98 +123,173 @@ class AtOnceTests:
         assert at_once(rate) == most
 
 
-class Sender:
-    """Takes what is sent, at a rate in bytes a second; ``seconds`` is its clock."""
+MIB = limits.MIB
+
+
+class Receiver:
+    """Takes one request after the other, each for ``fixed`` seconds and at so many bytes a second.
+
+    What was ``sent`` is how, the sizes, and how many requests were open then.
+    """
 
     units = Units()
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, fixed: float = 0.0) -> None:
         self.rate = rate
-        self.now = 0.0
-        self.sent: list[tuple[str, list[int]]] = []
+        self.fixed = fixed
+        self.clock = Clock()
+        self.free = 0.0
+        self.open = 0
+        self.sent: list[tuple[str, list[int], int]] = []
         self.busy: dict[int, float] = {}  # for how long longer, at which request
-        self.already = False
-
-    def seconds(self) -> float:
-        return self.now
+        self.there: set[int] = set()  # files that are there already, by number
+        self.most = limits.PACK_MAX
 
     def run(self, function: Callable[[], Any]) -> Deferred[Any]:
         return succeed(function())
 
-    def take(self, how: str, pack: Sequence[Loaded]) -> list[Receipt]:
-        self.now += self.busy.get(len(self.sent), 0)
+    async def take(self, how: str, pack: Sequence[Loaded]) -> list[Receipt]:
         sizes = [loaded.entry.size for loaded in pack]
-        self.sent.append((how, sizes))
-        self.now += sum(sizes) / self.rate
-        return [Receipt(each.entry.path, each.entry.size, "", self.already) for each in pack]
+        self.open += 1
+        now = self.clock.seconds()
+        self.free = max(self.free, now) + self.fixed + sum(sizes) / self.rate
+        self.free += self.busy.get(len(self.sent), 0)
+        self.sent.append((how, sizes, self.open))
+        await deferLater(cast(Any, self.clock), self.free - now)
+        self.open -= 1
+        numbers = [int(loaded.entry.path.removeprefix("d/")) for loaded in pack]
+        return [
+            Receipt(each.entry.path, each.entry.size, "", number in self.there)
+            for each, number in zip(pack, numbers, strict=True)
+        ]
 
     async def alone(self, loaded: Loaded, transfer: Any, conflict: Conflict | None) -> Receipt:
-        return self.take("alone", [loaded])[0]
+        return (await self.take("alone", [loaded]))[0]
 
-    async def pack(
-        self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
-    ) -> list[Any]:
-        return self.take("pack", pack)
+    async def pack(self, pack: Sequence[Loaded], conflict: Conflict | None, group: str) -> Any:
+        assert sum(loaded.size for loaded in pack) <= self.most
+        return await self.take("pack", pack)
 
-    def send(self, sizes: list[int], most: int = limits.PACK_MAX) -> list[tuple[str, list[int]]]:
+    def send(self, files: list[int] | list[Entry]) -> list[tuple[str, list[int]]]:
         """How they went."""
-        packs, disk = Packs(self.pack, most, self.seconds), cast(Disk, self)
-        work = send_tree(
-            self.alone, packs, disk, iter(entries(sizes)), lambda *_: cast(Any, None), None, None
-        )
+        known = [each for each in files if isinstance(each, Entry)]
+        sizes = [each for each in files if isinstance(each, int)]
+        packs = Packs(self.pack, lambda: self.most, self.clock.seconds)
         done: list[Sent] = []
+        work = send_tree(
+            self.alone,
+            packs,
+            cast(Disk, self),
+            iter(known or entries(sizes)),
+            lambda *_: cast(Any, None),
+            None,
+            None,
+        )
         Deferred.fromCoroutine(work).addCallback(done.append)
-        assert done and done[0].files == len(sizes) and not done[0].failed
-        return self.sent
-
-
-MIB = limits.MIB
+        for _ in range(10_000):
+            if done:
+                break
+            due = self.clock.getDelayedCalls()
+            self.clock.advance(max(0, min(each.getTime() for each in due) - self.clock.seconds()))
+        self.result = done[0]
+        assert self.result.files + len(self.result.failed) == len(files)
+        return [(how, sizes) for how, sizes, _ in self.sent]
 
 
 class HowManyTests:
     def test_fast(self) -> None:
         """Files of some MiB go together as soon as one was seen to pass in no time."""
-        sent = Sender(200 * MIB).send([3 * MIB, 1_500_000, 1_500_000, 900_000] * 6)
+        receiver = Receiver(200 * MIB)
+        sent = receiver.send([3 * MIB, 1_500_000, 1_500_000, 900_000] * 6)
         assert sent[:2] == [("alone", [3 * MIB]), ("alone", [1_500_000])]
-        assert {how for how, _ in sent[6:]} == {"pack"}
+        assert {how for how, _ in sent[14:]} == {"pack"}
         assert ("pack", [900_000, 3 * MIB]) in sent
 
-    def test_slow(self) -> None:
-        """Where a second brings little, what goes together becomes less, and progress shows."""
-        sent = Sender(2 * MIB).send([100_000] * 100)
-        assert sent[0] == ("pack", [100_000] * 10)
-        assert all(len(sizes) <= 4 for _, sizes in sent[8:])
-        sent = Sender(2 * MIB).send([600_000] * 20)
-        assert sent[0][0] == "pack" and all(each == ("alone", [600_000]) for each in sent[8:])
+    def test_two_at_once(self) -> None:
+        """Be they as large as may be: while one is stored the next one is on its way."""
+        receiver = Receiver(200 * MIB)
+        sent = receiver.send([4_000_000] * 30)
+        assert {how for how, _ in sent[10:]} == {"pack"}
+        assert {open for _, _, open in receiver.sent[10:-1]} == {2}
 
-    def test_very_slow(self) -> None:
-        """It is never less than a small file may have."""
-        sent = Sender(1000).send([100_000] * 60)
-        assert sent[-2] == ("pack", [100_000] * 2)
+    @pytest.mark.parametrize("rate", [21, 25, 40])
+    def test_shared(self, rate: int) -> None:
+        """That two of them share what there is does not make it look slow."""
+        sent = Receiver(rate * MIB).send([3 * MIB] * 40)
+        assert {how for how, _ in sent[12:]} == {"pack"}
+
+    def test_slow(self) -> None:
+        """Where a second brings little, larger ones go in parts, and show their progress."""
+        sent = Receiver(2 * MIB).send([2 * MIB] * 20)
+        assert {how for how, _ in sent} == {"alone"}
+        receiver = Receiver(200 * MIB)
+        receiver.send([2 * MIB] * 20)
+        receiver.rate = 2 * MIB
+        assert receiver.send([2 * MIB] * 20)[-10:] == [("alone", [2 * MIB])] * 10
+
+    @pytest.mark.parametrize("fixed", [0.05, 0.2, 0.5])
+    def test_slow_disk(self, fixed: float) -> None:
+        """Small ones go as many together as ever, however long a request takes."""
+        sent = Receiver(50 * MIB, fixed).send([4000] * 5000)
+        assert {len(sizes) for _, sizes in sent[:-1]} == {len(sent[0][1])}
 
     def test_busy_disk(self) -> None:
         """A disk that was busy for once costs little, and not for long."""
-        sender = Sender(200 * MIB)
-        sender.busy[8] = 10.0
-        sent = sender.send([3 * MIB] * 24)
-        hows = [how for how, _ in sent]
-        assert hows[5:8] == ["pack"] * 3 and hows[-10:] == ["pack"] * 10
-        assert "alone" in hows[9:]
+        receiver = Receiver(200 * MIB)
+        receiver.busy[14] = 10.0
+        hows = [how for how, _ in receiver.send([3 * MIB] * 40)]
+        assert hows[10:14] == ["pack"] * 4 and hows[-10:] == ["pack"] * 10
+        assert "alone" in hows[14:]
 
     def test_there_already(self) -> None:
-        """Where it was there, nothing is known of how fast it goes, and larger ones ask first."""
-        sender = Sender(200 * MIB)
-        sender.already = True
-        assert {how for how, _ in sender.send([3 * MIB] * 10)} == {"alone"}
-        sender.sent = []
-        sent = sender.send([500_000] * 20 + [1000] * 4)
-        assert sent[0][0] == "pack" and sent[-1] == ("pack", [1000] * 4)
-        assert sum(how == "alone" for how, _ in sent) >= 14
+        """Where some were there, the next ones ask first; where some were not, no longer."""
+        receiver = Receiver(200 * MIB)
+        receiver.there = set(range(30))
+        sent = receiver.send([600_000] * 60)
+        assert sent[:3] == [("pack", [600_000])] * 3
+        assert sent[12:30] == [("alone", [600_000])] * 18
+        assert {how for how, _ in sent[-8:]} == {"pack"}
+
+    def test_one_there_already(self) -> None:
+        """One that was there makes no difference to the others."""
+        receiver = Receiver(200 * MIB)
+        receiver.there = set(range(0, 40, 2))
+        assert {how for how, _ in receiver.send([600_000] * 40)} == {"pack"}
+
+    def test_nothing_learnt(self) -> None:
+        """What was there already tells nothing of how fast it goes."""
+        receiver = Receiver(200 * MIB)
+        receiver.there = set(range(20))
+        assert {how for how, _ in receiver.send([3 * MIB] * 20)} == {"alone"}
 
     def test_most(self) -> None:
-        """However fast it is: no more than the other side takes."""
-        sent = Sender(1000 * MIB).send([300_000] * 20 + [800_000], 700_000)
+        """However fast it is: no more than the other side takes, also where that changes."""
+        receiver = Receiver(1000 * MIB)
+        receiver.most = 700_000
+        sent = receiver.send([300_000] * 20 + [800_000])
         assert sorted(sent) == [("alone", [800_000])] + [("pack", [300_000] * 2)] * 10
+        receiver.sent, receiver.most = [], 0
+        assert receiver.send([1000] * 5) == [("alone", [1000])] * 5
+
+    def test_among_large(self) -> None:
+        """Small ones between those that go by themselves go together all the same."""
+        sent = Receiver(1 * MIB).send([6 * MIB, 1000] * 32)
+        assert sum(how == "pack" for how, _ in sent) <= 5
+
+    def test_not_to_be_sent(self) -> None:
+        """What has an error is not sent, whatever its size."""
+        some = [
+            evolve(each, error=SourceUnreadable("No.")) if at % 3 == 2 else each
+            for at, each in enumerate(entries([1000, 500_000, 500_000] * 4 + [3 * MIB] * 30))
+        ]
+        receiver = Receiver(200 * MIB)
+        receiver.send(some)
+        assert len(receiver.result.failed) == 14
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trees, "load_units", load_units)  # which reads nothing of these
+            receiver = Receiver(200 * MIB)
+            receiver.send([each for each in some if each.error is not None])
+        assert receiver.sent == [] and len(receiver.result.failed) == 14
 
 
 class UnitsTests:
@@ -241,9 +319,30 @@ class UnitsTests:
             assert (found.digest is not None) == whole
             assert b"".join([found.data or b"", *found.units]) == b"x" * found.size
 
+    @pytest.mark.parametrize("size", [300_000, 3 * MIB])
+    def test_changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+        """One that changes while it is read is sent in parts, which is tried more than once."""
+        path = tmp_path / "x"
+        path.write_bytes(b"x" * size)
+        entry = single(str(path))
+        fstat, looks = os.fstat, count()
+
+        def fstat_and_change(fd: int) -> os.stat_result:
+            found = fstat(fd)
+            if not next(looks):
+                os.utime(path, ns=(5, 5))
+            return found
+
+        monkeypatch.setattr(os, "fstat", fstat_and_change)
+        monkeypatch.setattr(trees, "load_units", load_units)
+        ahead = trees._Ahead(iter([entry]), Units().take, limits.PACK_MAX)
+        assert ahead.read() == [Loaded(entry)]
+
     def test_not_read(self, tmp_path: Path) -> None:
         """What is too large already is not opened, and what is no file has nothing to read."""
         large = Entry(Kind.FILE, "a", str(tmp_path / "none"), 5 * MIB)
         folder = Entry(Kind.FOLDER, "b", str(tmp_path), 0)
-        for entry in (large, folder):
+        bad = evolve(large, size=2 * MIB, error=SourceUnreadable("No."))
+        skipped = evolve(large, size=2 * MIB, skipped="a link")
+        for entry in (large, folder, bad, skipped):
             assert load_units(entry, limits.PACK_MAX, bytearray) == Loaded(entry)

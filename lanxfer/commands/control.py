@@ -34,12 +34,13 @@ async def hello(call: Call, node: Node) -> Reply:
 
 
 def _limits(node: Node, principal: Principal) -> dict[str, int]:
+    pack = node.pack(principal)
     return {
         "inline": node.inline(principal),
         "part": limits.PART_MAX,
         "open": limits.OPEN_EXCHANGES,
-        "pack": node.pack(principal),
-        "pack_file": node.pack(principal),
+        "pack": pack,
+        "pack_file": pack,
     }
 
 

@@ -18,7 +18,7 @@ from lanxfer.wire.packs import format_outcome, parse_manifest
 
 @command("recv_files")
 async def recv_files(call: Call, node: Node) -> Reply:
-    """Take many small files, each by itself; answered when all that is taken is durable."""
+    """Take many files, each by itself; answered when all that is taken is durable."""
     offers, bodies, group = _read(call)
     started = node.registry.clock()
     ids = [node.registry.new_id() for _ in offers]
