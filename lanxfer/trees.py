@@ -40,9 +40,11 @@ OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
 """Bytes that may be unanswered; of two requests they may be more."""
 LARGE_AT_ONCE = 2
-IN_VAIN = 3
+"""Files that go by themselves, in parts; so many of them are in one batch, ..."""
 LARGE_AMONG = 8
-"""Files that go by themselves in a batch of others."""
+"""... or so many where there are small ones as well."""
+IN_VAIN = 3
+"""Larger files that were there already after which the next ones ask before they travel."""
 AGAIN_AT_ONCE = 25
 """Files of a pack that is sent again in pieces; all packs that can be open have room for it."""
 
@@ -289,13 +291,14 @@ class _Tree:
 
     def fit(self) -> bool:
         """Whether files may go together, and if so no more of them than may."""
-        most = 0 if self.packs is None else self.packs.most()
+        if self.packs is None:
+            return False
+        most = self.packs.most()
         self.ahead.most = max(min(self.ahead.most, most), limits.INLINE_MAX)
         return most > 0
 
     def _was_there(self, already: bool) -> None:
-        """A larger one was there, or not: after some that were, the next ones ask before they
-        travel, and after as many that were not, no longer."""
+        """Note whether a larger one was there, and have the next ones ask first, or no longer."""
         self.in_vain = min(self.in_vain + 1, IN_VAIN) if already else max(self.in_vain - 1, 0)
         if self.in_vain in (0, IN_VAIN):
             self.ahead.ask = self.packs is None or already
