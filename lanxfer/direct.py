@@ -113,7 +113,7 @@ class Direct:
         self._rest: list[memoryview] = []
         self._left = 0  # bytes of these
         self._copied = 0  # bytes that went the usual way, with what waited there
-        self.said = 0
+        self.said = 0  # bytes that ``send`` was given so far; see ``gone``
         self._lent: Plain | None = None
         self._lost = False
         self._read_otherwise = transport.doRead

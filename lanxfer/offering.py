@@ -64,9 +64,7 @@ def single(path: str, name: str | None = None) -> Entry:
 
 def load(entry: Entry, most: int = limits.INLINE_MAX) -> Loaded:
     """Read a file of at most ``most`` bytes; blocks.  The entry then says what was really read."""
-    if entry.kind is not Kind.FILE or entry.error is not None or entry.skipped:
-        return Loaded(entry)
-    if entry.size > most:
+    if not entry.readable or entry.size > most:
         return Loaded(entry)
     whole = read_small(entry.local, most)
     found = (whole.size, whole.mtime_ns, whole.executable)
@@ -75,8 +73,7 @@ def load(entry: Entry, most: int = limits.INLINE_MAX) -> Loaded:
 
 def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded:
     """As ``load``, but one that is large into units of memory, which ``take`` gives."""
-    plain = entry.kind is Kind.FILE and entry.error is None and not entry.skipped
-    if not plain or not limits.UNIT < entry.size <= most:
+    if not (entry.readable and limits.UNIT < entry.size <= most):
         return load(entry, most)
     with open_source(entry.local) as source:
         found = _as_found(entry, source.size, source.mtime_ns, source.executable)

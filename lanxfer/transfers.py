@@ -114,6 +114,11 @@ class Entry:
     skipped: str = ""
     shared: bool = False
 
+    @property
+    def readable(self) -> bool:
+        """Whether it is a file with bytes to send, as far as that was found."""
+        return self.kind is Kind.FILE and self.error is None and not self.skipped
+
 
 @frozen
 class Stored:

@@ -489,8 +489,11 @@ class SendingTests:
         assert 1 <= most <= 4  # a pack each
 
     @in_reactor
-    async def test_some_there_already(self, devices: Devices) -> None:
+    async def test_some_there_already(
+        self, devices: Devices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Of a folder of which a few files are there the others go together all the same."""
+        monkeypatch.setattr(trees, "at_once", lambda rate: 0)  # however fast it is
         _, laptop = await self.laptop(devices)
         sizes = [400_000] * 12
         folder = self.photos(devices, sizes)

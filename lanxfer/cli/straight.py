@@ -120,8 +120,7 @@ def _loaded(job: Job) -> Loaded:
             entry = single(job.paths[0], job.name)
         else:
             entry = next(walk(job.paths, links=job.links))
-        plain = entry.kind is Kind.FILE and entry.error is None and not entry.skipped
-        if not plain or entry.size > MOST:
+        if not entry.readable or entry.size > MOST:
             raise Elsewhere
         loaded = load(entry)
     except (LanxferError, OSError, ValueError):
