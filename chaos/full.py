@@ -8,6 +8,7 @@ then the space is given back, and the same is sent again to the same service.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -33,6 +34,9 @@ SIZES = (1, 500 * KIB, 5 * KIB, 150 * KIB, 90 * KIB, 20 * KIB)
 DISK = 24 * MIB
 """Room for the journal and for two transfers."""
 
+ATTEMPTS = 20
+"""To take what is free, while the service takes some of it as well."""
+
 
 @define
 class _Disk:
@@ -49,12 +53,24 @@ class _Disk:
         return self.path / "ballast"
 
     def leave(self, free: int) -> None:
-        """Take all but so many bytes."""
-        self.give_back()
-        found = os.statvfs(self.path)
-        taken = found.f_bavail * found.f_frsize - free
-        with open(self.ballast, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, taken)
+        """Take all but so many bytes.
+
+        The service writes the last second of its history when it likes: what
+        was free a moment ago may be too much to ask for, so it is asked again.
+        """
+        for _ in range(ATTEMPTS):
+            self.give_back()
+            found = os.statvfs(self.path)
+            taken = found.f_bavail * found.f_frsize - free
+            try:
+                with open(self.ballast, "wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, taken)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return
+        raise click.ClickException(f"The service took more space {ATTEMPTS} times in a row.")
 
     def give_back(self) -> None:
         self.ballast.unlink(missing_ok=True)
