@@ -367,6 +367,9 @@ def _connected(path: str) -> sqlite3.Connection:
     try:
         # As FULL, and where a file system cannot have a WAL, durable all the same.
         database.execute("PRAGMA synchronous = EXTRA")
+        # Else what takes back half a statement goes to a file in /tmp once it is large, and
+        # a service may write nowhere but in its own folders.
+        database.execute("PRAGMA temp_store = MEMORY")
     except sqlite3.Error:
         database.close()
         raise

@@ -111,6 +111,27 @@ class ConfineTests:
         why = python(script, tmp_path)
         assert ("threads" in why) is (_version() < 8)
 
+    def test_history(self, tmp_path: Path) -> None:
+        """What SQLite would like to put into /tmp it does without: history of many files at once.
+
+        The first statement makes a journal that is large, the second one changes much of it.
+        """
+        script = (
+            "import json, sys\n"
+            "from lanxfer.journal import Journal\n"
+            "from lanxfer.sandbox import confine, writable\n"
+            "from lanxfer.transfers import Direction, Kind, Snapshot, State\n"
+            "journal = Journal(sys.argv[1] + '/history.db')\n"
+            "assert confine(writable([sys.argv[1]])) == ''\n"
+            "def some(first):\n"
+            "    return [Snapshot(f'{first + at * 7919 % 2000:08}', Direction.IN, Kind.FILE, 'p',"
+            " f'{at}' * 40, 1, State.DONE) for at in range(2000)]\n"
+            "for first in (0, 1000, 2000):\n"
+            "    journal.record(some(first))\n"
+            "print(json.dumps(sum(1 for _ in journal.history(1000))))\n"
+        )
+        assert python(script, tmp_path) == 1000
+
 
 SERVICE = """
 import json, os, sys
