@@ -112,12 +112,13 @@ class Direct:
         self._reader = reader
         self._rest: list[memoryview] = []
         self._left = 0  # bytes of these
-        self._copied = 0  # bytes that went the usual way, with what waited there
-        self.said = 0  # bytes that ``send`` was given so far; see ``gone``
+        self.said = 0  # bytes that were to be sent so far, in whatever way; see ``gone``
         self._lent: Plain | None = None
         self._lost = False
         self._read_otherwise = transport.doRead
         self._write_otherwise = transport.doWrite
+        self._say_otherwise = transport.write
+        transport.write = self._say  # type: ignore[method-assign]
         transport.doRead = self._read  # type: ignore[method-assign]
         transport.doWrite = self._write  # type: ignore[method-assign]
 
@@ -175,7 +176,9 @@ class Direct:
         """As ``transport.write``, but what the socket takes it gets before the next turn."""
         if self._writable and not self._waits:
             with suppress(OSError):  # the loop will find the same
-                data = data[self._socket.send(data) :]
+                sent = self._socket.send(data)
+                self.said += sent
+                data = data[sent:]
         if data:
             self._transport.write(data)
 
@@ -198,10 +201,16 @@ class Direct:
         self._left += size
         self.said += size
 
+    def _say(self, data: bytes) -> None:
+        self.said += len(data)
+        self._say_otherwise(data)
+
     def gone(self, said: int) -> bool:
-        """Whether the socket has all that was given to ``send`` when ``said`` was so much."""
-        left = self._left + (self._copied if self._waits_otherwise else 0)
-        return self.said - left >= said
+        """Whether the socket has all that was to be sent when ``said`` was so much."""
+        transport = self._transport
+        # All goes in its turn: what ``_rest`` has, and then what waits in the usual way.
+        otherwise = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return bool(self.said - self._left - otherwise >= said)
 
     def send(self, header: bytes, body: Pieces) -> None:
         """Send both, after all that was written before.
@@ -212,17 +221,22 @@ class Direct:
         if not self._writable:
             return
         if self._waits_otherwise:
-            transport = self._transport
-            transport.write(b"".join([header, *body]))
-            self._copied += len(header) + size_of(body)
-            self.said += len(header) + size_of(body)
-            return
-        self._copied = 0
+            self._take_over()
         waiting = bool(self._rest)
         self._add([memoryview(header), *body])
         if not waiting:
             self._push()
         self._await_socket()
+
+    def _take_over(self) -> None:
+        """What waits in the usual way goes from here, so that nothing behind it is copied."""
+        transport = self._transport
+        waiting = [memoryview(transport.dataBuffer)[transport.offset :]]
+        waiting += map(memoryview, transport._tempDataBuffer)
+        transport.dataBuffer, transport.offset = b"", 0
+        transport._tempDataBuffer, transport._tempDataLen = [], 0
+        self._rest += filter(None, waiting)
+        self._left += sum(map(len, waiting))
 
     def _await_socket(self) -> None:
         transport = self._transport

@@ -208,6 +208,39 @@ async def test_closed_with_a_rest() -> None:
 
 
 @in_reactor
+async def test_gone() -> None:
+    """What has left has, however much waits behind it, and in whatever way that goes."""
+    sender, receiver = Sender(), Receiver()
+    port = await meet(sender, receiver)
+    direct, transport = sender.direct, cast(Any, sender.transport)
+    assert direct is not None
+    direct.write_now(b"0\n")
+    assert direct.gone(direct.said)
+    receiver.pauseProducing()
+    ends: list[int] = []
+    for letter in (b"a", b"b", b"c", b"d"):
+        body = letter * 20_000_000
+        direct.send(b"%d\n" % len(body), [memoryview(body)])
+        transport.write(b"0\n" * 5)  # after the first one, all the others have to wait for this
+        ends.append(direct.said)
+    assert [direct.gone(end) for end in ends] == [False] * 4
+    for count in range(1, 5):
+        receiver.resumeProducing()
+        while len(receiver.bodies) < count:
+            await deferLater(loop, 0, lambda: None)
+        receiver.pauseProducing()
+        assert direct.gone(ends[count - 1] - 10)
+        assert not any(direct.gone(end) for end in ends[count:])
+    receiver.resumeProducing()
+    transport.loseConnection()
+    await receiver.gone
+    assert direct.gone(ends[-1])
+    assert [body[:1] for body in receiver.bodies] == [b"a", b"b", b"c", b"d"]
+    await port.stopListening()
+    await sender.gone
+
+
+@in_reactor
 @pytest.mark.parametrize("who", ["sender", "receiver"])
 async def test_cut_with_a_rest(who: str) -> None:
     """A connection that breaks in the middle of a body ends both sides, and what it was given."""
