@@ -207,8 +207,8 @@ MUTANTS = (
     Mutant(
         "what lies behind a body is taken for a part of it",
         "lanxfer/gathering.py",
-        "        left = min(size, self._size - at)\n",
-        "        left = size\n",
+        "            size = min(size, left)\n",
+        "            size = size\n",
         _test("tests/test_gathering.py"),
     ),
     Mutant(

@@ -7,13 +7,13 @@ Nothing here waits and nothing touches a disk: a refusal costs next to nothing
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import Factory, define, field
 
-from lanxfer.errors import Overloaded, QuotaExceeded, RateLimited, TooLarge
+from lanxfer.errors import LanxferError, Overloaded, QuotaExceeded, RateLimited, TooLarge
 from lanxfer.rights import Rate, Terms
-from lanxfer.transfers import Snapshot, Usage
+from lanxfer.transfers import Snapshot, Usage, used_by
 
 IDLE_MAX = 4096
 """Buckets and counts that are kept; those unused for longest go first."""
@@ -130,16 +130,31 @@ class Allowances:
 
     def offered(self, name: str, group: str, terms: Terms) -> None:
         """One more file or folder; RateLimited, or TooLarge for a send of too many."""
-        if not self._buckets.take(name, "offers", terms.new_offers):
-            raise RateLimited("Too many files were offered in too short a time.")
-        if not group or terms.entries is None:
-            return
-        count = self._entries.pop((name, group), 0)
-        self._entries[name, group] = count + (count < terms.entries)
-        if len(self._entries) > IDLE_MAX:
-            self._entries.popitem(last=False)
-        if count >= terms.entries:
-            raise TooLarge(f"That device takes {terms.entries} files and folders of one send.")
+        _, refusal = self.offered_together(name, group, terms, 1)
+        if refusal is not None:
+            raise refusal
+
+    def offered_together(
+        self, name: str, group: str, terms: Terms, count: int
+    ) -> tuple[int, LanxferError | None]:
+        """How many of ``count`` more may come, and what the others are refused with."""
+        refusal: LanxferError | None = None
+        rate, most = terms.new_offers, terms.entries
+        if rate is not None:
+            bucket, now = self._buckets.of(name, "offers", rate), self.clock()
+            taken = next((at for at in range(count) if not bucket.take(now)), count)
+            if taken < count:
+                count = taken
+                refusal = RateLimited("Too many files were offered in too short a time.")
+        if group and most is not None:
+            before = self._entries.pop((name, group), 0)
+            if count > most - before:
+                count = most - before
+                refusal = TooLarge(f"That device takes {most} files and folders of one send.")
+            self._entries[name, group] = before + count
+            if len(self._entries) > IDLE_MAX:
+                self._entries.popitem(last=False)
+        return count, refusal
 
     def claim(self, name: str, id: str, size: int, terms: Terms) -> None:
         """Count a file that is coming until ``follow`` hears its end; QuotaExceeded where too much.
@@ -147,7 +162,7 @@ class Allowances:
         What is under way counts as if it were here, so two that fit one by one
         do not both get the same room.
         """
-        if terms.quota is None and terms.files is None:
+        if not terms.counts:
             return
         used = self.used.get(name, Usage())
         coming = [each.size for each in self._claims.values() if each.name == name]
@@ -160,14 +175,14 @@ class Allowances:
             )
         self._claims[id] = _Claim(name, size)
 
-    def follow(self, snapshot: Snapshot) -> None:
-        """For a registry's listeners: what a transfer comes to in the end."""
-        if not snapshot.state.finished:
-            return
-        self._claims.pop(snapshot.id, None)
-        if snapshot.counts:
-            used = self.used.get(snapshot.peer, Usage())
-            self.used[snapshot.peer] = used.plus(snapshot)
+    def follow(self, snapshots: Sequence[Snapshot]) -> None:
+        """For a registry's listeners: what transfers come to in the end."""
+        if self._claims:
+            for each in snapshots:
+                if each.state.finished:
+                    self._claims.pop(each.id, None)
+        for peer, more in used_by(snapshots).items():
+            self.used[peer] = self.used.get(peer, Usage()).plus(more)
 
     def forget(self, name: str) -> None:
         """Count from nothing again."""

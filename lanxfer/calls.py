@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from functools import partial
+from itertools import accumulate
 from types import coroutine
 from typing import Any, Generic, TypeVar, cast
 from zlib import crc32
@@ -250,11 +251,12 @@ class IncomingCall:
     def body_size(self) -> int:
         return len(self._data or b"")
 
-    def pieces(self, at: int, size: int) -> list[memoryview]:
+    def pieces(self, at: int, sizes: Sequence[int]) -> list[list[memoryview]]:
         found = self._data
         if isinstance(found, Gathered):
-            return found.pieces(at, size)
-        return [memoryview(found or b"")[at : at + size]]
+            return found.pieces(at, sizes)
+        starts, view = accumulate(sizes, initial=at), memoryview(found or b"")
+        return [[view[start : start + size]] for start, size in zip(starts, sizes, strict=False)]
 
     def answered(self) -> None:
         """It came to its end, and nobody looks at its body any more."""

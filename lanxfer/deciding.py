@@ -133,26 +133,41 @@ class Deciding:
 
     def admit(
         self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
-    ) -> list[Accepted | LanxferError]:
-        """What is to be done with each of the files of a pack; nobody is asked.
+    ) -> list[SafePath | LanxferError]:
+        """Where each of the files of a pack goes, or why nowhere; nobody is asked.
 
-        Raises where none of them may be here.  What is accepted counts until the registry
-        told of its end.
+        Their policy is what ``conflict`` says.  Raises where none of them may be here.  What
+        is accepted counts until the registry told of its end.
         """
         if not self.pack(principal):
             raise TooLarge("Nothing travels with its request before somebody accepted it.")
-        terms, conflict = self.terms(principal), self.taking.conflict
-        answers: list[Accepted | LanxferError] = []
-        for offer, id in zip(offers, ids, strict=True):
-            try:
-                if conflict is not None and offer.conflict is not Conflict.SERIES:
-                    offer = evolve(offer, conflict=conflict)
-                path = self.place(principal, terms, offer)
-                self._check(principal, terms, offer, group, id)
-                answers.append(Accepted(offer, path))
-            except LanxferError as error:
-                answers.append(error)
+        terms, name = self.terms(principal), principal.name
+        answers = [self._placed(principal, terms, offer) for offer in offers]
+        taken = [at for at, each in enumerate(answers) if isinstance(each, SafePath)]
+        most, refusal = self.allowances.offered_together(name, group, terms, len(taken))
+        if refusal is not None:
+            for at in taken[most:]:
+                answers[at] = refusal
+        if terms.counts:
+            for at in taken[:most]:
+                try:
+                    self.allowances.claim(name, ids[at], offers[at].size, terms)
+                except LanxferError as error:
+                    answers[at] = error
         return answers
+
+    def _placed(self, principal: Principal, terms: Terms, offer: Offer) -> SafePath | LanxferError:
+        try:
+            path = self.place(principal, terms, offer)
+            self._check_terms(terms, offer)
+            return path
+        except LanxferError as error:
+            return error
+
+    def conflict(self, asked: Conflict | None) -> Conflict | None:
+        """What happens where a name is taken: what the owner said, else what the sender did."""
+        ours = self.taking.conflict
+        return asked if ours is None or asked is Conflict.SERIES else ours
 
     def place(self, principal: Principal, terms: Terms, offer: Offer) -> SafePath:
         """Where in the inbox it goes; BadName where nowhere, Forbidden where not for this one."""
@@ -174,8 +189,9 @@ class Deciding:
         principal = call.principal
         if offer.kind is Kind.LINK and not self.taking.links:
             raise BadName("Symbolic links are not taken here.")
-        if self.taking.conflict is not None and offer.conflict is not Conflict.SERIES:
-            offer = evolve(offer, conflict=self.taking.conflict)
+        conflict = self.conflict(offer.conflict)
+        if conflict is not offer.conflict:
+            offer = evolve(offer, conflict=conflict)
         terms = self.terms(principal)
         if offer.kind is Kind.MESSAGE:
             self._check_message(terms)
@@ -206,14 +222,17 @@ class Deciding:
             raise Forbidden(f"That device takes things at {terms.hours} only, by its own clock.")
 
     def _check(self, principal: Principal, terms: Terms, offer: Offer, group: str, id: str) -> None:
+        self._check_terms(terms, offer)
+        self.allowances.offered(principal.name, group, terms)
+        if offer.kind is Kind.FILE:
+            self.allowances.claim(principal.name, id, offer.size, terms)
+
+    def _check_terms(self, terms: Terms, offer: Offer) -> None:
         if terms.offers is Answer.DENY:
             raise Forbidden("That device takes no files from this one.")
         self._check_hours(terms)
         if terms.largest is not None and offer.size > terms.largest:
             raise TooLarge(f"That device takes files of at most {terms.largest} bytes.")
-        self.allowances.offered(principal.name, group, terms)
-        if offer.kind is Kind.FILE:
-            self.allowances.claim(principal.name, id, offer.size, terms)
 
     async def _application(
         self, call: Call, terms: Terms, offer: Offer, transfer: Transfer

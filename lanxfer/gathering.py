@@ -7,6 +7,8 @@ four, and fresh memory for them costs as much as a copy, twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lanxfer.disk import Units
 from lanxfer.wire import limits
 
@@ -18,6 +20,9 @@ Who announces more has to send these before there is more, for anybody may annou
 
 LEAST = 16 * limits.KIB
 """Bytes still to come from which on they are worth a read of their own."""
+
+
+_NOTHING = memoryview(b"")
 
 
 class Gathered:
@@ -52,22 +57,31 @@ class Gathered:
         self._filled += size
         self._room -= size
 
-    def pieces(self, at: int, size: int) -> list[memoryview]:
-        """A part of it, where it is; of no use after ``release``."""
-        left = min(size, self._size - at)
-        if len(self._memory) == 1:
-            return [memoryview(self._memory[0])[at : at + left]]
-        found: list[memoryview] = []
-        for memory in self._memory:
-            if left > 0 and at < len(memory):
-                found.append(memoryview(memory)[at : at + left])
-                left -= len(found[-1])
-            at = max(at - len(memory), 0)
+    def pieces(self, at: int, sizes: Sequence[int]) -> list[list[memoryview]]:
+        """Parts that follow one another, where they are; of no use after ``release``."""
+        found: list[list[memoryview]] = []
+        memory = (memoryview(each) for each in self._memory)
+        view, left = next(memory, _NOTHING), self._size - at
+        for size in sizes:
+            size = min(size, left)
+            left -= size
+            pieces: list[memoryview] = []
+            while size > len(view) - at and view:
+                here = view[at:]
+                pieces += [here] if here else []
+                size -= len(here)
+                at = max(at - len(view), 0)
+                view = next(memory, _NOTHING)
+            if size and view:
+                pieces.append(view[at : at + size])
+                at += size
+            found.append(pieces)
         return found
 
     def whole(self) -> bytes:
         """A copy of all of it."""
-        return b"".join(self.pieces(0, self._size))
+        [pieces] = self.pieces(0, [self._size])
+        return b"".join(pieces)
 
     def release(self) -> None:
         """Nobody looks at it any more: its memory may be used again."""

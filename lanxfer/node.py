@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from attrs import asdict, define, evolve, field, frozen
+from attrs import asdict, define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -78,6 +78,11 @@ class Message:
     label: str
     text: str
     secure: bool
+
+
+def _message_came(snapshot: Snapshot) -> bool:
+    came = snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN
+    return came and snapshot.state is State.DONE
 
 
 async def _no_file() -> Mapping[str, Any]:
@@ -155,7 +160,7 @@ class ServiceNode:
         )
         self.sharing = Sharing(self.deciding, self.shares)
         self.stores = Stores(self.clock)
-        self.registry.subscribe(self._note)
+        self.registry.subscribe_many(self._note)
 
     # For commands.
 
@@ -212,8 +217,11 @@ class ServiceNode:
 
     def admit(
         self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
-    ) -> list[Accepted | LanxferError]:
+    ) -> list[SafePath | LanxferError]:
         return self.deciding.admit(principal, offers, group, ids)
+
+    def conflict(self, asked: Conflict | None) -> Conflict | None:
+        return self.deciding.conflict(asked)
 
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         return self.deciding.consent(call, offer, transfer)
@@ -243,7 +251,8 @@ class ServiceNode:
         if self.on_told is not None:
             self.on_told(message)
         # The record is what keeps the text; lists show only its beginning.
-        kept = evolve(transfer.snapshot, path=text, state=State.DONE, changed=self.registry.clock())
+        now = self.registry.clock()
+        kept = transfer.snapshot._replace(path=text, state=State.DONE, changed=now)
         # With what ended before it and was not written yet, or it would stand before that.
         before, self._finished = self._finished, []
         try:
@@ -381,16 +390,13 @@ class ServiceNode:
 
     # The journal.
 
-    def _note(self, snapshot: Snapshot) -> None:
-        if self._ended or not snapshot.state.finished:
-            return
-        self.allowances.follow(snapshot)
-        self.space.follow(snapshot)
-        done = snapshot.state is State.DONE
-        if done and snapshot.kind is Kind.MESSAGE and snapshot.direction is Direction.IN:
-            return  # recorded in full before it was answered
-        self._finished.append(snapshot)
-        if self._recording is not None:
+    def _note(self, snapshots: Sequence[Snapshot]) -> None:
+        over = [] if self._ended else [each for each in snapshots if each.state.finished]
+        self.allowances.follow(over)
+        self.space.follow(over)
+        # A message is recorded in full before it is answered.
+        self._finished += [each for each in over if not _message_came(each)]
+        if self._recording is not None or not self._finished:
             return
         if not self.record_after or len(self._finished) >= RECORD_MOST:
             if self._record_later is not None:

@@ -8,7 +8,7 @@ promised is taken off, and what was not used comes back with the next look
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -68,10 +68,12 @@ class Space:
         if transfer is not None and not transfer.state.finished:
             self._promised[transfer.id] = _Promise(transfer, size)
 
-    def follow(self, snapshot: Snapshot) -> None:
+    def follow(self, snapshots: Sequence[Snapshot]) -> None:
         """For a registry's listeners: what is over needs nothing more."""
-        if snapshot.state.finished:
-            self._promised.pop(snapshot.id, None)
+        if self._promised:
+            for each in snapshots:
+                if each.state.finished:
+                    self._promised.pop(each.id, None)
 
     @property
     def promised(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from attrs import Factory, define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -31,7 +31,7 @@ class Stalls:
     _unsubscribe: Callable[[], None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._unsubscribe = self.registry.subscribe(self._hear)
+        self._unsubscribe = self.registry.subscribe_many(self._hear)
 
     def stop(self) -> None:
         """Give up nothing any more."""
@@ -39,12 +39,13 @@ class Stalls:
         self._moved.clear()
         self._rest()
 
-    def _hear(self, snapshot: Snapshot) -> None:
-        if snapshot.state not in _MOVES:
-            self._moved.pop(snapshot.id, None)
-            return
-        self._moved[snapshot.id] = self.clock.seconds()
-        if self._next is None:
+    def _hear(self, snapshots: Sequence[Snapshot]) -> None:
+        for each in snapshots:
+            if each.state in _MOVES:
+                self._moved[each.id] = self.clock.seconds()
+            elif self._moved:
+                self._moved.pop(each.id, None)
+        if self._moved and self._next is None:
             self._next = self.clock.callLater(self.seconds, self._look)
 
     def _look(self) -> None:

@@ -5,9 +5,11 @@ No behaviour that needs a disk, a clock or a socket lives here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
+from typing import NamedTuple
 
-from attrs import field, frozen
+from attrs import frozen
 
 from lanxfer.errors import LanxferError
 
@@ -150,9 +152,10 @@ class Receipt:
     resumed_from: int = 0
 
 
-@frozen
-class Snapshot:
+class Snapshot(NamedTuple):
     """One transfer as it was at one moment; safe to keep and to pass on.
+
+    A tuple, for there is one for every small file and no other value is made as fast.
 
     ``done`` counts bytes that are safe on this side of it, ``peer`` is the
     principal on the other end, ``started`` and ``changed`` are seconds since
@@ -176,7 +179,7 @@ class Snapshot:
     started: float = 0.0
     changed: float = 0.0
     secure: bool = True
-    group: str = field(default="")
+    group: str = ""
     already: bool = False
     clear: bool = False
 
@@ -194,9 +197,17 @@ class Usage:
     files: int = 0
     bytes: int = 0
 
-    def plus(self, snapshot: Snapshot) -> Usage:
-        """One more file."""
-        return Usage(self.files + 1, self.bytes + snapshot.size)
+    def plus(self, more: Usage) -> Usage:
+        return Usage(self.files + more.files, self.bytes + more.bytes)
+
+
+def used_by(snapshots: Iterable[Snapshot]) -> dict[str, Usage]:
+    """What each principal has sent with these."""
+    sizes: dict[str, list[int]] = {}
+    for each in snapshots:
+        if each.counts:
+            sizes.setdefault(each.peer, []).append(each.size)
+    return {peer: Usage(len(some), sum(some)) for peer, some in sizes.items()}
 
 
 def as_row(snapshot: Snapshot) -> dict[str, int | str | bool]:

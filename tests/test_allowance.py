@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +36,7 @@ def allowances(now: Now) -> Allowances:
 
 def ended(id: str, size: int, state: State = State.DONE, **more: object) -> Snapshot:
     made = Snapshot(id, Direction.IN, Kind.FILE, ME, "a", size, state)
-    return evolve(made, **more)  # type: ignore[arg-type]
+    return made._replace(**more)  # type: ignore[arg-type]
 
 
 class BucketTests:
@@ -144,6 +145,24 @@ class OfferTests:
         allowances.offered(ME, "g2", terms)
         allowances.offered("peer:b", "g1", terms)
 
+    # covers: L06 S11
+    @pytest.mark.parametrize("burst", [None, 2, 5])
+    @pytest.mark.parametrize("entries", [None, 1, 3, 4, 9])
+    def test_together(self, burst: int | None, entries: int | None) -> None:
+        """Of files that come together as many may as would one by one."""
+        rate = None if burst is None else Rate(0.1, burst)
+        terms = Terms(new_offers=rate, entries=entries)
+        one_by_one, together = Allowances(lambda: 0.0), Allowances(lambda: 0.0)
+        for count in (3, 1):
+            may = 0
+            for _ in range(count):
+                with suppress(RateLimited, TooLarge):
+                    one_by_one.offered(ME, "g", terms)
+                    may += 1
+            found, refusal = together.offered_together(ME, "g", terms, count)
+            assert found == may
+            assert (refusal is None) is (may == count)
+
 
 class QuotaTests:
     @pytest.mark.parametrize(
@@ -165,9 +184,9 @@ class QuotaTests:
         allowances.claim(ME, "1", 60, terms)
         with pytest.raises(QuotaExceeded):
             allowances.claim(ME, "2", 60, terms)
-        allowances.follow(ended("1", 60, State.INTERRUPTED))
+        allowances.follow([ended("1", 60, State.INTERRUPTED)])
         allowances.claim(ME, "2", 60, terms)
-        allowances.follow(ended("2", 60))
+        allowances.follow([ended("2", 60)])
         assert allowances.used == {ME: Usage(1, 60)}
         allowances.claim(ME, "3", 40, terms)
         with pytest.raises(QuotaExceeded):
@@ -178,7 +197,7 @@ class QuotaTests:
         """Files are counted like bytes, empty ones too."""
         terms = Terms(files=2)
         allowances.claim(ME, "1", 0, terms)
-        allowances.follow(ended("1", 0))
+        allowances.follow([ended("1", 0)])
         allowances.claim(ME, "2", 0, terms)
         with pytest.raises(QuotaExceeded, match="2 files"):
             allowances.claim(ME, "3", 0, terms)
@@ -196,12 +215,12 @@ class QuotaTests:
     )
     def test_what_does_not_count(self, allowances: Allowances, changes: dict[str, object]) -> None:
         """Only a file that is new on this disk counts."""
-        allowances.follow(ended("1", 10, **changes))
+        allowances.follow([ended("1", 10, **changes)])
         assert allowances.used == {}
 
     def test_forgotten(self, allowances: Allowances) -> None:
         """After that, it is counted from nothing."""
-        allowances.follow(ended("1", 10))
+        allowances.follow([ended("1", 10)])
         allowances.forget(ME)
         assert allowances.used == {}
         allowances.forget(ME)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attrs import evolve
 from twisted.internet.task import Clock, LoopingCall
 
 from lanxfer.cli.output import Output
@@ -49,12 +48,12 @@ class TallyTests:
         """A file in motion shows as bytes, rate and time left."""
         self.tally.expect(Kind.FILE, 1000)
         self.tally.counted = True
-        moving = evolve(OFFERED, state=State.MOVING)
+        moving = OFFERED._replace(state=State.MOVING)
         self.hear(OFFERED, 0)
         self.hear(moving, 0)
-        self.hear(evolve(moving, done=100), 1)
-        self.hear(evolve(moving, done=300), 2)
-        self.hear(evolve(moving, done=600), 3)
+        self.hear(moving._replace(done=100), 1)
+        self.hear(moving._replace(done=300), 2)
+        self.hear(moving._replace(done=600), 3)
         assert (self.tally.done, self.tally.total, self.tally.current) == (600, 1000, "film.mkv")
         assert self.tally.rate == pytest.approx(500 / 3)
         assert self.tally.left == pytest.approx(2.4)
@@ -63,49 +62,49 @@ class TallyTests:
     def test_waits_for_a_yes(self) -> None:
         """While somebody is asked, and nothing else moves, that is what is said."""
         tally = self.tally = Tally(lambda: self.now, "na\x1bs")
-        waiting = evolve(OFFERED, state=State.WAITING)
+        waiting = OFFERED._replace(state=State.WAITING)
         self.hear(OFFERED, 0)
         assert tally.waits == ""
         self.hear(waiting, 0)
         assert line_of(tally) == tally.waits == r"waiting for na\x1bs to accept"
-        other = evolve(OFFERED, id="other", state=State.MOVING)
+        other = OFFERED._replace(id="other", state=State.MOVING)
         self.hear(other, 1)
         assert tally.waits == ""
-        self.hear(evolve(other, state=State.DONE, done=other.size), 2)
+        self.hear(other._replace(state=State.DONE, done=other.size), 2)
         assert tally.waits
-        self.hear(evolve(waiting, state=State.ACCEPTED), 3)
+        self.hear(waiting._replace(state=State.ACCEPTED), 3)
         assert tally.waits == ""
 
     def test_row(self) -> None:
         """As a row it says the same elsewhere."""
-        moving = evolve(OFFERED, state=State.MOVING)
+        moving = OFFERED._replace(state=State.MOVING)
         self.hear(OFFERED, 0)
-        self.hear(evolve(moving, done=100), 1)
-        self.hear(evolve(OFFERED, id="2", state=State.DONE, size=5), 2)
+        self.hear(moving._replace(done=100), 1)
+        self.hear(OFFERED._replace(id="2", state=State.DONE, size=5), 2)
         there = Tally(lambda: self.now)
         there.take_row(self.tally.as_row())
         assert there.as_row() == self.tally.as_row()
         assert (there.done, there.files, there.current) == (105, 1, "film.mkv")
-        self.hear(evolve(OFFERED, state=State.WAITING), 3)
+        self.hear(OFFERED._replace(state=State.WAITING), 3)
         there.take_row(self.tally.as_row())
         assert there.waits == self.tally.waits != ""
 
     def test_resumed(self) -> None:
         """What was there from before is done, but was not fast."""
-        moving = evolve(OFFERED, state=State.MOVING)
+        moving = OFFERED._replace(state=State.MOVING)
         self.hear(OFFERED, 0)
         self.hear(moving, 0)
-        self.hear(evolve(moving, done=900), 1)
-        self.hear(evolve(moving, done=950), 2)
+        self.hear(moving._replace(done=900), 1)
+        self.hear(moving._replace(done=950), 2)
         assert self.tally.done == 950
         assert self.tally.rate == pytest.approx(25)
 
     def test_growing(self) -> None:
         """While it is still being counted no time is promised, and no share."""
         self.tally.expect(Kind.FILE, 10)
-        moving = evolve(OFFERED, state=State.MOVING)
+        moving = OFFERED._replace(state=State.MOVING)
         for second in range(4):
-            self.hear(evolve(moving, done=100 * second), second)
+            self.hear(moving._replace(done=100 * second), second)
         assert self.tally.left is None and "%" not in line_of(self.tally)
         assert self.tally.total == 300
 
@@ -114,9 +113,9 @@ class TallyTests:
         for kind, size in ((Kind.FOLDER, 0), (Kind.FILE, 1000), (Kind.FILE, 500)):
             self.tally.expect(kind, size)
         self.tally.counted = True
-        self.hear(evolve(OFFERED, id="0", kind=Kind.FOLDER, size=0, state=State.DONE), 0)
-        self.hear(evolve(OFFERED, state=State.DONE, done=1000), 1)
-        self.hear(evolve(OFFERED, id="2", size=500, state=State.FAILED, done=20), 1)
+        self.hear(OFFERED._replace(id="0", kind=Kind.FOLDER, size=0, state=State.DONE), 0)
+        self.hear(OFFERED._replace(state=State.DONE, done=1000), 1)
+        self.hear(OFFERED._replace(id="2", size=500, state=State.FAILED, done=20), 1)
         assert (self.tally.files, self.tally.expected_files) == (1, 2)
         assert (self.tally.done, self.tally.total) == (1000, 1000)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from attrs import evolve
 from twisted.internet.task import Clock
 
 from lanxfer.cli.asking import Names
@@ -26,7 +25,7 @@ class TellingTests:
     def test_each(self, tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
         """A line for what ended; none for what is still under way, none later on."""
         clock, telling = self._telling(tmp_path)
-        telling.hear(evolve(DONE, state=State.MOVING))
+        telling.hear(DONE._replace(state=State.MOVING))
         telling.hear(DONE)
         clock.advance(PERIOD)
         (line,) = capsys.readouterr().out.splitlines()
@@ -38,8 +37,8 @@ class TellingTests:
         clock, telling = self._telling(tmp_path)
         for _ in range(LINES + 3000):
             telling.hear(DONE)
-        telling.hear(evolve(DONE, state=State.FAILED, code="disk-full", reason="No room."))
-        telling.hear(evolve(DONE, direction=Direction.OUT, peer="other", clear=True))
+        telling.hear(DONE._replace(state=State.FAILED, code="disk-full", reason="No room."))
+        telling.hear(DONE._replace(direction=Direction.OUT, peer="other", clear=True))
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == LINES + 1
         assert "No room." in lines[-1]

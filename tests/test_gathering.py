@@ -46,9 +46,12 @@ class GatheredTests:
         assert len(gathered) == size
         assert gathered.whole() == data
         for _ in range(5):
-            at = chance.randrange(size)
-            length = chance.choice([0, 1, 100, limits.UNIT, size])
-            assert b"".join(gathered.pieces(at, length)) == data[at : at + length]
+            start = at = chance.randrange(size)
+            lengths = chance.choices([0, 1, 100, limits.UNIT, size], k=chance.randint(1, 4))
+            for length, found in zip(lengths, gathered.pieces(start, lengths), strict=True):
+                assert b"".join(found) == data[at : at + length]
+                assert all(found)
+                at += length
         assert gathered.space() is None
 
     def test_used_again(self) -> None:
@@ -56,10 +59,10 @@ class GatheredTests:
         units = Units()
         first = Gathered(limits.UNIT, units)
         first.received(b"a" * limits.UNIT)
-        (view,) = first.pieces(FIRST, limits.UNIT)
+        ((view,),) = first.pieces(FIRST, [limits.UNIT])
         first.release()
         first.release()
-        assert first.pieces(0, limits.UNIT) == []
+        assert first.pieces(0, [limits.UNIT, 1]) == [[], []]
         second = Gathered(limits.UNIT - 5, units)
         second.received(b"b" * (limits.UNIT - 5))
         assert view[:3] == b"bbb" and view[-5:] == b"aaaaa"

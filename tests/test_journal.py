@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,15 +146,15 @@ class ReceiptsTests:
 class HistoryTests:
     def test_round_trip(self, journal: Journal) -> None:
         """A snapshot comes back exactly as it was, whatever a peer's name has in it."""
-        failed = evolve(DONE, id="a2", state=State.FAILED, direction=Direction.OUT, kind=Kind.LINK)
+        failed = DONE._replace(id="a2", state=State.FAILED, direction=Direction.OUT, kind=Kind.LINK)
         journal.record([DONE, failed])
         journal.record([])
         assert journal.history() == [failed, DONE]
 
     def test_later_word(self, journal: Journal) -> None:
         """A later snapshot takes the place of the earlier and does not move."""
-        journal.record([DONE, evolve(DONE, id="a2")])
-        journal.record([evolve(DONE, state=State.CANCELLED, peer="peer:B")])
+        journal.record([DONE, DONE._replace(id="a2")])
+        journal.record([DONE._replace(state=State.CANCELLED, peer="peer:B")])
         assert ids(journal.history()) == ["a2", "a1"]
         assert journal.history()[1].state is State.CANCELLED
         assert ids(journal.history(peer="peer:B")) == ["a1"]
@@ -163,9 +162,9 @@ class HistoryTests:
     # covers: L09
     def test_pages(self, journal: Journal) -> None:
         """Page after page shows each once, newest first, while others are added."""
-        journal.record([evolve(DONE, id=f"{number:02}") for number in range(25)])
+        journal.record([DONE._replace(id=f"{number:02}") for number in range(25)])
         first = journal.history(10)
-        journal.record([evolve(DONE, id="new"), evolve(DONE, id="07")])
+        journal.record([DONE._replace(id="new"), DONE._replace(id="07")])
         second = journal.history(10, before=first[-1].id)
         third = journal.history(10, before=second[-1].id)
         seen = ids(first + second + third)
@@ -178,7 +177,7 @@ class HistoryTests:
     def test_one_peer(self, journal: Journal) -> None:
         """With a peer, only that principal's own are shown, pages included."""
         for number in range(20):
-            journal.record([evolve(DONE, id=f"{number:02}", peer=f"peer:{number % 2}")])
+            journal.record([DONE._replace(id=f"{number:02}", peer=f"peer:{number % 2}")])
         page = journal.history(4, peer="peer:1")
         assert ids(page) == ["19", "17", "15", "13"]
         assert ids(journal.history(2, before="13", peer="peer:1")) == ["11", "09"]
@@ -187,25 +186,25 @@ class HistoryTests:
     def test_limits(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
         """A page has an end, and a negative one is empty."""
         monkeypatch.setattr(journal_module, "PAGE_MAX", 3)
-        journal.record([evolve(DONE, id=str(number)) for number in range(5)])
+        journal.record([DONE._replace(id=str(number)) for number in range(5)])
         assert len(journal.history(10**30)) == 3
         assert journal.history(0) == journal.history(-1) == []
 
     # covers: R13
     def test_prune(self, journal: Journal) -> None:
         """The oldest go first; what is pruned and comes again is new."""
-        journal.record([evolve(DONE, id=str(number)) for number in range(10)])
+        journal.record([DONE._replace(id=str(number)) for number in range(10)])
         assert journal.prune(keep=4) == 6
         assert journal.prune(keep=4) == 0
         assert ids(journal.history()) == ["9", "8", "7", "6"]
         assert journal.history(before="5") == []
-        journal.record([evolve(DONE, id="0")])
+        journal.record([DONE._replace(id="0")])
         assert ids(journal.history(2)) == ["0", "9"]
         assert journal.prune(keep=0) == 5
 
     def test_hostile_columns(self, journal: Journal) -> None:
         """Ids and peers with quotes, NULs or half characters are values like others."""
-        odd = evolve(DONE, id="'; DROP TABLE history; --\0\udc80", peer="\ud800'")
+        odd = DONE._replace(id="'; DROP TABLE history; --\0\udc80", peer="\ud800'")
         journal.record([odd])
         assert journal.history(peer="\ud800'") == [odd]
         assert journal.history(before=odd.id) == []
@@ -213,7 +212,7 @@ class HistoryTests:
     def test_odd(self) -> None:
         """What has no right to be there is no reason to lose the others."""
         journal = MemoryJournal()
-        odd: Any = evolve(DONE, id="b2", request=[1, None])
+        odd: Any = DONE._replace(id="b2", request=[1, None])
         journal.record([DONE, odd])
         assert journal.history(2) == [odd, DONE]
         journal.close()
@@ -234,9 +233,9 @@ class UsageTests:
         """What was received counts once for each file, under the principal it came from."""
         # covers: S08
         assert journal.usage() == {}
-        journal.record([evolve(DONE, id=str(n), size=n) for n in range(1, 5)])
-        journal.record([evolve(DONE, id="5", size=2**62, peer="user:\udcff")])
-        journal.record([evolve(DONE, id="6", size=2**62, peer="user:\udcff")])
+        journal.record([DONE._replace(id=str(n), size=n) for n in range(1, 5)])
+        journal.record([DONE._replace(id="5", size=2**62, peer="user:\udcff")])
+        journal.record([DONE._replace(id="6", size=2**62, peer="user:\udcff")])
         assert journal.usage() == {
             "peer:AAAA": Usage(4, 10),
             "user:\\udcff": Usage(2, 2**63),
@@ -253,7 +252,7 @@ class UsageTests:
     )
     def test_not_counted(self, journal: Journal, changes: dict[str, object]) -> None:
         """What is not new on this disk does not count."""
-        journal.record([evolve(DONE, **changes)])  # type: ignore[arg-type]
+        journal.record([DONE._replace(**changes)])  # type: ignore[arg-type]
         assert journal.usage() == {}
 
     def test_forgotten(self, journal: Journal) -> None:
@@ -263,14 +262,14 @@ class UsageTests:
         journal.forget_usage(DONE.peer)
         assert journal.usage() == {}
         assert ids(journal.history()) == [DONE.id]
-        journal.record([evolve(DONE, id="b", size=1)])
+        journal.record([DONE._replace(id="b", size=1)])
         assert journal.usage() == {DONE.peer: Usage(1, 1)}
 
     def test_bounded(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of too many principals those go that sent nothing for longest."""
         monkeypatch.setattr(journal_module, "USAGE_MAX", 2)
         for number, peer in enumerate("abca"):
-            journal.record([evolve(DONE, id=str(number), peer=peer)])
+            journal.record([DONE._replace(id=str(number), peer=peer)])
         assert journal.prune() == 1
         assert set(journal.usage()) == {"a", "c"}
 
@@ -363,7 +362,7 @@ class ClosingTests:
         def work(name: str) -> None:
             for number in range(20):
                 journal.remember({f"{name}{number}": FILM})
-                journal.record([evolve(DONE, id=f"{name}{number}")])
+                journal.record([DONE._replace(id=f"{name}{number}")])
                 assert journal.recall([f"{name}{number}"]).get(f"{name}{number}") == FILM
 
         threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
@@ -545,7 +544,7 @@ class DamageTests:
     def test_said_at_once(self, path: str) -> None:
         """A page that is gone is noticed at the start, not when somebody asks for it."""
         journal = Journal(path)
-        journal.record([evolve(DONE, id=str(number)) for number in range(1000)])
+        journal.record([DONE._replace(id=str(number)) for number in range(1000)])
         journal.close()
         data = bytearray(Path(path).read_bytes())
         middle = len(data) // 2 // 4096 * 4096
@@ -598,7 +597,7 @@ class DamageTests:
         living.mkdir()
         journal = Journal(str(living / "journal.db"))
         for half in (range(15), range(15, 30)):
-            journal.record([evolve(DONE, id=str(number), size=number) for number in half])
+            journal.record([DONE._replace(id=str(number), size=number) for number in half])
             with journal._reading() as database:
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             journal.remember({f"k{number}": Stored("x", number, "d") for number in half})
@@ -612,7 +611,7 @@ class DamageTests:
         journal = Journal(path)
         try:
             for each in journal.history():
-                assert each == evolve(DONE, id=each.id, size=int(each.id))
+                assert each == DONE._replace(id=each.id, size=int(each.id))
             for number in range(30):
                 assert journal.recall([f"k{number}"]).get(f"k{number}") in (
                     None,
@@ -670,7 +669,7 @@ class DamageTests:
                     journal_module._sealed(DONE.id, DONE.peer, {**row, **extra}),
                 )
             if sense:
-                assert journal.history() == [evolve(DONE, group="")]
+                assert journal.history() == [DONE._replace(group="")]
             else:
                 with pytest.raises(BadState):
                     journal.history()
@@ -740,7 +739,7 @@ class DiskTests:
         with pytest.raises(DiskFull):
             journal.remember(many)
         with pytest.raises(DiskFull):
-            journal.record([evolve(DONE, id=str(number)) for number in range(1000)])
+            journal.record([DONE._replace(id=str(number)) for number in range(1000)])
         assert journal.recall(["k"]).get("k") == FILM
         assert journal.recall(["n0"]).get("n0") is None
         assert journal.history() == []

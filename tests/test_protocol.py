@@ -1528,14 +1528,14 @@ class ApplicationTests:
         views: list[memoryview] = []
 
         async def data(call: Call, node: Node) -> Reply:
-            assert isinstance(call.data, bytes) and call.pieces(0, size) == [call.data]
+            assert isinstance(call.data, bytes) and call.pieces(0, [size]) == [[call.data]]
             assert call.body_size == size
             seen.append(call.data)
             return Reply({}, body=call.data)
 
         async def view(call: Call, node: Node) -> Reply:
             assert call.body_size == size
-            pieces = call.pieces(0, size)
+            (pieces,) = call.pieces(0, [size])
             views.append(pieces[-1])
             seen.append(b"".join(pieces))
             return Reply()

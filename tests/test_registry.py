@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from attrs.exceptions import FrozenInstanceError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -260,7 +259,7 @@ class ReaderTests:
         before = transfer.snapshot
         transfer.enter(State.ACCEPTED)
         assert before.state is State.OFFERED
-        with pytest.raises(FrozenInstanceError):
+        with pytest.raises(AttributeError):
             before.state = State.DONE  # type: ignore[misc]
 
     def test_pending_and_finished(self, house: House) -> None:
@@ -409,7 +408,7 @@ class ListenerTests:
         def broken(snapshot: Snapshot) -> None:
             raise ValueError("mine")
 
-        house.registry._listeners = (broken, *house.registry._listeners)
+        house.registry.subscribe(broken)
         house.registry.subscribe(heard.append)
         transfer = house.open()
         transfer.retire(State.DONE)
@@ -426,7 +425,7 @@ class ListenerTests:
                 raise ValueError("mine")
             heard.append(snapshot)
 
-        house.registry._listeners = (broken, *house.registry._listeners)
+        house.registry.subscribe(broken)
         files = [Passed("a", 10, STORED, "one"), Passed("b", 5, LanxferError("no"))]
         house.registry.passed(Direction.IN, "peer:a", files, started=7.0, group="g")
         assert [each.path for each in house.told] == ["a", "b"]

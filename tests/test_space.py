@@ -45,7 +45,7 @@ class House:
             raise error
 
         self.registry = Registry(self.clock.seconds, lambda: str(next(numbers)), complain)
-        self.registry.subscribe(self.space.follow)
+        self.registry.subscribe_many(self.space.follow)
 
     def open(self, size: int) -> Transfer:
         return self.registry.open(Direction.IN, Kind.FILE, "peer:a", "a", size)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lanxfer.commands.table import Accepted, Call, Node, Reply, command
+from lanxfer.commands.table import Call, Node, Reply, command
 from lanxfer.errors import BadHeader, Internal, LanxferError
 from lanxfer.registry import Passed
 from lanxfer.storage import Small
-from lanxfer.storage.names import part_key, shown
+from lanxfer.storage.names import SafePath, part_key, shown
 from lanxfer.transfers import Conflict, Direction, Offer, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields
@@ -19,7 +19,7 @@ from lanxfer.wire.packs import format_outcome, parse_manifest
 @command("recv_files")
 async def recv_files(call: Call, node: Node) -> Reply:
     """Take many files, each by itself; answered when all that is taken is durable."""
-    offers, bodies, group = _read(call)
+    offers, bodies, group = _read(call, node)
     started = node.registry.clock()
     ids = [node.registry.new_id() for _ in offers]
     # Raises before anything counts; from here on each file has an end of its own.
@@ -39,15 +39,15 @@ async def recv_files(call: Call, node: Node) -> Reply:
             group=group,
             secure=call.principal.secure,
         )
-    found = (
-        format_outcome(at, _told(offer, end))
+    rows = [
+        format_outcome(at, told)
         for at, (offer, end) in enumerate(zip(offers, ends, strict=True))
-    )
-    rows = [row for row in found if row is not None]
+        if (told := _told(offer, end))
+    ]
     return Reply({"files": len(offers), "outcomes": len(rows)}, rows=rows)
 
 
-def _read(call: Call) -> tuple[list[Offer], list[list[memoryview]], str]:
+def _read(call: Call, node: Node) -> tuple[list[Offer], list[list[memoryview]], str]:
     """What is offered, the bytes of each, and the group; BadHeader if that does not add up."""
     fields = Fields(call.args)
     files = fields.take_number("files", least=1, most=limits.PACK_FILES)
@@ -57,32 +57,29 @@ def _read(call: Call) -> tuple[list[Offer], list[list[memoryview]], str]:
         conflict = None if policy is None else Conflict(policy)
     except ValueError:
         raise BadHeader('"conflict" is not one of the words there are.') from None
-    offers = parse_manifest(b"".join(call.pieces(0, size)), files, conflict)
-    bodies, at = [], size
-    for offer in offers:
-        bodies.append(call.pieces(at, offer.size))
-        at += offer.size
-    if at != call.body_size:
+    [manifest] = call.pieces(0, [size])
+    offers = parse_manifest(b"".join(manifest), files, node.conflict(conflict))
+    sizes = [offer.size for offer in offers]
+    if size + sum(sizes) != call.body_size:
         raise BadHeader("The body is not as long as the manifest says.")
-    return offers, bodies, (fields.maybe_text("group") or "")[:64]
+    return offers, call.pieces(size, sizes), (fields.maybe_text("group") or "")[:64]
 
 
 async def _store(
     call: Call,
     node: Node,
-    admitted: Sequence[Accepted | LanxferError],
+    admitted: Sequence[SafePath | LanxferError],
     offers: Sequence[Offer],
     bodies: Sequence[list[memoryview]],
 ) -> list[Stored | LanxferError]:
     """How each of them ended."""
     principal = call.principal.name
     files: dict[int, Small] = {}
-    for at, each in enumerate(admitted):
-        if isinstance(each, Accepted) and each.path is not None:
-            asked, offer = offers[at], each.offer
-            key = part_key(principal, asked.path, asked.size, asked.mtime_ns)
+    for at, (path, offer) in enumerate(zip(admitted, offers, strict=True)):
+        if isinstance(path, SafePath):
+            key = part_key(principal, offer.path, offer.size, offer.mtime_ns)
             conflict = offer.conflict or Conflict.RENAME
-            files[at] = Small(key, offer, each.path, conflict, bodies[at])
+            files[at] = Small(key, offer, path, conflict, bodies[at])
     stored: Sequence[Stored | LanxferError] = []
     try:
         call.check()
@@ -101,7 +98,7 @@ async def _store(
 
 
 def _told(offer: Offer, end: Stored | LanxferError) -> Args | LanxferError:
-    """What of the answer about one file is not plain."""
+    """What of the answer about one file is not plain; nothing where it was stored as it was."""
     if isinstance(end, LanxferError):
         return end
     args: dict[str, object] = {}

@@ -90,8 +90,11 @@ class Call(Protocol):
     def body_size(self) -> int:
         """Bytes of it; 0 where there is none."""
 
-    def pieces(self, at: int, size: int) -> list[memoryview]:
-        """A part of it as it lies in memory, without a copy; good until the call is answered."""
+    def pieces(self, at: int, sizes: Sequence[int]) -> list[list[memoryview]]:
+        """Parts of it that follow one another, as they lie in memory, from ``at`` on.
+
+        Without a copy; good until the call is answered.
+        """
 
     @property
     def takes_clear(self) -> bool:
@@ -232,8 +235,11 @@ class Node(Protocol):
 
     def admit(
         self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
-    ) -> Sequence[Accepted | LanxferError]:
-        """``consent`` for many files about which nobody is to be asked; raises for all of them."""
+    ) -> Sequence[SafePath | LanxferError]:
+        """Where each of many files goes about which nobody is asked; raises for all of them."""
+
+    def conflict(self, asked: Conflict | None) -> Conflict | None:
+        """The policy that holds here for a sender that asked for this one."""
 
     def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Awaitable[Accepted]:
         """Ask rights, application and owner; what is to be done, or why nothing (raises)."""

@@ -104,6 +104,11 @@ class Terms:
     rate_out_each: int | None = None
     rules: Mapping[tuple[str, ...], frozenset[Right]] = field(factory=dict)
 
+    @property
+    def counts(self) -> bool:
+        """Whether it matters how much there is in all."""
+        return self.quota is not None or self.files is not None
+
     def may(self, right: Right, path: SafePath) -> bool:
         """Whether the nearest rule at or above ``path`` gives that right.
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from lanxfer.errors import DiskFull, Internal, LanxferError
+from lanxfer.errors import Busy, DiskFull, Internal, LanxferError
 from lanxfer.storage import Small
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.publishing import Publisher
@@ -27,7 +27,7 @@ from lanxfer.storage.system import (
     translated,
 )
 from lanxfer.storage.tree import Placed, Wanted
-from lanxfer.transfers import Stored
+from lanxfer.transfers import Conflict, Stored
 from lanxfer.wire import limits
 
 _ANY = (OSError, SyncFailed, LanxferError)
@@ -39,14 +39,35 @@ TOGETHER = 16
 class _File:
     """One of them: what it is, and how far it came; ``end`` is what became of it."""
 
-    __slots__ = ("end", "fd", "small", "wanted")
+    __slots__ = ("end", "fd", "folder", "key", "name", "offer", "placed", "small")
 
     def __init__(self, small: Small) -> None:
-        offer = small.offer
         self.small = small
-        self.wanted = Wanted(offer.size, offer.digest or "", usable_mtime(offer.mtime_ns))
+        self.key = small.key
+        self.offer = small.offer
+        parts = small.path.parts
+        self.folder, self.name = parts[:-1], parts[-1]
         self.fd = -1
+        self.placed: Placed | None = None
         self.end: Stored | LanxferError | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        offer = self.offer
+        return Wanted(offer.size, offer.digest or "", usable_mtime(offer.mtime_ns))
+
+    def failed(self, error: OSError | SyncFailed | LanxferError) -> None:
+        self.end = translated(error)
+
+    def settled(self, placed: Placed) -> None:
+        self.placed = placed
+        name = "/".join((*self.folder, placed.name))
+        self.end = Stored(name, self.offer.size, placed.digest, placed.already)
+
+    def named(self) -> None:
+        """It has the name that was wished for, which was free."""
+        offer = self.offer
+        self.end = Stored(str(self.small.path), offer.size, offer.digest or "")
 
 
 class Batch:
@@ -84,13 +105,13 @@ class Batch:
         turn = self._staging.turn
         try:
             with turn:
-                self._each(self._claim)
+                self._claim()
             self._recall()
             if self._remembered:
-                self._each(self._find_renamed)
+                self._find_renamed()
             self._in_folders(self._find)
             with turn:
-                self._each(self._write)
+                self._write()
             self._flush()
             self._in_folders(self._place)
             self._remember()
@@ -101,59 +122,61 @@ class Batch:
     def _open(self) -> list[_File]:
         return [file for file in self._files if file.end is None]
 
-    def _each(self, step: Callable[[_File], None]) -> None:
-        for file in self._files:
-            if file.end is None:
-                try:
-                    step(file)
-                except _ANY as error:
-                    file.end = translated(error)
-
     def _in_folders(self, step: Callable[[tuple[str, ...], list[_File]], None]) -> None:
         folders: dict[tuple[str, ...], list[_File]] = {}
         for file in self._open():
-            folders.setdefault(file.small.path.parent, []).append(file)
+            folders.setdefault(file.folder, []).append(file)
         for parts, files in folders.items():
             try:
                 step(parts, files)
             except _ANY as error:
-                failed = translated(error)
                 for file in files:
                     if not isinstance(file.end, LanxferError):
-                        file.end = failed
+                        file.failed(error)
 
     # The steps.
 
-    def _claim(self, file: _File) -> None:
-        refuse_small(file.small, self._dotfiles)
-        self._staging.claim(file.small.key)
-        self._claimed.append(file.small.key)
+    def _claim(self) -> None:
+        for file in self._files:
+            try:
+                refuse_small(file.small, self._dotfiles)
+            except LanxferError as error:
+                file.failed(error)
+        files = self._open()
+        free = self._staging.claim_each([file.key for file in files])
+        for file, ours in zip(files, free, strict=True):
+            if ours:
+                self._claimed.append(file.key)
+            else:
+                file.failed(Busy())
 
     def _recall(self) -> None:
         try:
             self._remembered = self._publisher.recall(self._claimed)
         except LanxferError as error:
             for file in self._open():
-                file.end = error
+                file.failed(error)
 
-    def _find_renamed(self, file: _File) -> None:
-        small = file.small
-        file.end = self._publisher.found_again(
-            self._remembered.get(small.key), small.offer, small.path, file.wanted.digest
-        )
+    def _find_renamed(self) -> None:
+        for file in self._open():
+            path, there = file.small.path, self._remembered.get(file.key)
+            try:
+                file.end = self._publisher.found_again(
+                    there, file.offer, path, file.offer.digest or ""
+                )
+            except _ANY as error:
+                file.failed(error)
 
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
         try:
             with self._tree.reach(parts, make=False) as folder:
                 found = False
                 for file in files:
-                    small = file.small
-                    placed = self._tree.already(
-                        folder, small.path.name, small.conflict, file.wanted
-                    )
+                    conflict = file.small.conflict
+                    placed = self._tree.already(folder, file.name, conflict, file.wanted)
                     if placed is not None:
                         found = True
-                        self._placed(file, placed)
+                        file.settled(placed)
                     elif not (found or self._scarce):
                         return  # then hardly any of them is: they are found when they are placed
                 if found:
@@ -161,20 +184,24 @@ class Batch:
         except FileNotFoundError:
             return
 
-    def _write(self, file: _File) -> None:
-        size = file.small.offer.size
-        if size > self._room:
-            raise DiskFull()
-        self._room -= size
-        fd = file.fd = self._staging.create(file.small.key)
-        for piece in file.small.pieces:
-            written = os.write(fd, piece)
-            while written < len(piece):
-                written += os.write(fd, memoryview(piece)[written:])
-        self._publisher.dress(fd, file.small.offer)
-        if self._together:
-            file.fd = -1
-            close(fd)
+    def _write(self) -> None:
+        for file in self._open():
+            size = file.offer.size
+            try:
+                if size > self._room:
+                    raise DiskFull()
+                self._room -= size
+                fd = file.fd = self._staging.create(file.key)
+                for piece in file.small.pieces:
+                    written = os.write(fd, piece)
+                    while written < len(piece):
+                        written += os.write(fd, memoryview(piece)[written:])
+                self._publisher.dress(fd, file.offer)
+                if self._together:
+                    file.fd = -1
+                    close(fd)
+            except _ANY as error:
+                file.failed(error)
 
     def _flush(self) -> None:
         """Make the files durable, before any of them gets its name."""
@@ -183,63 +210,64 @@ class Batch:
                 sync_all(self._staging.fd)
             except SyncFailed as error:
                 for file in self._open():
-                    file.end = error.error
+                    file.failed(error)
             return
         # First all begin, so that the disk may do them in its own order.
         if hasattr(os, "posix_fadvise"):
             for file in self._open():
                 with suppress(OSError):
                     os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        self._each(lambda file: sync(file.fd))
+        for file in self._open():
+            try:
+                sync(file.fd)
+            except SyncFailed as error:
+                file.failed(error)
 
     def _place(self, parts: tuple[str, ...], files: list[_File]) -> None:
-        placed: list[tuple[_File, Placed]] = []
-        tree, staging = self._tree, self._staging.fd
-        with tree.reach(parts) as folder:
+        with self._tree.reach(parts) as folder:
             with self._staging.turn:
                 for file in files:
-                    small = file.small
-                    key, name = staged(small.key), small.path.name
                     try:
-                        each = tree.place(folder, staging, key, name, small.conflict, file.wanted)
+                        self._name(folder, file)
                     except _ANY as error:
-                        file.end = translated(error)
-                    else:
-                        placed.append((file, each))
+                        file.failed(error)
+            placed = [file for file in files if not isinstance(file.end, LanxferError)]
             try:
                 if placed:
-                    tree.sync_folder(folder)
+                    self._tree.sync_folder(folder)
             except SyncFailed:
-                for file, each in placed:
-                    tree.withdraw(folder, staging, staged(file.small.key), each)
+                for file in placed:
+                    there = file.placed or Placed(file.name, "")
+                    self._tree.withdraw(folder, self._staging.fd, staged(file.key), there)
                 raise
-        for file, each in placed:
-            self._placed(file, each)
+
+    def _name(self, folder: int, file: _File) -> None:
+        tree, staging, part = self._tree, self._staging.fd, staged(file.key)
+        conflict = file.small.conflict
+        if conflict is not Conflict.SERIES and tree.link(staging, part, folder, file.name):
+            file.named()
+        else:
+            file.settled(tree.place(folder, staging, part, file.name, conflict, file.wanted))
 
     def _remember(self) -> None:
         untold: dict[str, Stored] = {}
         for file in self._files:
-            small, stored = file.small, file.end
+            stored = file.end
             if isinstance(stored, Stored) and (
-                small.key in self._remembered or not told_by_name(small.offer, small.path, stored)
+                file.key in self._remembered
+                or not told_by_name(file.offer, file.small.path, stored)
             ):
-                untold[small.key] = stored
+                untold[file.key] = stored
         try:
             self._publisher.remember(untold)
         except LanxferError as error:
             for file in self._files:
-                if isinstance(file.end, Stored) and file.small.key in untold:
-                    file.end = error
-
-    def _placed(self, file: _File, placed: Placed) -> None:
-        name = "/".join((*file.small.path.parent, placed.name))
-        file.end = Stored(name, file.small.offer.size, placed.digest, placed.already)
+                if isinstance(file.end, Stored) and file.key in untold:
+                    file.failed(error)
 
     def _clear(self) -> None:
         for file in self._files:
             if file.fd >= 0:
                 close(file.fd)
         with self._staging.turn:
-            for key in self._claimed:
-                self._publisher.clear(key)
-                self._staging.release(key)
+            self._staging.finish(self._claimed)

@@ -107,6 +107,17 @@ class SafePath:
     """
 
     parts: tuple[str, ...] = field(validator=_refuse_parts)
+    hidden: bool = field(init=False, repr=False, eq=False)
+    """Whether a component is a dot file or one that desktops obey."""
+    _text: str = field(init=False, repr=False, eq=False)
+
+    @hidden.default
+    def _is_hidden(self) -> bool:
+        return any(map(is_hidden, self.parts))
+
+    @_text.default
+    def _as_text(self) -> str:
+        return "/".join(self.parts)
 
     def child(self, name: str) -> SafePath:
         """What is called ``name`` below it; only that is looked at, and BadName says what is wrong.
@@ -117,7 +128,10 @@ class SafePath:
             return SafePath((*self.parts, name))  # which is refused
         _refuse_component(name)
         child = object.__new__(SafePath)
-        object.__setattr__(child, "parts", (*self.parts, name))
+        assign = object.__setattr__
+        assign(child, "parts", (*self.parts, name))
+        assign(child, "hidden", self.hidden or is_hidden(name))
+        assign(child, "_text", f"{self._text}/{name}")
         return child
 
     @property
@@ -130,18 +144,13 @@ class SafePath:
         """The components before the last."""
         return self.parts[:-1]
 
-    @property
-    def hidden(self) -> bool:
-        """Whether a component is a dot file or one that desktops obey."""
-        return any(map(is_hidden, self.parts))
-
     def __str__(self) -> str:
-        return "/".join(self.parts)
+        return self._text
 
 
 def is_hidden(name: str) -> bool:
     """Whether it is the name of a dot file, or one that desktops obey."""
-    return name[0] == "." or name.casefold() in _OBEYED
+    return name[:1] == "." or name.casefold() in _OBEYED
 
 
 def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
@@ -156,7 +165,7 @@ def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
         raise BadName(f"The path is too long; {limits.PATH_MAX} bytes are allowed.")
     if not text.isascii():
         text = normalize("NFC", text)
-    size = len(text.encode("utf-8", "surrogatepass"))
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if size > limits.PATH_MAX:
         raise BadName(f"The path has {size} bytes; {limits.PATH_MAX} are allowed.")
     if not text:
@@ -164,21 +173,16 @@ def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
     if text[0] == "/":
         raise BadName(f"The path {quoted(text)} is absolute.")
     folder, _, name = text.rpartition("/")
-    if not folder:
-        path, hidden = SafePath((name,)), is_hidden(name)
-    else:
-        above, hidden = _folder(folder)
-        path = above.child(name)
-    if not dotfiles and (hidden or is_hidden(name)):
+    path = _folder(folder).child(name) if folder else SafePath((name,))
+    if path.hidden and not dotfiles:
         raise BadName(f"Hidden files such as {quoted(text)} are not taken here.")
     return path
 
 
 @lru_cache(256)
-def _folder(text: str) -> tuple[SafePath, bool]:
-    """A folder, and whether it is hidden, or below one that is."""
-    path = SafePath(tuple(text.split("/")))
-    return path, path.hidden
+def _folder(text: str) -> SafePath:
+    """A folder that many files are in."""
+    return SafePath(tuple(text.split("/")))
 
 
 def from_ae(file_path: str, *, dotfiles: bool = False) -> SafePath:

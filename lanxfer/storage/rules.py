@@ -69,14 +69,14 @@ def refuse_small(small: Small, dotfiles: bool) -> None:
     """Whatever is wrong with a small file in itself."""
     refuse_hidden(small.path, dotfiles)
     refuse_key(small.key)
-    size, found = small.offer.size, small.size
+    size, found, digest = small.offer.size, 0, blake3()
+    for piece in small.pieces:
+        found += len(piece)
+        digest.update(piece)
     if found < size:
         raise ShortBody(have=found)
     if found > size:
         raise BadOffset("More bytes came than were announced.", offset=size)
-    digest = blake3()
-    for piece in small.pieces:
-        digest.update(piece)
     if digest.hexdigest() != small.offer.digest:
         raise DigestMismatch()
 

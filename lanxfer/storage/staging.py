@@ -16,7 +16,7 @@ import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
@@ -182,6 +182,33 @@ class Staging:
             if key in self._open:
                 raise Busy()
             self._open.add(key)
+
+    def claim_each(self, keys: Sequence[str]) -> list[bool]:
+        """Reserve those that are not, in one go; which of them it did."""
+        for key in keys:
+            staged(key)
+        found = []
+        with self._mutex:
+            for key in keys:
+                found.append(key not in self._open)
+                self._open.add(key)
+        return found
+
+    def finish(self, keys: Sequence[str]) -> None:
+        """Take the names of these parts away, as far as that can be, and give the keys back.
+
+        What is left is for ``tidy`` to do.
+        """
+        with self._mutex:
+            for key in self._kept.keys() & keys:
+                del self._kept[key]
+        for key in keys:
+            try:
+                os.unlink(staged(key), dir_fd=self.fd)
+            except OSError:
+                continue
+        with self._mutex:
+            self._open.difference_update(keys)
 
     def release(self, key: str) -> None:
         """Give a key back."""

@@ -13,7 +13,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from lanxfer.errors import DiskFailed, LanxferError, SourceUnreadable, from_os
@@ -105,8 +105,10 @@ def close(fd: int) -> None:
     It is gone even where that is an error, and the error says nothing that
     matters: what has to be durable was synced, and the rest is proved.
     """
-    with suppress(OSError):
+    try:
         os.close(fd)
+    except OSError:
+        return
 
 
 def flock(fd: int) -> bool:

@@ -231,7 +231,7 @@ class Tree:
         replaces the name only: other links to the old file keep its bytes.
         The staged name may be left over.  The folder is not synced.
         """
-        if conflict is not Conflict.SERIES and self._link(staging, staged, folder, name):
+        if conflict is not Conflict.SERIES and self.link(staging, staged, folder, name):
             return Placed(name, wanted.digest)
         if placed := self.already(folder, name, conflict, wanted):
             return placed
@@ -253,14 +253,14 @@ class Tree:
         self, folder: int, staging: int, staged: str, name: str, conflict: Conflict, wanted: Wanted
     ) -> Placed | None:
         """Give it one of the numbered names, if that is free or this very file has it."""
-        if self._link(staging, staged, folder, name):
+        if self.link(staging, staged, folder, name):
             return Placed(name, wanted.digest)
         if conflict is Conflict.SERIES:
             return None  # the same once more is meant to be there once more
         # It may have been named so before a crash that left no time to remember it.
         return self.already(folder, name, Conflict.RENAME, wanted)
 
-    def _link(self, staging: int, staged: str, folder: int, name: str) -> bool:
+    def link(self, staging: int, staged: str, folder: int, name: str) -> bool:
         """Give a name that is free; False if it is taken."""
         try:
             if self.links:

@@ -83,8 +83,8 @@ REASON = 200
 """Characters of a reason in a row: an answer has to have room for one about each file."""
 
 
-def format_outcome(at: int, end: Args | LanxferError) -> Args | None:
-    """The row about file ``at``; None where there is nothing to say but that it was stored."""
+def format_outcome(at: int, end: Args | LanxferError) -> Args:
+    """The row about file ``at``; there is none where nothing is to be said but "stored"."""
     if isinstance(end, LanxferError):
         return {
             "at": at,
@@ -92,7 +92,7 @@ def format_outcome(at: int, end: Args | LanxferError) -> Args | None:
             "reason": end.reason[:REASON],
             "retry": end.retry,
         }
-    return {"at": at, **end} if end else None
+    return {"at": at, **end}
 
 
 def parse_outcomes(
