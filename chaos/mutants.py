@@ -200,7 +200,7 @@ MUTANTS = (
     Mutant(
         "memory that is still being sent is used again",
         "lanxfer/direct.py",
-        "        return self.said - left >= said\n",
+        "        return bool(self.said - self._left - otherwise >= said)\n",
         "        return True\n",
         _test("tests/test_packs.py", "answered_early"),
     ),

@@ -56,7 +56,7 @@ class WordsTests:
         """A put of what is there in part hears how much, sends the rest, has one answer."""
         # covers: S2-10
         client = await reach(devices, shared)
-        data = big(64 * MIB)
+        data = big(192 * MIB)  # more than goes before a break is seen
         source = devices.source("l", data)
         lines: list[tuple[str, dict[str, Any]]] = []
 
