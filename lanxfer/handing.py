@@ -8,7 +8,7 @@ nobody would read of one by one are only counted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field, frozen
@@ -149,7 +149,7 @@ class Handed:
         job = self._job
         await client.connected()
         self._call.tell({"connected": True})
-        forget = client.registry.subscribe(self._hear)
+        forget = client.registry.subscribe_many(self._hear)
         try:
             if job.name is not None:
                 await self._send_one(client, job.things[0].path, job.name)
@@ -171,14 +171,16 @@ class Handed:
             outcome = error
         self._decided(Entry(Kind.FILE, name, path), outcome)
 
-    def _hear(self, snapshot: Snapshot) -> None:
-        if snapshot.request != self._request:
+    def _hear(self, snapshots: Sequence[Snapshot]) -> None:
+        ours = [each for each in snapshots if each.request == self._request]
+        if not ours:
             return
         self._changed = True
-        self._tally.hear(snapshot)
-        if snapshot.state is State.WAITING and not self._waited:
-            self._waited = True
-            self._call.tell({"waiting": snapshot.path})
+        self._tally.hear(*ours)
+        for each in ours:
+            if each.state is State.WAITING and not self._waited:
+                self._waited = True
+                self._call.tell({"waiting": each.path})
 
     def _decided(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
         if isinstance(outcome, LanxferError):

@@ -161,6 +161,8 @@ def _end(loaded: Loaded, end: dict[str, Any] | LanxferError) -> Receipt | Lanxfe
     if isinstance(end, LanxferError):
         return end
     path, digest = loaded.entry.path, loaded.digest or ""
+    if not end:
+        return Receipt(path, loaded.entry.size, digest)
     try:
         answer = Answer({"stored": path, "blake3": digest, **end})
         return receipt_of(answer.args, digest, loaded.entry.size, 0)

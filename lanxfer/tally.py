@@ -14,6 +14,9 @@ from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State
 RATE_SPAN = 8.0
 """Seconds over which a rate is the average: steady enough to read, quick enough to believe."""
 
+RATE_STEP = 0.1
+"""Seconds between two moments that are remembered for that: it may be added to by the file."""
+
 
 @define
 class Rate:
@@ -23,13 +26,22 @@ class Rate:
 
     def add(self, now: float, moved: int) -> None:
         """``moved`` bytes in all so far."""
-        self._samples.append((now, moved))
+        samples = self._samples
+        if len(samples) > 1 and 0 <= now - samples[-2][0] < RATE_STEP:
+            samples[-1] = now, moved
+        else:
+            self._forget(now)
+            samples.append((now, moved))
 
-    def per_second(self, now: float) -> float:
-        """The rate; 0 before anything can be said about it."""
+    def _forget(self, now: float) -> None:
         samples = self._samples
         while len(samples) > 1 and now - samples[1][0] > RATE_SPAN:
             samples.popleft()
+
+    def per_second(self, now: float) -> float:
+        """The rate; 0 before anything can be said about it."""
+        self._forget(now)
+        samples = self._samples
         if not samples or now - samples[0][0] < 0.2:
             return 0.0
         return (samples[-1][1] - samples[0][1]) / (now - samples[0][0])
@@ -68,23 +80,31 @@ class Tally:
             self.expected_files += 1
             self.expected_bytes += size
 
-    def hear(self, snapshot: Snapshot) -> None:
-        """Something happened to one of the transfers."""
-        id, before = snapshot.id, self._moving.get(snapshot.id, 0)
-        (self._waiting.add if snapshot.state is State.WAITING else self._waiting.discard)(id)
-        if snapshot.state.finished:
+    def hear(self, *snapshots: Snapshot) -> None:
+        """Something happened to transfers."""
+        for each in snapshots:
+            self._hear(each)
+        self._rate.add(self.clock(), self._moved)
+
+    def _hear(self, snapshot: Snapshot) -> None:
+        id, state, before = snapshot.id, snapshot.state, self._moving.get(snapshot.id, 0)
+        if state is State.WAITING:
+            self._waiting.add(id)
+        elif self._waiting:
+            self._waiting.discard(id)
+        if state.finished:
             self._moving.pop(id, None)
             self._fresh.discard(id)
-            if snapshot.state is State.DONE:
+            if state is State.DONE:
                 self._finished += snapshot.size
                 self._moved += max(0, snapshot.size - before)
                 self.files += snapshot.kind is not Kind.FOLDER
             else:
                 self._lost += snapshot.size
         else:
-            if snapshot.state is State.OFFERED:
+            if state is State.OFFERED:
                 self._fresh.add(id)
-            if snapshot.state in (State.MOVING, State.COMMITTING):
+            if state in (State.MOVING, State.COMMITTING):
                 self.current = snapshot.path
                 self.clear = snapshot.clear
             more = snapshot.done - before
@@ -94,7 +114,6 @@ class Tally:
             elif more > 0:
                 self._moved += more
             self._moving[id] = snapshot.done
-        self._rate.add(self.clock(), self._moved)
 
     @property
     def waits(self) -> str:

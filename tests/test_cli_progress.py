@@ -34,6 +34,14 @@ class RateTests:
         assert rate.per_second(0.1) == 0
         assert rate.per_second(100) == 0
 
+    def test_by_the_thousand(self) -> None:
+        """However often it is added to, it does not grow, and says the same."""
+        rate = Rate()
+        for count in range(100_000):
+            rate.add(count / 1000, count * 50)
+        assert len(rate._samples) < 200
+        assert rate.per_second(100) == pytest.approx(50_000, rel=0.01)
+
 
 class TallyTests:
     def setup_method(self) -> None:
