@@ -35,24 +35,21 @@ def early_ok() -> None:
     from lanxfer.storage import Small
     from lanxfer.transfers import Stored
 
-    put, in_thread = SmallFiles.put, ServiceNode.in_thread
+    put, put_many = SmallFiles.put, ServiceNode.put_many
 
     def hasty(self: SmallFiles, small: Small) -> Deferred[Stored]:
         call_later: Any = reactor.callLater
         call_later(0.05, put, self, small)
         return succeed(Stored(small.offer.path, small.offer.size, small.offer.digest or ""))
 
-    def hasty_many(self: ServiceNode, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        if getattr(function, "__name__", "") != "put_many":
-            return in_thread(self, function, *args)
-        files: Sequence[Small] = args[0]
+    def hasty_many(self: ServiceNode, files: Sequence[Small]) -> Deferred[Any]:
         call_later: Any = reactor.callLater
-        call_later(0.05, in_thread, self, function, files)
+        call_later(0.05, put_many, self, files)
         offers = [(str(small.path), small.offer) for small in files]
         return succeed([Stored(path, each.size, each.digest or "") for path, each in offers])
 
     SmallFiles.put = hasty  # type: ignore[method-assign]
-    ServiceNode.in_thread = hasty_many  # type: ignore[method-assign]
+    ServiceNode.put_many = hasty_many  # type: ignore[method-assign]
 
 
 def deaf_write() -> None:

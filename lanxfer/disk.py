@@ -115,13 +115,14 @@ class Disk:
         self._trigger: object = None
         self._pool = ThreadPool(0, workers, "lanxfer-disk")
         self._reserved = ThreadPool(0, RESERVED, "lanxfer-control")
+        self._single = ThreadPool(0, 1, "lanxfer-files")
         self._under_way = 0
         self.units = Units()
         self._over = False
         self._idle: Deferred[None] | None = None
 
     def start(self) -> None:
-        for pool in (self._pool, self._reserved):
+        for pool in (self._pool, self._reserved, self._single):
             pool.start()
         self._trigger = self._reactor.addSystemEventTrigger("after", "shutdown", self._shut)
 
@@ -134,7 +135,7 @@ class Disk:
     def _shut(self) -> None:
         self._trigger = None
         self._over = True
-        for pool in (self._pool, self._reserved):
+        for pool in (self._pool, self._reserved, self._single):
             pool.stop()
 
     async def stopped(self) -> None:
@@ -166,6 +167,13 @@ class Disk:
         Nothing that touches the inbox belongs here.
         """
         return self._run(self._reserved, function, args, None)
+
+    def run_in_order(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """``run`` for what waits for nothing: one such after the other, in a thread of their own.
+
+        Several threads that never wait only take the interpreter from one another.
+        """
+        return self._run(self._single, function, args, None)
 
     def _run(
         self,

@@ -84,6 +84,8 @@ class Journal:
         self._now = now
         self._guard = threading.Lock()
         self._closed = False
+        # False: there are none.  Who receives is alone with its journal, and adds them here.
+        self._receipts = True
         self._database: sqlite3.Connection | None = None
         if path != _MEMORY:
             with self._typed_errors():
@@ -98,9 +100,12 @@ class Journal:
         """What was published under these keys; those under which nothing was are missing."""
         found: dict[str, Stored] = {}
         with self._reading() as database:
-            # Most devices have none: there is one only of a file that had to be renamed.
-            if database.execute("SELECT 1 FROM receipts LIMIT 1").fetchone() is None:
+            if not self._receipts:
                 return found
+            # Most devices have none: there is one only of a file that had to be renamed.
+            self._receipts = (
+                database.execute("SELECT 1 FROM receipts LIMIT 1").fetchone() is not None
+            )
             for at in range(0, len(keys), _KEYS_MAX):
                 some = [_plain(key) for key in keys[at : at + _KEYS_MAX]]
                 marks = ", ".join("?" * len(some))
@@ -115,6 +120,7 @@ class Journal:
         at = self._now()
         rows = [_sealed(_plain(key), at, _flat(stored)) for key, stored in published.items()]
         if rows:
+            self._receipts = True
             with self._writing() as database:
                 database.executemany(
                     "INSERT OR REPLACE INTO receipts (key, at, data, crc) VALUES (?, ?, ?, ?)", rows

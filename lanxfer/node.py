@@ -167,6 +167,10 @@ class ServiceNode:
     def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return self.disk.run(function, *args)
 
+    def put_many(self, files: Sequence[Small]) -> Deferred[list[Stored | LanxferError]]:
+        run = self.disk.run_in_order if self.store.quick else self.disk.run
+        return run(self.store.put_many, files)
+
     def in_store(
         self,
         place: Store | SharedFolder,

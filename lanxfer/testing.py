@@ -131,7 +131,7 @@ class MemoryDisk(Disk):
     def __init__(self, held: bool = False) -> None:
         worker: Any = _Worker()
         super().__init__(worker)
-        self._pool = self._reserved = worker
+        self._pool = self._reserved = self._single = worker
         self._worker: _Worker = worker
         self.held = held
 

@@ -50,6 +50,21 @@ class DiskTests:
             await disk.run_reserved(fill)
 
     @in_reactor
+    async def test_in_order(self, disk: Disk) -> None:
+        """What waits for nothing is done by one thread, in the order it came, beside the others."""
+        seen: list[tuple[int, int]] = []
+
+        def note(number: int) -> int:
+            seen.append((number, threading.get_ident()))
+            return number
+
+        with hanging(disk, WORKERS):
+            doing = [disk.run_in_order(note, number) for number in range(50)]
+            assert [await each for each in doing] == list(range(50))
+        assert [number for number, _ in seen] == list(range(50))
+        assert len({thread for _, thread in seen}) == 1
+
+    @in_reactor
     async def test_cancelled(self, disk: Disk) -> None:
         """A cancelled call ends when its thread does, and its result is undone."""
         undone: list[int] = []

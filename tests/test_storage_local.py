@@ -32,6 +32,7 @@ from lanxfer.errors import (
     TooLarge,
     WeakStorage,
 )
+from lanxfer.storage import batches
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import safe_path
 from lanxfer.transfers import Conflict, Offer, Stored
@@ -285,6 +286,20 @@ class RootTests:
         store = LocalStore(str(root), reserve_bytes=0, reserve_share=1.0)
         assert store.free() == 0 < everything
         store.close()
+
+
+class QuickTests:
+    def test_seen(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A disk is quick as soon as it was, and no longer when it lets wait each time."""
+        assert not place.store.quick
+        for seconds, times, quick in ((0.01, 3, False), (0.0, 1, True), (0.01, 8, False)):
+            for count in range(times):
+                clock = iter((1.0, 1.0 + seconds))
+                monkeypatch.setattr(batches.time, "monotonic", clock.__next__)
+                (answer,) = place.store.put_many([place.small(f"{seconds}-{count}", b"x")])
+                monkeypatch.undo()
+                assert isinstance(answer, Stored)
+            assert place.store.quick is quick
 
 
 class WeakTests:

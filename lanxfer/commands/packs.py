@@ -88,7 +88,7 @@ async def _store(
             await call.shield(waiting)
         if files:
             # Not to be stopped from here on: what is stored is to be said.
-            stored = await node.in_thread(node.store.put_many, list(files.values()))
+            stored = await node.put_many(list(files.values()))
     except LanxferError as error:
         stored = [error] * len(files)
     ends = dict(zip(files, stored, strict=True))

@@ -197,6 +197,9 @@ class Node(Protocol):
     ) -> Awaitable[Args]:
         """Open a window, ``tell`` its words, wait for its end."""
 
+    def put_many(self, files: Sequence[Small]) -> Awaitable[list[Stored | LanxferError]]:
+        """Have the store do so, in a thread."""
+
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Run something that blocks in a disk thread; OSErrors come back typed."""
 

@@ -137,6 +137,13 @@ class Store(Protocol):
     def volume(self) -> Volume | None:
         """What everything but the writing of a part waits for; None where that is a disk."""
 
+    @property
+    def quick(self) -> bool:
+        """Whether it is so quick that many small files are better stored by one thread alone.
+
+        Several would only take the interpreter from one another.
+        """
+
     def open_part(self, key: str, offer: Offer, path: SafePath, conflict: Conflict) -> Part:
         """One writer a key (Busy); nothing is created before ``begin``.
 

@@ -9,6 +9,7 @@ by itself.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -168,6 +169,8 @@ class Batch:
                 file.failed(error)
 
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
+        if not (self._scarce or self._tree.may_be(parts, files[0].name)):
+            return  # then hardly any of them is: they are found when they are placed
         try:
             with self._tree.reach(parts, make=False) as folder:
                 found = False
@@ -178,7 +181,7 @@ class Batch:
                         found = True
                         file.settled(placed)
                     elif not (found or self._scarce):
-                        return  # then hardly any of them is: they are found when they are placed
+                        return
                 if found:
                     self._tree.sync_folder(folder)
         except FileNotFoundError:
@@ -205,6 +208,11 @@ class Batch:
 
     def _flush(self) -> None:
         """Make the files durable, before any of them gets its name."""
+        began = time.monotonic()
+        self._sync()
+        self._staging.waited(time.monotonic() - began)
+
+    def _sync(self) -> None:
         if self._together:
             try:
                 sync_all(self._staging.fd)

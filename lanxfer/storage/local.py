@@ -95,6 +95,11 @@ class LocalStore:
     def volume(self) -> None:
         """None: nothing is waited for but a disk, if that."""
 
+    @property
+    def quick(self) -> bool:
+        """As the disk is: in memory, or with a memory of its own that outlives a power cut."""
+        return self._staging.quick
+
     # Files.
 
     def open_part(self, key: str, offer: Offer, path: SafePath, conflict: Conflict) -> LocalPart:

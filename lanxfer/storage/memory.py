@@ -80,6 +80,11 @@ class MemoryStore:
     def volume(self) -> None:
         """None: nothing is waited for but a disk, if that."""
 
+    @property
+    def quick(self) -> bool:
+        """It waits for nothing."""
+        return True
+
     # Files.
 
     def open_part(self, key: str, offer: Offer, path: SafePath, conflict: Conflict) -> MemoryPart:

@@ -80,6 +80,11 @@ class SpooledStore:
         self._busy: set[str] = set()
         self.mutex = threading.Lock()
 
+    @property
+    def quick(self) -> bool:
+        """Not it: the volume is waited for."""
+        return False
+
     # Files.
 
     def open_part(self, key: str, offer: Offer, path: SafePath, conflict: Conflict) -> SpooledPart:

@@ -15,7 +15,7 @@ import re
 import stat
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -36,6 +36,9 @@ _PROBES = ("probe-a", "probe-b", "PROBE-A")
 
 # What else than a plain file can lie at a part's name; none of it is worth keeping.
 _USELESS = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM}
+
+QUICK = 0.0005
+"""Seconds below which it gains nothing to let another thread work meanwhile."""
 
 # Closed parts whose running digests are kept, a few KiB each.
 _KEPT_MAX = 256
@@ -92,6 +95,7 @@ class Staging:
         """For whoever takes many small steps, without waiting for the disk in it: threads that
         do so at once take the interpreter from one another with each of them, which costs more
         than the steps."""
+        self._waits: deque[float] = deque([QUICK], maxlen=8)
         self._open: set[str] = set()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         # A jump of the wall clock must not make parts look old.
@@ -172,6 +176,17 @@ class Staging:
         for name in _PROBES[:2]:
             with suppress(OSError):
                 os.unlink(name, dir_fd=self.fd)
+
+    # How quick it is.
+
+    def waited(self, seconds: float) -> None:
+        """So long something took to be durable, or to be woken up afterwards."""
+        self._waits.append(seconds)
+
+    @property
+    def quick(self) -> bool:
+        """Whether the disk hardly lets wait, as far as that was seen lately."""
+        return min(self._waits) < QUICK
 
     # One writer a key.
 

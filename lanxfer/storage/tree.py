@@ -165,6 +165,17 @@ class Tree:
 
     # What is there.
 
+    def may_be(self, parts: tuple[str, ...], name: str) -> bool:
+        """Whether something may lie there.
+
+        A look that links on the way may lead elsewhere: whoever is told yes looks again.
+        """
+        try:
+            os.stat("/".join((*parts, name)), dir_fd=self.root, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
     def look(self, folder: int, name: str) -> Facts | None:
         """What lies at a name, links not followed."""
         try:
