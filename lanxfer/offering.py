@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field
 
 from lanxfer.errors import BadHeader, Cancelled, DigestMismatch
 from lanxfer.storage.sources import Entry, open_source, read_small
@@ -15,12 +15,12 @@ from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
 
 
-@frozen
+@define
 class Loaded:
     """An entry that is ready to go: a file that is sent in one go with its bytes.
 
-    It has them in ``data``, or, where it was known to be large, in ``units`` of memory that is
-    somebody else's as soon as it was sent.
+    It has them in ``data``, which whoever has copied it sets to None, or, where it was known
+    to be large, in ``units`` of memory that is somebody else's as soon as it was sent.
     """
 
     entry: Entry

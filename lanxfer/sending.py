@@ -146,7 +146,10 @@ async def send_pack(
 
 
 def _pieces(manifest: bytes, pack: Sequence[Loaded]) -> Pieces:
-    """The body of that request; small files are joined, for each piece has its price."""
+    """The body of that request; small files are joined, for each piece has its price.
+
+    They are there no longer then: twice as much memory would be needed else.
+    """
     pieces, small = [], [manifest]
     for loaded in pack:
         if loaded.units:
@@ -154,6 +157,7 @@ def _pieces(manifest: bytes, pack: Sequence[Loaded]) -> Pieces:
             small = []
         else:
             small.append(loaded.data or b"")
+            loaded.data = None
     return [*pieces, memoryview(b"".join(small))]
 
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from lanxfer.ahead import ENOUGH, LARGE_AT_ONCE, Ahead
 from lanxfer.disk import Disk
-from lanxfer.errors import Internal, LanxferError, SourceChanged, TooLarge
-from lanxfer.offering import Loaded, at_once, load_units
+from lanxfer.errors import Internal, LanxferError
+from lanxfer.offering import Loaded, at_once
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry
 from lanxfer.transfers import Conflict, Kind, Receipt
@@ -33,20 +34,11 @@ DeliverPack: TypeAlias = Callable[
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
 
 
-ENOUGH = limits.MIB
-"""Bytes of small files that go together; more of them gain nothing."""
-
 OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
 """Bytes that may be unanswered; of two requests they may be more."""
-LARGE_AT_ONCE = 2
-"""Files that go by themselves, in parts; so many of them are in one batch, ..."""
-LARGE_AMONG = 8
-"""... or so many where there are small ones as well."""
 IN_VAIN = 3
 """Larger files that were there already after which the next ones ask before they travel."""
-AGAIN_AT_ONCE = 25
-"""Files of a pack that is sent again in pieces; all packs that can be open have room for it."""
 
 
 @frozen
@@ -112,80 +104,12 @@ class _Window:
 
 
 @define
-class _Ahead:
-    """Entries as they are sent: by the batch, files of at most ``most`` bytes with those.
-
-    What has them in a batch goes together.  It is no more than ``most``, and of small files no
-    more than is ``ENOUGH``.  Of larger ones there are few in a batch, so that it soon tells
-    when there may be more, and more of them where small ones are between.  Where they ``ask``
-    first they do not go together.
-
-    ``take`` gives memory for the larger ones.
-    """
-
-    entries: Iterator[Entry]
-    take: Callable[[], bytearray]
-    most: int
-    ask: bool = False
-    _over: list[Loaded] = field(factory=list)
-
-    def read(self) -> list[Loaded]:
-        """The next batch, empty at the end; blocks.
-
-        A file that would make it more than one pack begins the next one: by itself it would
-        cost as much as ten of them.
-        """
-        batch, self._over = self._over, []
-        size, large, most = sum(map(_weight, batch)), 0, self.most
-        enough = min(most, ENOUGH)
-        while size < enough and large < (LARGE_AMONG if size else LARGE_AT_ONCE):
-            entry = next(self.entries, None)
-            if entry is None:
-                break
-            loaded = self._load(entry)
-            size += _weight(loaded)
-            room = most if loaded.size > limits.INLINE_MAX else enough
-            if batch and (size > room or len(batch) >= limits.PACK_FILES):
-                self._over.append(loaded)
-                break
-            batch.append(loaded)
-            large += entry.size > limits.INLINE_MAX and not loaded.whole
-        return batch
-
-    def _load(self, entry: Entry) -> Loaded:
-        try:
-            small = self.ask or entry.shared
-            return load_units(entry, limits.INLINE_MAX if small else self.most, self.take)
-        except LanxferError as error:
-            if entry.size > limits.INLINE_MAX and isinstance(error, (SourceChanged, TooLarge)):
-                return Loaded(entry)  # as it is when it goes, and that is tried more than once
-            return Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
-
-
-LINE = 120
-"""Bytes that a line of a manifest takes, about, besides the path."""
-
-
-def _weight(loaded: Loaded) -> int:
-    """Bytes of a request that it is worth, with its line in the manifest."""
-    return loaded.size + len(loaded.entry.path) + LINE if loaded.whole else 0
-
-
-def together(batch: Sequence[Loaded]) -> list[Loaded]:
-    """The files of a batch that fit into one request; for a small one alone there is another."""
-    # Packs go to the inbox only.
-    pack = [each for each in batch if each.whole and not each.entry.shared]
-    alone = len(pack) == 1 and pack[0].size <= limits.INLINE_MAX
-    return [] if alone else pack
-
-
-@define
 class _Tree:
     """One ``send_tree``."""
 
     deliver: Deliver
     packs: Packs | None
-    ahead: _Ahead
+    ahead: Ahead
     open_transfer: Callable[[Entry, str], Transfer]
     conflict: Conflict | None
     on_entry: OnEntry | None
@@ -198,7 +122,7 @@ class _Tree:
 
     async def batch(self, batch: Sequence[Loaded]) -> None:
         """Begin to send all of it."""
-        pack = together(batch) if self.fit() else []
+        pack = self.ahead.together(batch) if self.fit() else []
         packed = set(map(id, pack))
         for loaded in batch:
             entry = loaded.entry
@@ -256,21 +180,11 @@ class _Tree:
             if any(isinstance(each, Receipt) for each in outcomes):
                 self.arrived += size
                 self._measure(*since)
-            left = []
             for loaded, outcome in zip(pack, outcomes, strict=True):
                 if outcome is None:
-                    left.append(loaded)
+                    self.ahead.again(loaded.entry)
                 else:
                     self._decided(loaded.entry, outcome)
-            small = [each for each in left if each.entry.size <= limits.INLINE_MAX]
-            for at in range(0, len(small), AGAIN_AT_ONCE):
-                again = [self._one(each) for each in small[at : at + AGAIN_AT_ONCE]]
-                await gatherResults(map(Deferred.fromCoroutine, again), consumeErrors=True)
-            for each in left:
-                if each.entry.size > limits.INLINE_MAX:
-                    await self._one(Loaded(each.entry))  # which is read again, in parts
-        except FirstError as error:
-            error.subFailure.raiseException()
         finally:
             self.window.leave(size, False)
 
@@ -327,19 +241,19 @@ async def send_tree(
 
     ``packs`` send many files at once; what they give no outcome for goes by itself.
     """
-    ahead = _Ahead(entries, disk.units.take, ENOUGH, packs is None)
+    ahead = Ahead(entries, disk.units.take, ENOUGH, packs is None)
     tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry)
     tree.fit()
     try:
         reading = disk.run(ahead.read)
-        while batch := await reading:
-            if sum(loaded.size for loaded in batch) <= ENOUGH:
-                reading = disk.run(ahead.read)
-                await tree.batch(batch)
-            else:  # no more of them in memory than have to be
-                await tree.batch(batch)
-                reading = disk.run(ahead.read)
-        await tree.window.empty()
+        while True:
+            batch = await reading
+            if not batch:
+                await tree.window.empty()
+                if not ahead.more:
+                    break
+            reading = disk.run(ahead.read)
+            await tree.batch(batch)
     except CancelledError:
         for each in list(tree.under_way):
             each.cancel()

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "identity",
         "journal",
         "labels",
+        "ahead",
         "offering",
         "pake",
         "peers",

@@ -16,6 +16,7 @@ import pytest
 from blake3 import blake3
 
 from lanxfer import sending, trees
+from lanxfer.ahead import TRIES
 from lanxfer.errors import Lost
 from lanxfer.policy import Principal, Standing
 from lanxfer.sessions import native
@@ -347,7 +348,7 @@ class SendingTests:
         assert self.same(devices, folder)
         # Those of which nobody knew yet how fast they go, and the one that is too large.
         assert 2 <= names.count("recv_file") - 1 <= 20
-        assert names.count("recv_files") >= 20
+        assert names.count("recv_files") >= 12
 
     async def hostile(
         self, devices: Devices, monkeypatch: pytest.MonkeyPatch, reads: bool
@@ -375,7 +376,7 @@ class SendingTests:
         assert sent.files == 0 and {error.code for _, error in sent.failed} == {"forbidden"}
         await client.close(5)
         await until(lambda: not hostile.is_alive())
-        assert hostile.good == 16 and not hostile.bad
+        assert hostile.good == 16 * TRIES and not hostile.bad
 
     # covers: B07
     @in_reactor

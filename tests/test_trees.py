@@ -10,100 +10,25 @@ from typing import Any, cast
 
 import pytest
 from attrs import evolve
-from hypothesis import given
-from hypothesis import strategies as st
+from listed import entries, load
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock, deferLater
 
-from lanxfer import trees
+from lanxfer import ahead
 from lanxfer.disk import Disk, Units
 from lanxfer.errors import SourceUnreadable, TooLarge
 from lanxfer.offering import Loaded, at_once, load_units, single
 from lanxfer.transfers import Conflict, Entry, Kind, Receipt
-from lanxfer.trees import ENOUGH, LARGE_AMONG, LINE, Packs, Sent, send_tree, together
+from lanxfer.trees import Packs, Sent, send_tree
 from lanxfer.wire import limits
-
-SIZES = st.lists(
-    st.one_of(
-        st.integers(0, 5000),
-        st.integers(0, limits.INLINE_MAX),
-        st.integers(0, limits.PACK_MAX),
-        st.just(10 * limits.MIB),
-    ),
-    max_size=60,
-)
-MOST = st.sampled_from([limits.INLINE_MAX, 400_000, ENOUGH, limits.PACK_MAX])
-
-
-def entries(sizes: list[int]) -> list[Entry]:
-    return [Entry(Kind.FILE, f"d/{at}", f"/d/{at}", size) for at, size in enumerate(sizes)]
-
-
-def load(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded:
-    """As if it had been read; a few cannot be."""
-    if entry.size > most or entry.error is not None:
-        return Loaded(entry)
-    if entry.size % 100 == 99:
-        raise SourceUnreadable("No.")
-    if entry.size > ENOUGH:
-        return Loaded(entry, None, "ab" * 32, [memoryview(bytes(entry.size))])
-    return Loaded(entry, bytes(entry.size), "ab" * 32)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def no_disk() -> Iterator[None]:
     """Nothing is read: the entries of these tests are on no disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trees, "load_units", load)
+        patch.setattr(ahead, "load_units", load)
         yield
-
-
-def batches(sizes: list[int], most: int = ENOUGH, ask: bool = False) -> list[list[Loaded]]:
-    ahead = trees._Ahead(iter(entries(sizes)), bytearray, most, ask)
-    found: list[list[Loaded]] = []
-    while batch := ahead.read():
-        found.append(batch)
-    assert ahead.read() == []
-    return found
-
-
-class AheadTests:
-    @given(sizes=SIZES, most=MOST, ask=st.booleans())
-    def test_all(self, sizes: list[int], most: int, ask: bool) -> None:
-        """Everything comes once and in its order, and what comes together fits into one request."""
-        found = batches(sizes, most, ask)
-        names = [loaded.entry.path for batch in found for loaded in batch]
-        assert names == [entry.path for entry in entries(sizes)]
-        for batch in found:
-            whole = [loaded for loaded in batch if loaded.whole]
-            weight = sum(each.size + len(each.entry.path) + LINE for each in whole)
-            assert weight <= most or len(whole) == 1
-            assert all(each.size <= (limits.INLINE_MAX if ask else most) for each in whole)
-            assert sum(not each.whole and each.entry.size > 0 for each in batch) <= LARGE_AMONG + 1
-            alone = len(whole) == 1 and whole[0].entry.size <= limits.INLINE_MAX
-            assert together(batch) == ([] if alone else whole)
-
-    def test_below_a_share(self) -> None:
-        """What goes below a shared folder goes by itself, and is read as it goes if it is large."""
-        shared = [evolve(each, shared=True) for each in entries([10, 10, 300_000, 300_000])]
-        batch = trees._Ahead(iter(shared), bytearray, ENOUGH).read()
-        assert [each.whole for each in batch] == [True, True, False, False]
-        assert together(batch) == []
-
-    def test_no_straggler(self) -> None:
-        """Of files of one size none has to go by itself, but for the last."""
-        sizes = [100_000] * 101
-        assert [len(batch) for batch in batches(sizes)] == [10] * 10 + [1]
-        assert batches(sizes, limits.PACK_MAX) == batches(sizes)
-
-    def test_one_unit(self) -> None:
-        """What small files there are together has room in one unit of memory."""
-        for batch in batches([4096] * 1000, limits.PACK_MAX):
-            assert sum(each.size for each in batch) + LINE * len(batch) <= limits.UNIT
-
-    def test_number(self) -> None:
-        """Of the smallest there are no more together than one request carries."""
-        assert max(map(len, batches([0] * 3000))) == limits.PACK_FILES
 
 
 class AtOnceTests:
@@ -231,7 +156,7 @@ class HowManyTests:
     def test_slow_disk(self, fixed: float) -> None:
         """Small ones go as many together as ever, however long a request takes."""
         sent = Receiver(50 * MIB, fixed).send([4000] * 5000)
-        assert {len(sizes) for _, sizes in sent[:-1]} == {len(sent[0][1])}
+        assert min(len(sizes) for _, sizes in sent[:-1]) == len(sent[0][1]) > 200
 
     def test_busy_disk(self) -> None:
         """A disk that was busy for once costs little, and not for long."""
@@ -248,7 +173,7 @@ class HowManyTests:
         sent = receiver.send([600_000] * 60)
         assert sent[:3] == [("pack", [600_000])] * 3
         assert sent[12:30] == [("alone", [600_000])] * 18
-        assert {how for how, _ in sent[-8:]} == {"pack"}
+        assert {how for how, _ in sent[-6:]} == {"pack"}
 
     def test_one_there_already(self) -> None:
         """One that was there makes no difference to the others."""
@@ -286,7 +211,7 @@ class HowManyTests:
         receiver.send(some)
         assert len(receiver.result.failed) == 14
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trees, "load_units", load_units)  # which reads nothing of these
+            patch.setattr(ahead, "load_units", load_units)  # which reads nothing of these
             receiver = Receiver(200 * MIB)
             receiver.send([each for each in some if each.error is not None])
         assert receiver.sent == [] and len(receiver.result.failed) == 14
@@ -334,9 +259,9 @@ class UnitsTests:
             return found
 
         monkeypatch.setattr(os, "fstat", fstat_and_change)
-        monkeypatch.setattr(trees, "load_units", load_units)
-        ahead = trees._Ahead(iter([entry]), Units().take, limits.PACK_MAX)
-        assert ahead.read() == [Loaded(entry)]
+        monkeypatch.setattr(ahead, "load_units", load_units)
+        reader = ahead.Ahead(iter([entry]), Units().take, limits.PACK_MAX)
+        assert reader.read() == [Loaded(entry)]
 
     def test_not_read(self, tmp_path: Path) -> None:
         """What is too large already is not opened, and what is no file has nothing to read."""

@@ -1,0 +1,112 @@
+"""Entries read before they are sent: a batch at a time, those that go together in one.
+
+A thread reads while what was read before is on its way (``lanxfer.trees``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from attrs import define, field
+
+from lanxfer.errors import LanxferError, SourceChanged, TooLarge
+from lanxfer.offering import Loaded, load_units
+from lanxfer.transfers import Entry
+from lanxfer.wire import limits
+
+ENOUGH = limits.MIB
+"""Bytes of small files that go together, however slow it goes; twice as many where more may."""
+
+LARGE_AT_ONCE = 2
+"""Files that go by themselves, in parts; so many of them are in one batch, ..."""
+LARGE_AMONG = 8
+"""... or so many where there are small ones as well."""
+
+TRIES = 2
+"""So often a file goes with others, before it goes by itself."""
+
+LINE = 120
+"""Bytes that a line of a manifest takes, about, besides the path."""
+
+
+@define
+class Ahead:
+    """Entries as they are sent: by the batch, files of at most ``most`` bytes with those.
+
+    What has them in a batch goes together.  It is no more than ``most``, and of small files no
+    more than is ``ENOUGH``, or twice that.  Of larger ones there are few in a batch, so that it
+    soon tells when there may be more, and more of them where small ones are between.  Where
+    they ``ask`` first they do not go together.
+
+    ``take`` gives memory for the larger ones.
+    """
+
+    entries: Iterator[Entry]
+    take: Callable[[], bytearray]
+    most: int = ENOUGH
+    ask: bool = False
+    _over: list[Loaded] = field(factory=list)
+    _again: deque[Entry] = field(factory=deque)
+    _tries: dict[str, int] = field(factory=dict)
+
+    def again(self, entry: Entry) -> None:
+        """Have it read once more: what it was sent with was refused as a whole, or is lost.
+
+        The second time it goes by itself.
+        """
+        self._tries[entry.path] = self._tries.get(entry.path, 0) + 1
+        self._again.append(entry)
+
+    @property
+    def more(self) -> bool:
+        """Whether there is something to be read once more."""
+        return bool(self._again)
+
+    def read(self) -> list[Loaded]:
+        """The next batch, empty at the end; blocks.
+
+        A file that would make it more than one pack begins the next one: by itself it would
+        cost as much as ten of them.
+        """
+        batch, self._over = self._over, []
+        size, large, most = sum(map(_weight, batch)), 0, self.most
+        enough = min(most, 2 * ENOUGH)
+        while size < enough and large < (LARGE_AMONG if size else LARGE_AT_ONCE):
+            entry = self._again.popleft() if self._again else next(self.entries, None)
+            if entry is None:
+                break
+            loaded = self._load(entry)
+            size += _weight(loaded)
+            room = most if loaded.size > limits.INLINE_MAX else enough
+            if batch and (size > room or len(batch) >= limits.PACK_FILES):
+                self._over.append(loaded)
+                break
+            batch.append(loaded)
+            large += entry.size > limits.INLINE_MAX and not loaded.whole
+        return batch
+
+    def together(self, batch: Sequence[Loaded]) -> list[Loaded]:
+        """The files of a batch that fit into one request; for a small one alone there is another.
+
+        Packs go to the inbox only.
+        """
+        pack = [each for each in batch if each.whole and not each.entry.shared]
+        if self._tries:
+            pack = [each for each in pack if self._tries.get(each.entry.path, 0) < TRIES]
+        alone = len(pack) == 1 and pack[0].size <= limits.INLINE_MAX
+        return [] if alone else pack
+
+    def _load(self, entry: Entry) -> Loaded:
+        alone = self.ask or entry.shared or self._tries.get(entry.path, 0) >= TRIES
+        try:
+            return load_units(entry, limits.INLINE_MAX if alone else self.most, self.take)
+        except LanxferError as error:
+            if entry.size > limits.INLINE_MAX and isinstance(error, (SourceChanged, TooLarge)):
+                return Loaded(entry)  # as it is when it goes, and that is tried more than once
+            return Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
+
+
+def _weight(loaded: Loaded) -> int:
+    """Bytes of a request that it is worth, with its line in the manifest."""
+    return loaded.size + len(loaded.entry.path) + LINE if loaded.whole else 0

@@ -1,0 +1,105 @@
+"""What is read together before it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from listed import entries, load
+
+from lanxfer import ahead
+from lanxfer.ahead import ENOUGH, LARGE_AMONG, LINE, TRIES, Ahead
+from lanxfer.offering import Loaded
+from lanxfer.wire import limits
+
+SIZES = st.lists(
+    st.one_of(
+        st.integers(0, 5000),
+        st.integers(0, limits.INLINE_MAX),
+        st.integers(0, limits.PACK_MAX),
+        st.just(10 * limits.MIB),
+    ),
+    max_size=60,
+)
+MOST = st.sampled_from([limits.INLINE_MAX, 400_000, ENOUGH, limits.PACK_MAX])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_disk() -> Iterator[None]:
+    """Nothing is read: the entries of these tests are on no disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ahead, "load_units", load)
+        yield
+
+
+def batches(sizes: list[int], most: int = ENOUGH, ask: bool = False) -> list[list[Loaded]]:
+    reader = Ahead(iter(entries(sizes)), bytearray, most, ask)
+    found: list[list[Loaded]] = []
+    while batch := reader.read():
+        found.append(batch)
+    assert reader.read() == []
+    return found
+
+
+def together(batch: list[Loaded]) -> list[Loaded]:
+    return Ahead(iter(()), bytearray).together(batch)
+
+
+class AheadTests:
+    @given(sizes=SIZES, most=MOST, ask=st.booleans())
+    def test_all(self, sizes: list[int], most: int, ask: bool) -> None:
+        """Everything comes once and in its order, and what comes together fits into one request."""
+        found = batches(sizes, most, ask)
+        names = [loaded.entry.path for batch in found for loaded in batch]
+        assert names == [entry.path for entry in entries(sizes)]
+        for batch in found:
+            whole = [loaded for loaded in batch if loaded.whole]
+            weight = sum(each.size + len(each.entry.path) + LINE for each in whole)
+            assert weight <= most or len(whole) == 1
+            assert all(each.size <= (limits.INLINE_MAX if ask else most) for each in whole)
+            assert sum(not each.whole and each.entry.size > 0 for each in batch) <= LARGE_AMONG + 1
+            alone = len(whole) == 1 and whole[0].entry.size <= limits.INLINE_MAX
+            assert together(batch) == ([] if alone else whole)
+
+    def test_below_a_share(self) -> None:
+        """What goes below a shared folder goes by itself, and is read as it goes if it is large."""
+        shared = [evolve(each, shared=True) for each in entries([10, 10, 300_000, 300_000])]
+        batch = Ahead(iter(shared), bytearray).read()
+        assert [each.whole for each in batch] == [True, True, False, False]
+        assert together(batch) == []
+
+    def test_no_straggler(self) -> None:
+        """Of files of one size none has to go by itself, but for the last."""
+        sizes = [100_000] * 101
+        assert [len(batch) for batch in batches(sizes)] == [10] * 10 + [1]
+        assert [len(batch) for batch in batches(sizes, limits.PACK_MAX)] == [20] * 5 + [1]
+
+    def test_units(self) -> None:
+        """What small files there are together has room in one unit of memory, or in two."""
+        for most, units in ((ENOUGH, 1), (limits.PACK_MAX, 2)):
+            for batch in batches([4096] * 2000, most):
+                size = sum(each.size for each in batch) + LINE * len(batch)
+                assert size <= units * limits.UNIT
+
+    def test_number(self) -> None:
+        """Of the smallest there are no more together than one request carries."""
+        assert max(map(len, batches([0] * 3000))) == limits.PACK_FILES
+
+    @pytest.mark.parametrize("size", [1000, 300_000])
+    def test_again(self, size: int) -> None:
+        """What did not arrive with others is read once more, and goes by itself in the end."""
+        reader = Ahead(iter(entries([size] * 3)), bytearray)
+        for tries in range(TRIES):
+            batch = reader.read()
+            assert [each.entry.path for each in batch] == ["d/0", "d/1", "d/2"]
+            assert reader.together(batch) == batch
+            assert reader.read() == [] and not reader.more
+            for each in batch:
+                reader.again(each.entry)
+            assert reader.more, tries
+        batch = [loaded for _ in range(3) for loaded in reader.read()]
+        assert reader.together(batch) == []
+        assert [each.whole for each in batch] == [size <= limits.INLINE_MAX] * 3
