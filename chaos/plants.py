@@ -35,21 +35,23 @@ def early_ok() -> None:
     from lanxfer.storage import Small
     from lanxfer.transfers import Stored
 
-    put, put_many = SmallFiles.put, ServiceNode.put_many
+    put, in_order = SmallFiles.put, ServiceNode.in_order
 
     def hasty(self: SmallFiles, small: Small) -> Deferred[Stored]:
         call_later: Any = reactor.callLater
         call_later(0.05, put, self, small)
         return succeed(Stored(small.offer.path, small.offer.size, small.offer.digest or ""))
 
-    def hasty_many(self: ServiceNode, files: Sequence[Small]) -> Deferred[Any]:
+    def hasty_many(self: ServiceNode, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         call_later: Any = reactor.callLater
-        call_later(0.05, put_many, self, files)
+        call_later(0.05, in_order, self, function, *args)
+        files: Sequence[Small] = args[-1]
         offers = [(str(small.path), small.offer) for small in files]
-        return succeed([Stored(path, each.size, each.digest or "") for path, each in offers])
+        made = [Stored(str(path), 0, "") for path in args[1]]
+        return succeed(made + [Stored(path, each.size, each.digest or "") for path, each in offers])
 
     SmallFiles.put = hasty  # type: ignore[method-assign]
-    ServiceNode.put_many = hasty_many  # type: ignore[method-assign]
+    ServiceNode.in_order = hasty_many  # type: ignore[method-assign]
 
 
 def deaf_write() -> None:

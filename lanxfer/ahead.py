@@ -86,12 +86,16 @@ class Ahead:
             large += entry.size > limits.INLINE_MAX and not loaded.whole
         return batch
 
-    def together(self, batch: Sequence[Loaded]) -> list[Loaded]:
-        """The files of a batch that fit into one request; for a small one alone there is another.
+    def together(self, batch: Sequence[Loaded], folders: bool = False) -> list[Loaded]:
+        """The files of a batch that fit into one request, and where it may have ``folders`` those.
 
-        Packs go to the inbox only.
+        For a small one alone there is another request; and packs go to the inbox only.
         """
-        pack = [each for each in batch if each.whole and not each.entry.shared]
+        pack = [
+            each
+            for each in batch
+            if (each.whole or (folders and each.folder)) and not each.entry.shared
+        ]
         if self._tries:
             pack = [each for each in pack if self._tries.get(each.entry.path, 0) < TRIES]
         alone = len(pack) == 1 and pack[0].size <= limits.INLINE_MAX
@@ -109,4 +113,5 @@ class Ahead:
 
 def _weight(loaded: Loaded) -> int:
     """Bytes of a request that it is worth, with its line in the manifest."""
-    return loaded.size + len(loaded.entry.path) + LINE if loaded.whole else 0
+    in_line = loaded.whole or loaded.folder
+    return loaded.size + len(loaded.entry.path) + LINE if in_line else 0

@@ -65,8 +65,7 @@ class ClearBodies:
         return self.on and size >= limits.CLEAR_LEAST and self._takes(connection)
 
     def _takes(self, connection: LanxferProtocol) -> bool:
-        features = connection.hello.get("features")
-        there = isinstance(features, list) and "clear" in features
+        there = connection.peer_has("clear")
         return there and self.possible and isinstance(connection.transport, BulkTLS)
 
     async def way(

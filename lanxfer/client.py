@@ -205,7 +205,9 @@ class Client(Folders):
                 # Where there is none yet each file finds out by itself, and has its patience.
                 with suppress(LanxferError):
                     await self._connected()
-                packs = Packs(self._deliver_pack, self._most_together, self._reactor.seconds)
+                packs = Packs(
+                    self._deliver_pack, self._most_together, self._reactor.seconds, self._folders
+                )
             return await send_tree(
                 self._deliver, packs, self._disk, iter(entries), self._open, conflict, on_entry
             )
@@ -382,6 +384,9 @@ class Client(Folders):
         """As ``sending.most_together``, of the connection there is, or was."""
         return 0 if self._connection is None else sending.most_together(self._connection)
 
+    def _folders(self) -> bool:
+        return self._connection is not None and self._connection.peer_has("folders")
+
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
     ) -> Outcomes:
@@ -404,7 +409,8 @@ class Client(Folders):
             outcomes.append(None if again else end)
             if not again:
                 stored = sending.as_stored(end) if isinstance(end, Receipt) else end
-                over.append(Passed(loaded.entry.path, loaded.entry.size, stored))
+                entry = loaded.entry
+                over.append(Passed(entry.path, entry.size, stored, kind=entry.kind))
         self.registry.passed(
             Direction.OUT,
             self.peer,

@@ -134,7 +134,7 @@ class Deciding:
     def admit(
         self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
     ) -> list[SafePath | LanxferError]:
-        """Where each of the files of a pack goes, or why nowhere; nobody is asked.
+        """Where each thing in a pack goes, or why nowhere; nobody is asked.
 
         Their policy is what ``conflict`` says.  Raises where none of them may be here.  What
         is accepted counts until the registry told of its end.
@@ -149,7 +149,7 @@ class Deciding:
             for at in taken[most:]:
                 answers[at] = refusal
         if terms.counts:
-            for at in taken[:most]:
+            for at in [each for each in taken[:most] if offers[each].kind is Kind.FILE]:
                 try:
                     self.allowances.claim(name, ids[at], offers[at].size, terms)
                 except LanxferError as error:

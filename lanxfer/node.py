@@ -167,9 +167,9 @@ class ServiceNode:
     def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return self.disk.run(function, *args)
 
-    def put_many(self, files: Sequence[Small]) -> Deferred[list[Stored | LanxferError]]:
+    def in_order(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         run = self.disk.run_in_order if self.store.quick else self.disk.run
-        return run(self.store.put_many, files)
+        return run(function, *args)
 
     def in_store(
         self,

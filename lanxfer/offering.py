@@ -34,6 +34,12 @@ class Loaded:
         return self.data is not None or bool(self.units)
 
     @property
+    def folder(self) -> bool:
+        """Whether it is a folder to be made."""
+        entry = self.entry
+        return entry.kind is Kind.FOLDER and entry.error is None and not entry.skipped
+
+    @property
     def size(self) -> int:
         """How many of them are."""
         return sum(map(len, self.units)) if self.data is None else len(self.data)

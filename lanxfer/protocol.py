@@ -183,6 +183,11 @@ class LanxferProtocol(Lifetime):
             return lambda: False
         return partial(outbox.gone, outbox.said)
 
+    def peer_has(self, feature: str) -> bool:
+        """Whether the other side said that it knows that (docs/protocol.rst, "Hello")."""
+        features = self.hello.get("features")
+        return isinstance(features, list) and feature in features
+
     # Reading.
 
     @property

@@ -59,12 +59,13 @@ def outcome(error: LanxferError) -> State:
 
 
 class Passed(NamedTuple):
-    """A file that came or went with others, and how it ended; with id "" it gets a new one."""
+    """What came or went with others, and how it ended; with id "" it gets a new one."""
 
     path: str
     size: int
     end: Stored | LanxferError
     id: str = ""
+    kind: Kind = Kind.FILE
 
 
 def everything(snapshot: Snapshot) -> bool:
@@ -247,9 +248,9 @@ class Registry:
         secure: bool = True,
     ) -> None:
         """Tell of files whose transfers were over before anybody could have looked at them."""
-        now, kind, new_id = self.clock(), Kind.FILE, self.new_id
+        now, new_id = self.clock(), self.new_id
         over: list[Snapshot] = []
-        for path, size, end, id in files:
+        for path, size, end, id, kind in files:
             id = id or new_id()
             if isinstance(end, LanxferError):
                 state, done, stored, digest, already = outcome(end), 0, "", "", False

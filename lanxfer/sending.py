@@ -114,6 +114,7 @@ async def send_pack(
         Offer(
             loaded.entry.path,
             loaded.entry.size,
+            loaded.entry.kind,
             mtime_ns=wire_time(loaded.entry.mtime_ns).get("mtime_ns"),
             digest=loaded.digest,
             executable=loaded.entry.executable,

@@ -45,12 +45,13 @@ IN_VAIN = 3
 class Packs:
     """How files are sent together, and how many bytes of them may be now; 0: none.
 
-    ``seconds`` is a clock, which tells how fast they go.
+    ``seconds`` is a clock, which tells how fast they go, ``folders`` whether folders go as well.
     """
 
     deliver: DeliverPack
     most: Callable[[], int]
     seconds: Callable[[], float]
+    folders: Callable[[], bool] = lambda: False
 
 
 @define
@@ -122,7 +123,9 @@ class _Tree:
 
     async def batch(self, batch: Sequence[Loaded]) -> None:
         """Begin to send all of it."""
-        pack = self.ahead.together(batch) if self.fit() else []
+        pack: list[Loaded] = []
+        if self.packs is not None and self.fit():
+            pack = self.ahead.together(batch, self.packs.folders())
         packed = set(map(id, pack))
         for loaded in batch:
             entry = loaded.entry

@@ -51,7 +51,7 @@ class SaidTests:
     def test_whole(self, house: House, cut: str, early: bool) -> None:
         """The line, ok, the bytes; the end comes by TLS, before the last of them or after."""
         phone, go = begun(house)
-        assert phone.heard[0].args["features"] == ["streams", "clear"]  # type: ignore[union-attr]
+        assert phone.heard[0].args["features"] == ["streams", "folders", "clear"]  # type: ignore[union-attr]
         pour = house.visit(cut=CUTS[cut])
         pour.say(line(go))
         assert pour.raw.received == b"ok\n"
@@ -286,6 +286,6 @@ def test_not_taken(tmp_path: Path, identities: dict[str, Identity]) -> None:
     made = House(tmp_path, identities)
     phone = made.in_tls("phone")
     phone.say(HELLO)
-    assert phone.heard[0].args["features"] == ["streams"]  # type: ignore[union-attr]
+    assert phone.heard[0].args["features"] == ["streams", "folders"]  # type: ignore[union-attr]
     phone.wire.cut_off()
     made.pump()

@@ -19,9 +19,12 @@ from lanxfer import sending, trees
 from lanxfer.ahead import TRIES
 from lanxfer.errors import Lost
 from lanxfer.policy import Principal, Standing
+from lanxfer.rights import Book
+from lanxfer.rights.file import parse_rights
 from lanxfer.sessions import native
+from lanxfer.storage.names import safe_path
 from lanxfer.testing import Cut, Dialogue, Pair, bytewise, pieces, whole
-from lanxfer.transfers import Conflict, Offer, State
+from lanxfer.transfers import Conflict, Kind, Offer, State
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet, parse_rows
 from lanxfer.wire.packets import Do, Failed, Ok
@@ -94,6 +97,43 @@ class PackTests:
         assert set(pair.there.store.files) == {"good", "taken", "taken (2)"}
         ends = {each.path: each.state for each in pair.there.told}
         assert ends["spoilt"] is State.INTERRUPTED and ends["good"] is State.DONE
+
+    def test_folders(self) -> None:
+        """Folders go with files, are made before them, and each has an end of its own."""
+        pair = Pair()
+        pair.there.store.files["file"] = b"other"
+        dialogue = hello(pair)
+        names = ("d", "d/empty", "file", "../out", "d")
+        some = [(Offer(name, 0, Kind.FOLDER), b"") for name in names]
+        dialogue.say(pack(2, [*files(**{"d/a": b"one"}), *some]))
+        packet, rows = outcome(dialogue, 2)
+        assert (packet.args["files"], packet.args["outcomes"]) == (6, 3)
+        ends = [(row["at"], row.get("error") or row["already"]) for row in rows]
+        assert ends == [(3, "exists"), (4, "bad-name"), (5, True)]
+        assert pair.there.store.files == {"d/a": b"one", "file": b"other"}
+        for name in ("d", "d/empty"):
+            facts = pair.there.store.look(safe_path(name))
+            assert facts is not None and facts.kind == "folder"
+        kinds = [(each.path, each.kind) for each in pair.there.told if each.state is State.DONE]
+        assert kinds == [
+            ("d/a", Kind.FILE),
+            ("d", Kind.FOLDER),
+            ("d/empty", Kind.FOLDER),
+            ("d", Kind.FOLDER),
+        ]
+
+    # covers: S08
+    @pytest.mark.parametrize("most", [0, 1])
+    def test_folders_and_quota(self, most: int) -> None:
+        """A folder is no file: it counts against no quota of those."""
+        pair = Pair(rights=Book(parse_rights(f"[peers]\nfiles = {most}\n")))
+        dialogue = hello(pair)
+        folder = (Offer("d", 0, Kind.FOLDER), b"")
+        dialogue.say(pack(2, [folder, *files(a=b"x", b=b"y")]))
+        rows = outcome(dialogue, 2)[1]
+        assert [(row["at"], row["error"]) for row in rows] == [
+            (at, "quota") for at in (1, 2)[most:]
+        ]
 
     def test_again(self) -> None:
         """The same once more is there already, and is said to be."""
@@ -411,10 +451,11 @@ class SendingTests:
     @in_reactor
     @pytest.mark.parametrize("largest", [0, 262_144])
     async def test_older_receiver(self, devices: Devices, largest: int) -> None:
-        """One that takes smaller files in packs, or none, gets the others one by one."""
+        """One that takes smaller files in packs, or none, gets all else one by one."""
         _, laptop = await self.laptop(devices)
         connection = await laptop.connected()
         connection.peer_limits = {**connection.peer_limits, "pack_file": largest}
+        connection.hello = {**connection.hello, "features": ["streams"]}
         sizes = [0, 1000, 1000, 200_000, 100_000, 100_000, 300_000]
         folder = self.photos(devices, sizes)
         names = self.asked(laptop, connection)
@@ -438,8 +479,8 @@ class SendingTests:
         sizes = [100_000, 100_000, 100_000, 300_000, 600_000]
         sent = await laptop.send_paths([self.photos(devices, sizes)])
         assert (sent.files, sent.failed) == (5, [])
-        assert names.count("recv_files") == 2  # three small ones, and the next one
-        assert names.count("recv_file") == 1 + 1
+        assert names.count("recv_files") == 2  # the folder, three small ones, and the next one
+        assert names.count("recv_file") == 1
 
     @in_reactor
     async def test_limit_on_the_way(self, devices: Devices) -> None:

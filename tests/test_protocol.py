@@ -314,7 +314,13 @@ class ConversationTests:
             "pack_file": 4194304,
         }
         assert packet == Ok(
-            1, {"speaks": "lanxfer/1", "device": "there", "limits": wanted, "features": ["streams"]}
+            1,
+            {
+                "speaks": "lanxfer/1",
+                "device": "there",
+                "limits": wanted,
+                "features": ["streams", "folders"],
+            },
         )
 
     @pytest.mark.parametrize("name", ["recv_message", "recv_file"])

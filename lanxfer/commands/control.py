@@ -28,7 +28,7 @@ async def hello(call: Call, node: Node) -> Reply:
             # Nothing about this device before the other one has proved something.
             "device": "" if call.principal.standing in UNKNOWN else node.device,
             "limits": _limits(node, call.principal),
-            "features": ["streams", *(["clear"] if call.takes_clear else [])],
+            "features": ["streams", "folders", *(["clear"] if call.takes_clear else [])],
         }
     )
 

@@ -1,4 +1,4 @@
-"""recv_files: many files in one request (docs/protocol.rst, "Many files")."""
+"""recv_files: many files and folders in one request (docs/protocol.rst, "Many files")."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from lanxfer.commands.table import Call, Node, Reply, command
 from lanxfer.errors import BadHeader, Internal, LanxferError
 from lanxfer.registry import Passed
-from lanxfer.storage import Small
+from lanxfer.storage import Small, Store
 from lanxfer.storage.names import SafePath, part_key, shown
-from lanxfer.transfers import Conflict, Direction, Offer, Stored
+from lanxfer.transfers import Conflict, Direction, Kind, Offer, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields
 from lanxfer.wire.packets import Args
@@ -18,7 +18,7 @@ from lanxfer.wire.packs import format_outcome, parse_manifest
 
 @command("recv_files")
 async def recv_files(call: Call, node: Node) -> Reply:
-    """Take many files, each by itself; answered when all that is taken is durable."""
+    """Take many things, each by itself; answered when all that is taken is durable."""
     offers, bodies, group = _read(call, node)
     started = node.registry.clock()
     ids = [node.registry.new_id() for _ in offers]
@@ -32,7 +32,7 @@ async def recv_files(call: Call, node: Node) -> Reply:
             Direction.IN,
             call.principal.name,
             [
-                Passed(shown(offer.path), offer.size, end, id)
+                Passed(shown(offer.path), offer.size, end, id, offer.kind)
                 for offer, end, id in zip(offers, ends, ids, strict=True)
             ],
             started=started,
@@ -74,27 +74,48 @@ async def _store(
 ) -> list[Stored | LanxferError]:
     """How each of them ended."""
     principal = call.principal.name
+    folders: dict[int, SafePath] = {}
     files: dict[int, Small] = {}
     for at, (path, offer) in enumerate(zip(admitted, offers, strict=True)):
-        if isinstance(path, SafePath):
+        if not isinstance(path, SafePath):
+            continue
+        if offer.kind is Kind.FOLDER:
+            folders[at] = path
+        else:
             key = part_key(principal, offer.path, offer.size, offer.mtime_ns)
             conflict = offer.conflict or Conflict.RENAME
             files[at] = Small(key, offer, path, conflict, bodies[at])
     stored: Sequence[Stored | LanxferError] = []
+    both = [*folders, *files]
     try:
         call.check()
         waiting = node.reserve(None, sum(small.offer.size for small in files.values()))
         if waiting is not None:
             await call.shield(waiting)
-        if files:
+        if both:
             # Not to be stopped from here on: what is stored is to be said.
-            stored = await node.put_many(list(files.values()))
+            stored = await node.in_order(
+                _put, node.store, list(folders.values()), list(files.values())
+            )
     except LanxferError as error:
-        stored = [error] * len(files)
-    ends = dict(zip(files, stored, strict=True))
+        stored = [error] * len(both)
+    ends = dict(zip(both, stored, strict=True))
     return [
         each if isinstance(each, LanxferError) else ends[at] for at, each in enumerate(admitted)
     ]
+
+
+def _put(
+    store: Store, folders: Sequence[SafePath], files: Sequence[Small]
+) -> list[Stored | LanxferError]:
+    """How these ended, in this order; each by itself."""
+    ends: list[Stored | LanxferError] = []
+    for path in folders:
+        try:
+            ends.append(store.make_folder(path))
+        except LanxferError as error:
+            ends.append(error)
+    return ends + (store.put_many(files) if files else [])
 
 
 def _told(offer: Offer, end: Stored | LanxferError) -> Args | LanxferError:
@@ -104,7 +125,7 @@ def _told(offer: Offer, end: Stored | LanxferError) -> Args | LanxferError:
     args: dict[str, object] = {}
     if end.path != offer.path:
         args["stored"] = end.path
-    if end.digest != offer.digest:
+    if end.digest != (offer.digest or ""):
         args["blake3"] = end.digest
     if end.already:
         args["already"] = True

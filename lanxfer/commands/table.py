@@ -197,8 +197,8 @@ class Node(Protocol):
     ) -> Awaitable[Args]:
         """Open a window, ``tell`` its words, wait for its end."""
 
-    def put_many(self, files: Sequence[Small]) -> Awaitable[list[Stored | LanxferError]]:
-        """Have the store do so, in a thread."""
+    def in_order(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
+        """``in_thread`` for many small steps in the store: one such at a time where it is quick."""
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Run something that blocks in a disk thread; OSErrors come back typed."""

@@ -22,11 +22,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def format_manifest(offers: Iterable[Offer]) -> bytes:
-    """One line a file; digests must be known.  ValueError where a path is no text."""
+    """One line a file or folder; digests must be known.  ValueError where a path is no text."""
     lines = []
     for each in offers:
         if not is_whole(each.path):
             raise ValueError("half a character in a path")
+        if each.kind is Kind.FOLDER:
+            lines.append(f"[{_as_json(each.path)}]\n")
+            continue
         # As ``json.dumps`` has it, which takes as long as reading the file does.
         time = "null" if each.mtime_ns is None else each.mtime_ns
         executable = "true" if each.executable else "false"
@@ -37,7 +40,7 @@ def format_manifest(offers: Iterable[Offer]) -> bytes:
 
 
 def parse_manifest(data: bytes, files: int, conflict: Conflict | None = None) -> list[Offer]:
-    """What ``files`` lines offer; BadHeader if they are not that, or too much.
+    """What ``files`` lines offer, files and folders; BadHeader if they do not, or too much.
 
     Paths are as the peer wrote them, lone surrogates included.
     """
@@ -63,8 +66,10 @@ def parse_manifest(data: bytes, files: int, conflict: Conflict | None = None) ->
 
 
 def _offer(row: Any, conflict: Conflict | None) -> Offer:
+    if type(row) is list and len(row) == 1 and type(row[0]) is str:
+        return Offer(row[0], 0, Kind.FOLDER, conflict=conflict)
     if type(row) is not list or len(row) != 5:
-        raise BadHeader("A line of the manifest has five entries.")
+        raise BadHeader("A line of the manifest has five entries, or one for a folder.")
     path, size, mtime, digest, executable = row
     if (
         type(path) is not str
