@@ -131,11 +131,10 @@ class Journal:
 
         What was received counts as used, so each end is to be recorded once.
         """
-        rows = [_row(each) for each in snapshots]
-        if rows:
+        if snapshots:
             with self._writing() as database:
-                for at in range(0, len(rows), _ROWS_MAX):
-                    some = rows[at : at + _ROWS_MAX]
+                for at in range(0, len(snapshots), _ROWS_MAX):
+                    some = [_row(each) for each in snapshots[at : at + _ROWS_MAX]]
                     marks = ", ".join(["(?, ?, ?, ?)"] * len(some))
                     database.execute(
                         f"INSERT INTO history (id, peer, data, crc) VALUES {marks}"

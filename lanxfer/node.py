@@ -63,7 +63,7 @@ T = TypeVar("T")
 RECORD_AFTER = 1.0
 """Seconds for which history gathers before it is written."""
 
-RECORD_MOST = 2000
+RECORD_MOST = 1000
 """Transfers that wait for that at most, a kilobyte each."""
 
 _RIGHTS = {"r": Right.READ, "w": Right.WRITE}

@@ -42,6 +42,11 @@ from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args, Go
 from lanxfer.wire.packs import format_manifest, parse_outcomes
 
+PIECE = 64 * limits.KIB
+"""Bytes from which on a file of a pack is not joined with others."""
+JOINED = 256 * limits.KIB
+"""Bytes of small files that are joined at a time."""
+
 READ_AHEAD_AFTER = 0.05
 """Seconds without a go after which a receiver is taken to be reading what it has."""
 
@@ -151,14 +156,19 @@ def _pieces(manifest: bytes, pack: Sequence[Loaded]) -> Pieces:
 
     They are there no longer then: twice as much memory would be needed else.
     """
-    pieces, small = [], [manifest]
+    pieces: Pieces = []
+    small, size = [manifest], len(manifest)
     for loaded in pack:
-        if loaded.units:
-            pieces += [memoryview(b"".join(small)), *loaded.units]
-            small = []
+        data, loaded.data = loaded.data or b"", None
+        if loaded.units or len(data) >= PIECE or size >= JOINED:
+            pieces.append(memoryview(b"".join(small)))
+            small, size = [], 0
+        pieces += loaded.units
+        if len(data) >= PIECE:
+            pieces.append(memoryview(data))
         else:
-            small.append(loaded.data or b"")
-            loaded.data = None
+            small.append(data)
+            size += len(data)
     return [*pieces, memoryview(b"".join(small))]
 
 

@@ -59,17 +59,18 @@ class Counts:
     _begins: dict[str, int] = field(factory=dict)
     """Where those that are moving began; -1 until that is known."""
 
-    def hear(self, snapshot: Snapshot) -> None:
-        """Something happened to a transfer."""
-        if snapshot.state.finished:
-            self._over(snapshot)
-        elif snapshot.state is State.MOVING:
-            # The first word says that it moves, the second where it goes on.
-            began = self._begins.get(snapshot.id)
-            if began is None:
-                self._begins[snapshot.id] = -1
-            elif began < 0:
-                self._begins[snapshot.id] = snapshot.done
+    def hear(self, *snapshots: Snapshot) -> None:
+        """Something happened to transfers."""
+        for each in snapshots:
+            if each.state.finished:
+                self._over(each)
+            elif each.state is State.MOVING:
+                # The first word says that it moves, the second where it goes on.
+                began = self._begins.get(each.id)
+                if began is None:
+                    self._begins[each.id] = -1
+                elif began < 0:
+                    self._begins[each.id] = each.done
 
     def _over(self, snapshot: Snapshot) -> None:
         direction, kind, state = snapshot.direction, snapshot.kind, snapshot.state
