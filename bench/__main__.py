@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attrs import asdict
 
-from bench import connections, imports, pages, profiles, requests, warm, workloads
+from bench import connections, floor, imports, pages, profiles, requests, warm, workloads
 from bench.figures import Report, aligned
 from bench.goals import COLUMNS, judge
 from bench.options import Options, parse
@@ -32,6 +32,7 @@ MEASURES: dict[str, Callable[[Place, Options], Report]] = {
     "requests": requests.measure,
     "idle": connections.idle,
     "growth": connections.growth,
+    "floor": floor.measure,
     "imports": imports.measure,
 }
 

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 NAMES = (
     *("large", "small", "mixed", "senders", "durable", "cold", "resume"),
-    *("far-large", "far-small", "warm", "requests", "idle", "growth", "imports"),
+    *("far-large", "far-small", "warm", "requests", "idle", "growth", "floor", "imports"),
 )
 
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import pages, picture, workloads
+from bench import floor, pages, picture, workloads
 from bench.__main__ import main
 from bench.figures import Bar, Report, simple_table
 from bench.goals import Goal, judge
@@ -70,6 +70,24 @@ class BenchTests:
         text = capsys.readouterr().out
         assert "small, lanxfer, client" in text
         assert "tottime" in text and "/lanxfer/" in text
+
+    def test_floor(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        """The least for a small file stores each of them where it belongs, and leaves nothing."""
+        seen: list[bytes] = []
+        receive = floor._receive
+
+        def look(files: Sequence[tuple[str, bytes]], inbox: Path) -> None:
+            receive(files, inbox)
+            assert not list((inbox / "staging").iterdir())
+            seen.extend(each.read_bytes() for each in sorted(inbox.glob("*/*.bin")))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(floor, "_receive", look)
+            args = ["--files", "300", "--runs", "1", "--dir", str(tmp_path), "--only", "floor"]
+            assert main(args) == 0
+        assert len(set(seen)) == 300 and os.listdir(tmp_path) == []
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:4]]
+        assert [row[0] for row in rows] == ["sender", "receiver"]
 
     def test_no_room(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         """What cannot be measured ends with a sentence and exit code 1."""

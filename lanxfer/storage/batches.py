@@ -208,24 +208,26 @@ class Batch:
 
     def _flush(self) -> None:
         """Make the files durable, before any of them gets its name."""
-        began = time.monotonic()
-        self._sync()
-        self._staging.waited(time.monotonic() - began)
+        written = self._open()
+        if written:
+            began = time.monotonic()
+            self._sync(written)
+            self._staging.waited(time.monotonic() - began)
 
-    def _sync(self) -> None:
+    def _sync(self, written: Sequence[_File]) -> None:
         if self._together:
             try:
                 sync_all(self._staging.fd)
             except SyncFailed as error:
-                for file in self._open():
+                for file in written:
                     file.failed(error)
             return
         # First all begin, so that the disk may do them in its own order.
         if hasattr(os, "posix_fadvise"):
-            for file in self._open():
+            for file in written:
                 with suppress(OSError):
                     os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        for file in self._open():
+        for file in written:
             try:
                 sync(file.fd)
             except SyncFailed as error:
