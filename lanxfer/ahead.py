@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from json.encoder import encode_basestring_ascii as _as_json
 
 from attrs import define, field
 
@@ -27,7 +28,7 @@ TRIES = 2
 """So often a file goes with others, before it goes by itself."""
 
 LINE = 120
-"""Bytes that a line of a manifest takes, about, besides the path."""
+"""Bytes that a line of a manifest takes, at most, besides the path."""
 
 
 @define
@@ -50,15 +51,14 @@ class Ahead:
     _again: deque[Entry] = field(factory=deque)
     _tries: dict[str, int] = field(factory=dict)
 
-    def again(self, entry: Entry) -> None:
-        """Have it read once more: what it was sent with was refused as a whole, or is lost.
+    def again(self, entry: Entry, alone: bool = False) -> None:
+        """Have it read once more: all that it was sent with was refused, or is lost.
 
-        The second time it goes by itself.
+        Where it was refused ``alone``, and the second time, it goes by itself.
         """
-        self._tries[entry.path] = self._tries.get(entry.path, 0) + 1
+        self._tries[entry.path] = TRIES if alone else self._tries.get(entry.path, 0) + 1
         self._again.append(entry)
 
-    @property
     def more(self) -> bool:
         """Whether there is something to be read once more."""
         return bool(self._again)
@@ -70,16 +70,20 @@ class Ahead:
         cost as much as ten of them.
         """
         batch, self._over = self._over, []
-        size, large, most = sum(map(_weight, batch)), 0, self.most
+        lines, large, most = sum(map(_line, batch)), 0, self.most
+        size = lines + sum(each.size for each in batch)
         enough = min(most, 2 * ENOUGH)
         while size < enough and large < (LARGE_AMONG if size else LARGE_AT_ONCE):
             entry = self._again.popleft() if self._again else next(self.entries, None)
             if entry is None:
                 break
             loaded = self._load(entry)
-            size += _weight(loaded)
+            line = _line(loaded)
+            lines += line
+            size += line + loaded.size
             room = most if loaded.size > limits.INLINE_MAX else enough
-            if batch and (size > room or len(batch) >= limits.PACK_FILES):
+            many = lines > limits.MANIFEST_MAX or len(batch) >= limits.PACK_FILES
+            if batch and (size > room or many):
                 self._over.append(loaded)
                 break
             batch.append(loaded)
@@ -111,7 +115,7 @@ class Ahead:
             return Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
 
 
-def _weight(loaded: Loaded) -> int:
-    """Bytes of a request that it is worth, with its line in the manifest."""
+def _line(loaded: Loaded) -> int:
+    """Bytes of its line in the manifest, at most."""
     in_line = loaded.whole or loaded.folder
-    return loaded.size + len(loaded.entry.path) + LINE if in_line else 0
+    return len(_as_json(loaded.entry.path)) + LINE if in_line else 0

@@ -149,7 +149,7 @@ class Allowances:
         if group and most is not None:
             before = self._entries.pop((name, group), 0)
             if count > most - before:
-                count = most - before
+                count = max(0, most - before)  # fewer may come than when it began
                 refusal = TooLarge(f"That device takes {most} files and folders of one send.")
             self._entries[name, group] = before + count
             if len(self._entries) > IDLE_MAX:

@@ -390,7 +390,7 @@ class Client(Folders):
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
     ) -> Outcomes:
-        """Send files together; None for those that are to be tried by themselves."""
+        """Send files together; None for those that are to be tried again."""
         started = self.registry.clock()
         try:
             connection = await self._connected()

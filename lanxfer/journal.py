@@ -120,8 +120,8 @@ class Journal:
         at = self._now()
         rows = [_sealed(_plain(key), at, _flat(stored)) for key, stored in published.items()]
         if rows:
-            self._receipts = True
             with self._writing() as database:
+                self._receipts = True  # in here, or a look at the empty table might come after it
                 database.executemany(
                     "INSERT OR REPLACE INTO receipts (key, at, data, crc) VALUES (?, ?, ?, ?)", rows
                 )

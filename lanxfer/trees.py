@@ -98,8 +98,9 @@ class _Window:
         if freed is not None and not freed.called:
             freed.callback(None)
 
-    async def empty(self) -> None:
-        while self.files:
+    async def empty(self, enough: Callable[[], bool]) -> None:
+        """Wait until nothing is unanswered, or there is ``enough`` to go on with."""
+        while self.files and not enough():
             self._freed = Deferred()
             await self._freed
 
@@ -183,9 +184,10 @@ class _Tree:
             if any(isinstance(each, Receipt) for each in outcomes):
                 self.arrived += size
                 self._measure(*since)
+            lost = all(each is None for each in outcomes)
             for loaded, outcome in zip(pack, outcomes, strict=True):
                 if outcome is None:
-                    self.ahead.again(loaded.entry)
+                    self.ahead.again(loaded.entry, alone=not lost)
                 else:
                     self._decided(loaded.entry, outcome)
         finally:
@@ -242,7 +244,8 @@ async def send_tree(
 ) -> Sent:
     """Send all entries; see ``Client.send_paths``.  Cancelling cancels what is under way.
 
-    ``packs`` send many files at once; what they give no outcome for goes by itself.
+    ``packs`` send many files at once; what they give no outcome for is read again, and goes by
+    itself, or once more with others where none of them had one.
     """
     ahead = Ahead(entries, disk.units.take, ENOUGH, packs is None)
     tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry)
@@ -252,8 +255,8 @@ async def send_tree(
         while True:
             batch = await reading
             if not batch:
-                await tree.window.empty()
-                if not ahead.more:
+                await tree.window.empty(ahead.more)
+                if not (ahead.more() or tree.window.files):
                     break
             reading = disk.run(ahead.read)
             await tree.batch(batch)

@@ -13,7 +13,9 @@ from listed import entries, load
 from lanxfer import ahead
 from lanxfer.ahead import ENOUGH, LARGE_AMONG, LINE, TRIES, Ahead
 from lanxfer.offering import Loaded
+from lanxfer.transfers import Offer
 from lanxfer.wire import limits
+from lanxfer.wire.packs import format_manifest
 
 SIZES = st.lists(
     st.one_of(
@@ -88,6 +90,18 @@ class AheadTests:
         """Of the smallest there are no more together than one request carries."""
         assert max(map(len, batches([0] * 3000))) == limits.PACK_FILES
 
+    @pytest.mark.parametrize("letter", ["a", '"', "д", "\N{GRINNING FACE}"])
+    def test_long_names(self, letter: str) -> None:
+        """However long the names are, and whatever is in them, the manifest is not too large."""
+        files = [evolve(each, path=f"{each.path}{letter * 200}") for each in entries([10] * 3000)]
+        reader = Ahead(iter(files), bytearray, limits.PACK_MAX)
+        count = 0
+        while batch := reader.read():
+            offers = [Offer(each.entry.path, 10, digest="a" * 64) for each in batch]
+            assert len(format_manifest(offers)) <= limits.MANIFEST_MAX
+            count += len(batch)
+        assert count == 3000
+
     @pytest.mark.parametrize("size", [1000, 300_000])
     def test_again(self, size: int) -> None:
         """What did not arrive with others is read once more, and goes by itself in the end."""
@@ -96,10 +110,10 @@ class AheadTests:
             batch = reader.read()
             assert [each.entry.path for each in batch] == ["d/0", "d/1", "d/2"]
             assert reader.together(batch) == batch
-            assert reader.read() == [] and not reader.more
+            assert reader.read() == [] and not reader.more()
             for each in batch:
                 reader.again(each.entry)
-            assert reader.more, tries
+            assert reader.more(), tries
         batch = [loaded for _ in range(3) for loaded in reader.read()]
         assert reader.together(batch) == []
         assert [each.whole for each in batch] == [size <= limits.INLINE_MAX] * 3

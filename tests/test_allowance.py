@@ -163,6 +163,13 @@ class OfferTests:
             assert found == may
             assert (refusal is None) is (may == count)
 
+    def test_fewer_entries_meanwhile(self, allowances: Allowances) -> None:
+        """Where fewer may come than came already, none of those that come together may."""
+        # covers: S11
+        assert allowances.offered_together(ME, "g", Terms(entries=1000), 500) == (500, None)
+        count, refusal = allowances.offered_together(ME, "g", Terms(entries=100), 1000)
+        assert count == 0 and isinstance(refusal, TooLarge)
+
 
 class QuotaTests:
     @pytest.mark.parametrize(

@@ -113,6 +113,22 @@ class ReceiptsTests:
         journal.remember({"k": NOTE})
         assert journal.recall(["k"]).get("k") == NOTE
 
+    def test_first_receipt(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who looks while the first receipt waits for its turn does not make it unseen."""
+        # covers: K12
+        writing = journal._writing
+
+        @contextlib.contextmanager
+        def late() -> Iterator[Any]:
+            assert journal.recall(["first"]) == {}
+            with writing() as database:
+                yield database
+
+        stored = Stored("a (2)", 1, "ab" * 32)
+        monkeypatch.setattr(journal, "_writing", late)
+        journal.remember({"first": stored})
+        assert journal.recall(["first"]) == {"first": stored}
+
     # covers: C12
     def test_a_jump_of_the_clock(self, journal: Journal, clock: Time) -> None:
         """A year forward or back costs none of the newest receipts."""

@@ -201,6 +201,31 @@ class HowManyTests:
         sent = Receiver(1 * MIB).send([6 * MIB, 1000] * 32)
         assert sum(how == "pack" for how, _ in sent) <= 5
 
+    @pytest.mark.parametrize("lost", [True, False])
+    def test_refused_behind_a_large_one(self, lost: bool) -> None:
+        """What is to be sent again waits for no large file, and is told of once."""
+        receiver = Receiver(200 * MIB)
+        take, refused = receiver.pack, [True]
+
+        async def once(pack: Sequence[Loaded], *args: Any) -> Any:
+            ends = await take(pack, *args)
+            if refused:
+                refused.clear()
+                return [None] * len(ends) if lost else [*ends[:-1], None]
+            return ends
+
+        async def slowly(loaded: Loaded, *_: Any) -> Receipt:
+            if loaded.entry.size > MIB:
+                await deferLater(cast(Any, receiver.clock), 1000)
+            return (await receiver.take("alone", [loaded]))[0]
+
+        receiver.pack = once  # type: ignore[method-assign]
+        receiver.alone = slowly  # type: ignore[method-assign]
+        sent = receiver.send([100 * MIB, 1000, 1000, 1000])
+        again = ("pack", [1000] * 3) if lost else ("alone", [1000])
+        assert sent == [("pack", [1000] * 3), again, ("alone", [100 * MIB])]
+        assert receiver.result.files == 4
+
     def test_not_to_be_sent(self) -> None:
         """What has an error is not sent, whatever its size."""
         some = [
