@@ -58,6 +58,9 @@ _UNKNOWN = {
 
 SEEN = {*_PATHS, *_PAIRS, *_CONTENT, *_UNKNOWN, "mmap"}
 
+_FOLDER = Said("", "")
+"""In the place of a folder that goes with files; only what is in them is looked for."""
+
 
 @define
 class Recording:
@@ -248,7 +251,7 @@ class Recording:
 
     def _outcome(self, files: list[Said], row: dict[str, Any]) -> None:
         """A row of the answer to many files: another name, or none."""
-        if "stored" in row or "error" in row:
+        if files[row["at"]] is not _FOLDER and ("stored" in row or "error" in row):
             files[row["at"]] = Said(row.get("stored", ""), files[row["at"]].digest)
 
     def _overhear(self, call: Call, size: int) -> None:
@@ -265,7 +268,10 @@ class Recording:
                 break
             if packet.get("name") == "recv_files":
                 rows = rest[: packet["manifest"]].splitlines()
-                files = [Said(row[0], row[3]) for row in map(json.loads, rows)]
+                files = [
+                    Said(row[0], row[3]) if len(row) > 1 else _FOLDER
+                    for row in map(json.loads, rows)
+                ]
                 self._packs[descriptor, packet["do"]] = files
             heard = rest[body:]
         self._asked[descriptor] = heard
