@@ -298,7 +298,7 @@ class QuickTests:
                 clock = iter((1.0, 1.0 + seconds))
                 # Its own alone: other threads look at the time as well.
                 monkeypatch.setattr(batches, "time", SimpleNamespace(monotonic=clock.__next__))
-                (answer,) = place.store.put_many([place.small(f"{seconds}-{count}", b"x")])
+                (answer,) = place.store.put_many([place.small(f"{times}-{count}", b"x")])
                 monkeypatch.undo()
                 assert isinstance(answer, Stored)
             assert place.store.quick is quick
