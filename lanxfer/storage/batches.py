@@ -109,10 +109,10 @@ class Batch:
                 self._claim()
             self._recall()
             if self._remembered:
-                self._find_renamed()
+                self._each(self._find_renamed)
             self._in_folders(self._find)
             with turn:
-                self._write()
+                self._each(self._write)
             self._flush()
             self._in_folders(self._place)
             self._remember()
@@ -122,6 +122,14 @@ class Batch:
 
     def _open(self) -> list[_File]:
         return [file for file in self._files if file.end is None]
+
+    def _each(self, step: Callable[[_File], object]) -> None:
+        for file in self._files:
+            if file.end is None:
+                try:
+                    step(file)
+                except _ANY as error:
+                    file.failed(error)
 
     def _in_folders(self, step: Callable[[tuple[str, ...], list[_File]], None]) -> None:
         folders: dict[tuple[str, ...], list[_File]] = {}
@@ -138,11 +146,7 @@ class Batch:
     # The steps.
 
     def _claim(self) -> None:
-        for file in self._files:
-            try:
-                refuse_small(file.small, self._dotfiles)
-            except LanxferError as error:
-                file.failed(error)
+        self._each(lambda file: refuse_small(file.small, self._dotfiles))
         files = self._open()
         free = self._staging.claim_each([file.key for file in files])
         for file, ours in zip(files, free, strict=True):
@@ -158,15 +162,10 @@ class Batch:
             for file in self._open():
                 file.failed(error)
 
-    def _find_renamed(self) -> None:
-        for file in self._open():
-            path, there = file.small.path, self._remembered.get(file.key)
-            try:
-                file.end = self._publisher.found_again(
-                    there, file.offer, path, file.offer.digest or ""
-                )
-            except _ANY as error:
-                file.failed(error)
+    def _find_renamed(self, file: _File) -> None:
+        file.end = self._publisher.found_again(
+            self._remembered.get(file.key), file.offer, file.small.path, file.offer.digest or ""
+        )
 
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
         if not (self._scarce or self._tree.may_be(parts, files[0].name)):
@@ -187,24 +186,20 @@ class Batch:
         except FileNotFoundError:
             return
 
-    def _write(self) -> None:
-        for file in self._open():
-            size = file.offer.size
-            try:
-                if size > self._room:
-                    raise DiskFull()
-                self._room -= size
-                fd = file.fd = self._staging.create(file.key)
-                for piece in file.small.pieces:
-                    written = os.write(fd, piece)
-                    while written < len(piece):
-                        written += os.write(fd, memoryview(piece)[written:])
-                self._publisher.dress(fd, file.offer)
-                if self._together:
-                    file.fd = -1
-                    close(fd)
-            except _ANY as error:
-                file.failed(error)
+    def _write(self, file: _File) -> None:
+        size = file.offer.size
+        if size > self._room:
+            raise DiskFull()
+        self._room -= size
+        fd = file.fd = self._staging.create(file.key)
+        for piece in file.small.pieces:
+            written = os.write(fd, piece)
+            while written < len(piece):
+                written += os.write(fd, memoryview(piece)[written:])
+        self._publisher.dress(fd, file.offer)
+        if self._together:
+            file.fd = -1
+            close(fd)
 
     def _flush(self) -> None:
         """Make the files durable, before any of them gets its name."""
@@ -227,11 +222,7 @@ class Batch:
             for file in written:
                 with suppress(OSError):
                     os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        for file in written:
-            try:
-                sync(file.fd)
-            except SyncFailed as error:
-                file.failed(error)
+        self._each(lambda file: sync(file.fd))
 
     def _place(self, parts: tuple[str, ...], files: list[_File]) -> None:
         with self._tree.reach(parts) as folder:
