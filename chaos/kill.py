@@ -30,6 +30,11 @@ RIDES = 0.05
 PATIENT = 10.0
 """Seconds for which such a sender tries to connect."""
 
+HEAVY = 0.03
+"""The share of cycles with so many files that, under a limit, whole packs of them wait for their
+turn when the receiver dies; the sender goes on by itself there."""
+HEAVY_FILES, HEAVY_RATE = 1_200, "8M"
+
 AGAIN, STARTING = 0.2, 0.04
 """The share of starts at which the service is killed once more, and the seconds one takes."""
 
@@ -49,35 +54,40 @@ class _Cycle:
     kills: int = 0
     came_early: int = 0
     runs: int = 0
+    heavy: bool = False
 
     def run(self) -> float | None:
         """Seconds that the last run took, if it was a whole one; None if it did not go through."""
-        sizes = [self.rng.randrange(SMALL) for _ in range(self.rng.randrange(4, 24))]
+        self.heavy = self.rng.random() < HEAVY
+        files = HEAVY_FILES if self.heavy else self.rng.randrange(4, 24)
+        sizes = [self.rng.randrange(SMALL) for _ in range(files)]
         sizes += [self.rng.randrange(MIDDLE) for _ in range(self.rng.randrange(3))]
         self.rng.shuffle(sizes)
         path = self.here.root / f"cycle-{self.number}"
         tree = Tree.make(self.rng, path, sizes, self.here.inbox, taken=self.rng.randrange(2))
         try:
-            for _ in range(self.rng.choice((1, 1, 1, 1, 2, 3))):
+            for _ in range(1 if self.heavy else self.rng.choice((1, 1, 1, 1, 2, 3))):
                 self._killed(tree)
             return self._whole(tree)
         finally:
             tree.clear(self.here.inbox)
 
-    def _send(self, wait: float = 0.0) -> tuple[Process, str]:
+    def _send(self, wait: float = 0.0, rate: str | None = None) -> tuple[Process, str]:
         self.runs += 1
         said = f"said-{self.number}-{self.runs}"
-        return send(self.here, self.service.port, [self._path], said, wait=wait), said
+        port, paths = self.service.port, [self._path]
+        return send(self.here, port, paths, said, wait=wait, rate=rate), said
 
     @property
     def _path(self) -> Path:
         return self.here.root / f"cycle-{self.number}"
 
     def _killed(self, tree: Tree) -> None:
-        receiver = self.rng.random() < 0.5
-        rides = receiver and self.rng.random() < RIDES
-        sender, said = self._send(wait=PATIENT if rides else 0.0)
-        time.sleep(self.rng.uniform(0.0, self.usual * 1.1))
+        receiver = self.heavy or self.rng.random() < 0.5
+        rides = self.heavy or (receiver and self.rng.random() < RIDES)
+        rate, usual = (HEAVY_RATE, 0.6) if self.heavy else (None, self.usual)
+        sender, said = self._send(wait=PATIENT if rides else 0.0, rate=rate)
+        time.sleep(self.rng.uniform(0.0, usual * 1.1))
         if receiver:
             self.service.kill()
         elif not sender.over():
@@ -149,7 +159,7 @@ def command(cycles: int, bug: str | None, seed: int | None) -> None:
                 kills, early = kills + cycle.kills, early + cycle.came_early
                 if took is None:
                     stuck += 1
-                else:
+                elif not cycle.heavy:
                     usual += 0.1 * (min(took, 1.0) - usual)
                 for each in here.root.glob("said-*"):
                     each.unlink()

@@ -187,9 +187,10 @@ def send(
     said: str,
     *,
     wait: float = 0.0,
+    rate: str | None = None,
     held: bool = False,
 ) -> Process:
-    """``lanxfer send`` to that port; ``said`` names the file its rows go to."""
+    """``lanxfer send`` to that port, at that rate; ``said`` names the file its rows go to."""
     peer = f"127.0.0.1:{port}" if place.plain else "receiver"
     if not place.plain:
         _learn(place, port)
@@ -199,6 +200,7 @@ def send(
 
         options = ["--json", "--state", place.sender, "send", "--wait", str(wait)]
         options += ["--plain"] if place.plain else []
+        options += ["--limit-rate", rate] if rate else []
         main([*options, *map(str, paths), peer])
         return 0
 

@@ -88,6 +88,7 @@ class Outbox:
         self._pumping = False
         self._backlog = 0
         self._open = True
+        self._over = False  # nobody has a turn any more
         self.writable = True
         self.trace: Callable[[str, bytes], None] | None = None
         self.on_blocked: Callable[[], None] = lambda: None
@@ -193,6 +194,11 @@ class Outbox:
         return self._direct is None or self._direct.gone(said)
 
     @property
+    def closed(self) -> bool:
+        """Whatever is said is not written any more."""
+        return not self._open
+
+    @property
     def crowded(self) -> bool:
         """So much waits that what nobody asked for should be left unsaid."""
         return self._backlog > limits.REPLIES_MAX // 2
@@ -208,20 +214,21 @@ class Outbox:
         """Write nothing more; senders that still have a turn lose it."""
         self.end_stretch()
         self.flush()
+        self._over = True
         if self._open:
             self._open = False
             self._transport.unregisterProducer()  # type: ignore[attr-defined]
-            turns, self._turns = self._turns, deque()
-            for turn in turns:
-                turn.lost()
+        turns, self._turns = self._turns, deque()
+        for turn in turns:
+            turn.lost()
 
     def queue(self, turn: InTurn) -> None:
         """``turn`` may be asked for a chunk when it is its turn."""
-        if self._open:
+        if self._over:
+            turn.lost()
+        else:
             self._turns.append(turn)
             self._pump()
-        else:
-            turn.lost()
 
     def _pump(self) -> None:
         if self._pumping:
@@ -318,9 +325,8 @@ class Outbox:
         self._pump()
 
     def stopProducing(self) -> None:
+        # Whoever waits for a turn hears of it from ``close``: the connection must know first, or
+        # it would be asked to go on.
         self.writable = False
         self.end_stretch()
         self._open = False
-        for turn in list(self._turns):
-            turn.lost()
-        self._turns.clear()

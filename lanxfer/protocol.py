@@ -158,7 +158,8 @@ class LanxferProtocol(Lifetime):
         do = self.session.ask(name, args, size_of(data))
         outbox = self._outbox
         exchange = Exchange(do.id, outbox, on_event)
-        if outbox is None or self.deaf:
+        # What is not written has no number of its own: another would be taken for it.
+        if outbox is None or outbox.closed or self.deaf:
             exchange.end(self.lost_because or Lost())
             return exchange
         if reads or writes:

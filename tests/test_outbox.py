@@ -376,21 +376,29 @@ class PauseTests:
 
 
 class CloseTests:
-    @pytest.mark.parametrize("how", ["close", "stopProducing"])
-    def test_nothing_more(self, how: str) -> None:
-        """After the end nothing is written, and files that wait for their turn hear of it."""
+    @pytest.mark.parametrize("broken", [False, True])
+    def test_nothing_more(self, broken: bool) -> None:
+        """After the end nothing is written, and files that wait for their turn hear of it.
+
+        Of a transport that breaks they hear when the connection knows.
+        """
         # covers: T06
         desk = Desk()
         desk.outbox.pauseProducing()
         file = desk.file(1, b"aaa").start()
         before = desk.transport.value()
-        getattr(desk.outbox, how)()
+        assert not desk.outbox.closed
+        if broken:
+            desk.outbox.stopProducing()
+            late = desk.file(2, b"bbb").start()
+            assert desk.outbox.closed and (file.stopped, late.stopped) == (0, 0)
+        desk.outbox.close()
         desk.outbox.say(Ok(2))
         desk.outbox.write(b"last words")
         desk.outbox.resumeProducing()
         assert desk.transport.value() == before
-        assert file.stopped == 1
-        getattr(desk.outbox, how)()
+        assert file.stopped == 1 and (not broken or late.stopped == 1)
+        desk.outbox.close()
         assert file.stopped == 1
 
     def test_too_late(self) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import threading
 import time
 from contextlib import suppress
@@ -493,6 +494,24 @@ class SendingTests:
         )
         assert (sent.files, sent.failed) == (1200, [])
         assert names.count("recv_file") < 800 and names.count("recv_files") >= 4
+
+    @in_reactor
+    async def test_broken_while_packs_wait(self, devices: Devices) -> None:
+        """Packs that wait for their turn when the connection breaks go over the next one."""
+        # covers: B09
+        service, laptop = await self.laptop(devices)
+        laptop.limit(rate_out=4 * limits.MIB)
+        folder = self.photos(devices, [4000] * 1000)
+        connection = await laptop.connected()
+        sending = laptop.send_paths([folder])
+        await until(lambda: len(connection._outbox._turns) > 1)
+        (there,) = service._now.factory.connections
+        tcp = there.transport.transport  # no word of TLS: as if the process had been killed
+        tcp.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        tcp.abortConnection()
+        sent = await sending
+        assert connection.gone and (sent.files, sent.failed) == (1000, [])
+        assert self.same(devices, folder)
 
     @in_reactor
     async def test_two_of_a_name(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1404,6 +1404,27 @@ class AnswererTests:
         assert outcome[0].check(BadHeader)
         assert pair.client.gone or pair.client.deaf
 
+    def test_asked_when_it_broke(self) -> None:
+        """Each who waited for a turn when the connection broke, and asks then, hears of it."""
+        # covers: B09
+        pair = Pair()
+        pair.pump()
+        assert pair.client._outbox is not None
+        pair.client._outbox.pauseProducing()
+        outcome: list[Any] = []
+
+        def ask(_: None) -> None:
+            assert pair.client.deaf
+            pair.client.ask("ping", {}).answered().addBoth(outcome.append)
+
+        for _ in range(3):
+            waiting = pair.client.paced()
+            assert waiting is not None
+            waiting.addCallback(ask)
+        pair.wire.cut_off()
+        pair.pump()
+        assert [bool(each.check(Lost)) for each in outcome] == [True] * 3
+
     def test_wrong_digests(self) -> None:
         """A have that nothing agrees with is answered from the beginning."""
         # covers: J12
