@@ -11,6 +11,7 @@ from __future__ import annotations
 import select
 import threading
 from collections.abc import Sequence
+from mmap import mmap
 from typing import Any
 
 from OpenSSL import SSL
@@ -45,7 +46,7 @@ RAW = all(
 )
 """Whether pyOpenSSL still has its own way to OpenSSL under these names."""
 
-_SEALED = bytearray(2 * PIECE)
+_SEALED = mmap(-1, 2 * PIECE)
 """What one connection after the other reads into: memory for each costs more than the reading."""
 
 
@@ -133,7 +134,7 @@ class Records(SSL.Connection):
         except WantReadError:
             return b""
 
-    def take_sealed(self, space: bytearray) -> int:
+    def take_sealed(self, space: bytearray | mmap) -> int:
         """Encrypted bytes that were waiting to be sent, and are in ``space`` now; ``RAW`` only."""
         connection: Any = self
         with self._mutex, _ffi.from_buffer("char[]", space, require_writable=True) as memory:

@@ -103,7 +103,7 @@ class _Daemon(TransferService):
             super().startService()
         except LanxferError as error:
             raise _no_start(error) from None
-        heap.arrange()
+        heap.arrange(serving=True)
         reload_on_hangup(self.reactor, self.reload)
         self.when_listening().addCallbacks(lambda addresses: notify(READY), lambda why: None)
 

@@ -133,6 +133,7 @@ MAY_TOUCH_DISK = {
         "open": "what Linux counts of this process's threads",
         "os.listdir": "see open",
     },
+    "bulk": {"mmap": "memory alone, of no file", "mmap.mmap": "see mmap"},
     "client": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
@@ -308,6 +309,7 @@ MAY_TOUCH_DISK = {
             ("os.path.abspath", "os.path.dirname", "os.replace", "os.unlink"), "see open"
         ),
     },
+    "sealed": {"mmap": "memory alone, of no file", "mmap.mmap": "see mmap"},
     "heap": {"ctypes": "how many heaps the threads have"},
     "hooks.runner": {
         "os.environ": "touches no disk",

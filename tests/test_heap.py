@@ -17,6 +17,17 @@ assert gc.isenabled() and gc.get_threshold()[0] == heap.GARBAGE
 assert gc.get_freeze_count() > 1000
 """
 
+SERVING = """
+import gc
+gc.disable()
+from lanxfer import heap
+from lanxfer.service import TransferService
+heap.arrange(serving=True)
+gc.unfreeze()
+left = gc.collect()
+assert left < 100, left
+"""
+
 UNTOUCHED = """
 import gc
 from twisted.internet import reactor
@@ -44,6 +55,10 @@ class HeapTests:
     def test_own_process(self, tmp_path: Path) -> None:
         """What was imported is looked at no more, and the rest less often."""
         _run(TOLD, tmp_path)
+
+    def test_service(self, tmp_path: Path) -> None:
+        """A service keeps nothing that importing left behind."""
+        _run(SERVING, tmp_path)
 
     def test_application(self, tmp_path: Path) -> None:
         """An application with a service in it is left as it is."""

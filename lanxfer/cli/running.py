@@ -91,7 +91,9 @@ def run(
     """
     from twisted.internet import reactor
 
-    heap.arrange()  # what has a reactor may run for long, unlike the rest (lanxfer.cli.start)
+    heap.arrange(
+        serving=logs
+    )  # what has a reactor may run for long, unlike the rest (lanxfer.cli.start)
     here = Run(reactor, choices)
     if as_json and sys.stderr is not None:
         _log_json(here.out)
