@@ -30,7 +30,10 @@ _ORDER = {
 
 @define(eq=False)
 class Job:
-    """Something one device is to bring to the other; ``versions`` are all its contents so far."""
+    """Something one device is to bring to the other; ``versions`` are all its contents so far.
+
+    A folder has none: its files are jobs as well, sent ``within`` it.
+    """
 
     number: int
     device: Device
@@ -40,6 +43,7 @@ class Job:
     conflict: Any = None
     queued: bool = False
     versions: list[bytes] = field(factory=list)
+    within: Job | None = None
     outcome: object = None
     crashed: bool = False
     closed: bool = False
@@ -166,6 +170,8 @@ class Laws:
             kept = [each.path for each in there.journal.history(1000)]
             if not failed and job.name not in kept:
                 self.breach(f"the text {job.name} was acknowledged and not kept")
+            return
+        if job.kind is Kind.FOLDER:
             return
         if not failed and not job.queued and not (arrived or b"" in job.versions):
             self.breach(f"{job.name} is done here and not there")

@@ -111,6 +111,20 @@ MUTANTS = (
         SIM,
     ),
     Mutant(
+        "something is asked on a connection that is over",
+        "lanxfer/protocol.py",
+        "        if outbox is None or outbox.closed or self.deaf:\n",
+        "        if outbox is None:\n",
+        SIM,
+    ),
+    Mutant(
+        "of a pack that was lost nothing can have arrived",
+        "lanxfer/ahead.py",
+        "loaded.unsure = entry.path in self._unsure",
+        "loaded.unsure = False",
+        SIM,
+    ),
+    Mutant(
         "a cancel is answered twice",
         "lanxfer/protocol.py",
         "        if call.weight:\n            self.weigh(-call.weight)\n",

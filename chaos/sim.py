@@ -30,7 +30,8 @@ from chaos.world import Device, Life, World, outcome_of, small_limits
 from lanxfer.errors import LanxferError, NotFound, Stopping
 from lanxfer.node import Incoming
 from lanxfer.storage import sources
-from lanxfer.transfers import Conflict, Kind, Snapshot, State
+from lanxfer.storage.sources import Entry
+from lanxfer.transfers import Conflict, Direction, Kind, Receipt, Snapshot, State
 
 CALM = 200.0
 """Seconds without faults after which nothing may be undecided any more."""
@@ -44,6 +45,10 @@ CHUNK = 50
 
 _CONFLICTS = (None, None, None, Conflict.RENAME, Conflict.SKIP, Conflict.REFUSE)
 _SIZES = (0, 1, 100, 255, 256, 257, 512, 900, 1500, 3000, 6000)
+_SMALL_SIZES = (0, 1, 20, 100, 200, 255, 256, 300, 900, 3000, 6000)
+"""Of files in folders; those of up to 4,096 bytes may go together."""
+_RATES = (None, None, None, 2_000, 10_000, 40_000)
+"""Bytes a second that devices send at most."""
 _MTIMES = (1_600_000_000_000_000_000, 1_600_000_001_000_000_000)
 
 
@@ -58,11 +63,12 @@ class Story:
         self.trace = trace
         self.counts: Counter[str] = Counter()
         self.laws = Laws()
-        self.world = self.laws.world = World(self.rng, self.laws.files)
+        self._asks = self.rng.random() < 0.3
+        rate = self.rng.choice(_RATES)
+        self.world = self.laws.world = World(self.rng, self.laws.files, self._asks, rate)
         self.world.on_told = self._told
         self.world.on_message = self.laws.message
         self.world.on_offer = self._on_offer
-        self._asks = self.rng.random() < 0.3
         self._trouble = self.rng.choice((0.0, 0.02, 0.05, 0.1))
         self._jobs_max = self.rng.randint(1, 6)
         self._last_content = b""
@@ -79,11 +85,12 @@ class Story:
                 f"{life.device.name}: {now.id} {now.direction.value} {now.path}"
                 f" {now.state.value} {now.done}/{now.size}{why}"
             )
+        small = now.direction is Direction.IN and now.kind is Kind.FILE
+        if small and now.state is State.DONE and now.id not in self.laws._last:
+            self.counts["together"] += 1
         self.laws.told(life, now)
 
     def _on_offer(self, life: Life, offer: Incoming) -> Any:
-        if not self._asks:
-            return None
         choice = self.rng.random()
         if choice < 0.5:
             return None
@@ -181,16 +188,41 @@ class Story:
             return
         device = self.rng.choice(lives).device
         number = len(self.laws.jobs)
-        if self.rng.random() < 0.15:
+        choice = self.rng.random()
+        if choice < 0.15:
             job = Job(number, device, Kind.MESSAGE, f"text {number}", versions=[])
+        elif choice < 0.4:
+            job = Job(number, device, Kind.FOLDER, "album", os.path.join(self.folder, f"{number}"))
+            job.conflict = self.rng.choice(_CONFLICTS)
         else:
             job = self._file(number, device)
         self.laws.jobs.append(job)
+        if job.kind is Kind.FOLDER:
+            self.laws.jobs += self._album(job)
         self.counts["jobs"] += 1
         self._start(job)
 
+    def _album(self, folder: Job) -> list[Job]:
+        """Some files in a folder of that name, most of them small."""
+        rng, made = self.rng, []
+        shutil.rmtree(os.path.join(folder.path, folder.name), ignore_errors=True)
+        for number in range(rng.choice((1, 3, 10, 30))):
+            name = f"{rng.choice(('', '', 'below/'))}{number}.bin"
+            path = os.path.join(folder.path, folder.name, name)
+            content = rng.randbytes(rng.choice(_SMALL_SIZES))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _write(path, content, rng.choice(_MTIMES))
+            job = Job(folder.number, folder.device, Kind.FILE, f"{folder.name}/{name}", path)
+            job.versions, job.within = [content], folder
+            made.append(job)
+        return made
+
     def _file(self, number: int, device: Device) -> Job:
-        again = [job for job in self.laws.jobs if job.kind is Kind.FILE and job.device is device]
+        again = [
+            job
+            for job in self.laws.jobs
+            if job.kind is Kind.FILE and job.device is device and job.within is None
+        ]
         rng = self.rng
         conflict = rng.choice(_CONFLICTS)
         queued = rng.random() < 0.25
@@ -214,11 +246,22 @@ class Story:
 
     def _start(self, job: Job) -> None:
         life = job.device.life
+        if job.within is not None:
+            return  # it goes with its folder
         size = len(job.versions[-1]) if job.versions else len(job.name)
         self.say(f"{job.device.name}: sends {job.name} ({size}){' later' if job.queued else ''}")
         done: Deferred[Any]
         if job.kind is Kind.MESSAGE:
             done = life.client.send_message(job.name)
+        elif job.kind is Kind.FOLDER:
+            files = {each.name: each for each in self.laws.jobs if each.within is job}
+            for each in files.values():
+                each.outcome = None
+            done = life.client.send_paths(
+                [os.path.join(job.path, job.name)],
+                conflict=job.conflict,
+                on_entry=lambda entry, outcome: self._came(files, life, entry, outcome),
+            )
         elif job.queued:
             done = Deferred.fromCoroutine(
                 life.outgoing.send({"path": job.path, "peer": "other", "wait": False})
@@ -226,6 +269,12 @@ class Story:
         else:
             done = life.client.send_file(job.path, conflict=job.conflict)
         outcome_of(done, partial(self._decided, job, life))
+
+    def _came(
+        self, files: dict[str, Job], life: Life, entry: Entry, outcome: Receipt | LanxferError
+    ) -> None:
+        if entry.path in files:
+            self._decided(files[entry.path], life, outcome)
 
     def _decided(self, job: Job, life: Life, outcome: object) -> None:
         if life.alive:
@@ -307,7 +356,8 @@ class Story:
         self.world.crash(device)
         for job in self.laws.jobs:
             # What arrived before may be known to nobody here, so a later cancel can be wrong.
-            job.crashed = job.crashed or (job.device is device and job.outcome is None)
+            under_way = (job.within or job).outcome is None
+            job.crashed = job.crashed or (job.device is device and under_way)
 
     def _boot(self, device: Device) -> None:
         self.say(f"{device.name} begins anew")
@@ -473,7 +523,7 @@ def command(seeds: int, seed: int, processes: int, first: bool, trace: bool) -> 
     for number, what in found.breaches[:5]:
         print(f"seed {number}: {what}")
         print("\n".join(replay(number)[0]))
-    for name in ("jobs", "acknowledged", "cancels", "cuts", "stalls", "crashes"):
+    for name in ("jobs", "acknowledged", "together", "cancels", "cuts", "stalls", "crashes"):
         figures.add(name, found.counts[name])
     figures.add("seeds in breach", len(found.breaches), most=0)
     figures.finish()

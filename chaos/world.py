@@ -20,7 +20,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from lanxfer import bodies
+from lanxfer import ahead, bodies, testing, trees
 from lanxfer.client import Client
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
@@ -31,6 +31,7 @@ from lanxfer.node import Incoming, Message, ServiceNode, Taking
 from lanxfer.outgoing import Outgoing
 from lanxfer.policy import Principal, Standing
 from lanxfer.protocol import LanxferProtocol
+from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry
 from lanxfer.sessions.native import NativeSession
 from lanxfer.storage.memory import MemoryStore
@@ -44,8 +45,18 @@ SMALL = {
     "WINDOW": 1024,
     "CHECKPOINT": 512,
     "UNWRITTEN_MAX": 2048,
+    "PACK_MAX": 4096,
 }
 """Limits in bytes, small enough for a file of a few KiB to meet them all."""
+
+SMALL_ELSEWHERE: tuple[tuple[Any, str, int], ...] = (
+    (bodies.BodySender, "CHUNK_SIZE", SMALL["UNIT"]),
+    (ahead, "ENOUGH", 1024),
+    (trees, "ENOUGH", 1024),
+    (trees, "OPEN_BYTES", 4096),
+    (testing, "HIGH_WATER", 2048),
+)
+"""The same of what is no such limit, or was reckoned from one."""
 
 NOTICED = 50.0
 """Seconds after which a system gives up a connection on which nothing comes through."""
@@ -54,17 +65,16 @@ NOTICED = 50.0
 @contextmanager
 def small_limits() -> Iterator[None]:
     """Everything that is counted in bytes becomes small, so that little files see it all."""
-    kept = {name: getattr(limits, name) for name in SMALL}
-    chunk = bodies.BodySender.CHUNK_SIZE
+    small = [(limits, name, value) for name, value in SMALL.items()]
+    kept = []
     try:
-        for name, value in SMALL.items():
-            setattr(limits, name, value)
-        bodies.BodySender.CHUNK_SIZE = SMALL["UNIT"]
+        for where, name, value in (*small, *SMALL_ELSEWHERE):
+            kept.append((where, name, getattr(where, name)))
+            setattr(where, name, value)
         yield
     finally:
-        for name, value in kept.items():
-            setattr(limits, name, value)
-        bodies.BodySender.CHUNK_SIZE = chunk
+        for where, name, value in kept:
+            setattr(where, name, value)
 
 
 @define(eq=False)
@@ -110,13 +120,14 @@ class Life:
             polled=Polled(self.clock.seconds),
             sender=self._send,
             about=lambda: {},
-            on_offer=self._on_offer,
+            on_offer=self._on_offer if world.asks else None,
             on_message=self._on_message,
         )
         self.outgoing = Outgoing(
             self.clock, self.disk, device.journal, lambda job: self.new_client(), log
         )
         self.client = self.new_client()
+        self.rates = Rates(self.clock, Speeds(rate_out=world.rate_out))
         registry.subscribe(self._told)
 
     def new_client(self) -> Client:
@@ -136,6 +147,8 @@ class Life:
         if world.down or not other.life.alive or not self.alive:
             raise Unreachable()
         ours, theirs = self._end(other, True), other.life._end(self.device, False)
+        if world.rate_out is not None:
+            ours.keep_to(self.rates)
         wire = Wire(ours, theirs)
         world.link(Link(wire, (ours, theirs), (self, other.life)))
         try:
@@ -190,10 +203,22 @@ def _nothing(*args: Any) -> None:
 
 
 class World:
-    """See the module; ``advance`` is the only thing that lets time pass."""
+    """See the module; ``advance`` is the only thing that lets time pass.
 
-    def __init__(self, rng: random.Random, files: Callable[[], dict[str, bytes]] = dict) -> None:
+    Where somebody ``asks`` about each offer, nothing goes together; ``rate_out`` is in bytes a
+    second.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        files: Callable[[], dict[str, bytes]] = dict,
+        asks: bool = True,
+        rate_out: int | None = None,
+    ) -> None:
         self.rng = rng
+        self.asks = asks
+        self.rate_out = rate_out
         self.now = 1_700_000_000.0
         self.down = False
         self.table = builtin()

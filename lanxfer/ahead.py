@@ -50,13 +50,17 @@ class Ahead:
     _over: list[Loaded] = field(factory=list)
     _again: deque[Entry] = field(factory=deque)
     _tries: dict[str, int] = field(factory=dict)
+    _unsure: set[str] = field(factory=set)
 
     def again(self, entry: Entry, alone: bool = False) -> None:
         """Have it read once more: all that it was sent with was refused, or is lost.
 
-        Where it was refused ``alone``, and the second time, it goes by itself.
+        Where it was refused ``alone``, and the second time, it goes by itself.  Where all is
+        lost it may have arrived.
         """
         self._tries[entry.path] = TRIES if alone else self._tries.get(entry.path, 0) + 1
+        if not alone:
+            self._unsure.add(entry.path)
         self._again.append(entry)
 
     def more(self) -> bool:
@@ -78,6 +82,7 @@ class Ahead:
             if entry is None:
                 break
             loaded = self._load(entry)
+            loaded.unsure = entry.path in self._unsure
             line = _line(loaded)
             lines += line
             size += line + loaded.size

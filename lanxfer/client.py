@@ -378,7 +378,7 @@ class Client(Folders):
                 connection, self._disk, loaded, transfer, conflict, self._clear
             )
 
-        return await self._persist(attempt, transfer)
+        return await self._persist(attempt, transfer, unsure=loaded.unsure)
 
     def _most_together(self) -> int:
         """As ``sending.most_together``, of the connection there is, or was."""
@@ -441,13 +441,15 @@ class Client(Folders):
         attempt: Callable[[bool], Coroutine[Any, Any, Receipt]],
         transfer: Transfer,
         once: bool = False,
+        unsure: bool = False,
     ) -> Receipt:
         """Try until there is a verdict, or nothing is to be hoped for.
 
         ``attempt`` is told whether an earlier one may have arrived: one that was
-        cancelled is then settled with the other side and not just forgotten.
+        cancelled is then settled with the other side and not just forgotten.  ``unsure``
+        says so of the first: it was sent before, with others.
         """
-        delay, tries, done, unsure = 0.25, 0, 0, False
+        delay, tries, done = 0.25, 0, 0
         since = self._reactor.seconds()
         while True:
             settling = unsure and transfer.given_up is not None

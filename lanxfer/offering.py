@@ -21,12 +21,14 @@ class Loaded:
 
     It has them in ``data``, which whoever has copied it sets to None, or, where it was known
     to be large, in ``units`` of memory that is somebody else's as soon as it was sent.
+    ``unsure`` is one that was sent before, and may have arrived.
     """
 
     entry: Entry
     data: bytes | None = None
     digest: str | None = None
     units: list[memoryview] = field(factory=list)
+    unsure: bool = False
 
     @property
     def whole(self) -> bool:

@@ -117,3 +117,12 @@ class AheadTests:
         batch = [loaded for _ in range(3) for loaded in reader.read()]
         assert reader.together(batch) == []
         assert [each.whole for each in batch] == [size <= limits.INLINE_MAX] * 3
+        assert all(each.unsure for each in batch)
+
+    def test_sure(self) -> None:
+        """What was refused alone, or was never sent, has not arrived."""
+        reader = Ahead(iter(entries([10] * 2)), bytearray)
+        first, second = reader.read()
+        reader.again(first.entry, alone=True)
+        [once_more] = reader.read()
+        assert [each.unsure for each in (first, second, once_more)] == [False] * 3

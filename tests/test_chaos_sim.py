@@ -16,7 +16,7 @@ class SimTests:
         """Whatever happens in these stories, no law is broken, and things do happen."""
         told = run(range(1, 301))
         assert told.breaches == []
-        for name in ("acknowledged", "cancels", "cuts", "stalls", "crashes"):
+        for name in ("acknowledged", "together", "cancels", "cuts", "stalls", "crashes"):
             assert told.counts[name] > 20
 
     def test_deterministic(self) -> None:
