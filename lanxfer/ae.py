@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 
-from lanxfer.calls import Answer, Exchange
 from lanxfer.connecting import Dialer, Target
 from lanxfer.disk import Disk
 from lanxfer.errors import Cancelled, Exists, Forbidden, LanxferError, Lost, TimedOut, Unconfirmed
+from lanxfer.exchange import Answer, Exchange
 from lanxfer.registry import Transfer
 from lanxfer.storage.names import quoted
 from lanxfer.storage.sources import Entry, Source, open_source

@@ -25,9 +25,10 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.python.threadable import isInIOThread
 
 from lanxfer import client, linking
-from lanxfer.calls import Answer, as_deferred
 from lanxfer.client import Client
+from lanxfer.deferreds import as_deferred
 from lanxfer.errors import TimedOut
+from lanxfer.exchange import Answer
 from lanxfer.links import Link
 from lanxfer.remote import Remote, remote
 from lanxfer.transfers import Receipt

@@ -16,9 +16,10 @@ from twisted.internet.error import ConnectError, UserError
 from twisted.internet.error import TimeoutError as NoAnswer
 
 from lanxfer.bulk import BulkTLS
-from lanxfer.calls import Exchange, own_cancel
 from lanxfer.clear_out import ClearOut, Pouring, beside
+from lanxfer.deferreds import own_cancel
 from lanxfer.errors import Cancelled, ClearBroken, DigestMismatch, LanxferError, TimedOut, TooSlow
+from lanxfer.exchange import Exchange
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.showing import shown

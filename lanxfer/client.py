@@ -29,7 +29,6 @@ from twisted.logger import Logger
 
 from lanxfer import ae, offering, sending
 from lanxfer.bottleneck import Bottleneck
-from lanxfer.calls import Answer, Shared, public
 from lanxfer.clear_sending import ClearBodies
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
 from lanxfer.connecting import (
@@ -42,6 +41,7 @@ from lanxfer.connecting import (
     dial_local,
     find_target,
 )
+from lanxfer.deferreds import Shared, public
 from lanxfer.discovery.finding import finder
 from lanxfer.disk import Disk
 from lanxfer.errors import (
@@ -62,6 +62,7 @@ from lanxfer.errors import (
     TooLarge,
     Unreachable,
 )
+from lanxfer.exchange import Answer
 from lanxfer.folders import Folders
 from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce

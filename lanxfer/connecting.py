@@ -19,9 +19,9 @@ from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from lanxfer.calls import own_cancel
 from lanxfer.commands.table import Node, Table
 from lanxfer.control import NO_SERVICE
+from lanxfer.deferreds import own_cancel
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     BadConfig,

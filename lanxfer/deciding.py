@@ -17,8 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from lanxfer.allowance import Allowances
-from lanxfer.calls import as_deferred
 from lanxfer.commands.table import Accepted, Call
+from lanxfer.deferreds import as_deferred
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     BadConfig,

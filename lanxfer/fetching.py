@@ -11,7 +11,6 @@ from typing import Any
 
 from attrs import frozen
 
-from lanxfer.calls import Answer, Exchange
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     BadHeader,
@@ -22,6 +21,7 @@ from lanxfer.errors import (
     LanxferError,
     SourceChanged,
 )
+from lanxfer.exchange import Answer, Exchange
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage import Part, Store

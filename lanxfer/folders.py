@@ -21,9 +21,10 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
 
 from lanxfer import fetching
-from lanxfer.calls import Answer, Exchange, public
+from lanxfer.deferreds import public
 from lanxfer.disk import Disk
 from lanxfer.errors import BadName, Cancelled, LanxferError, NotFound
+from lanxfer.exchange import Answer, Exchange
 from lanxfer.fetching import FileFacts
 from lanxfer.offering import Loaded
 from lanxfer.protocol import LanxferProtocol

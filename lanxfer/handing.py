@@ -16,9 +16,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
 from lanxfer.bottleneck import EVERY, Bottleneck
-from lanxfer.calls import settled
 from lanxfer.client import Client
 from lanxfer.commands.table import Call
+from lanxfer.deferreds import settled
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, TooSlow
 from lanxfer.tally import NOTHING, Sums, Tally, sums_of

@@ -19,11 +19,11 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientE
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from lanxfer.calls import Shared, as_deferred, public
 from lanxfer.commands.control import hello, ping
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.table import Command, Node, Table, Tables
 from lanxfer.connecting import connect_over, greet
+from lanxfer.deferreds import Shared, as_deferred, public
 from lanxfer.disk import Disk
 from lanxfer.errors import Lost
 from lanxfer.links import Link

@@ -25,7 +25,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from lanxfer.calls import Answer, Exchange
 from lanxfer.commands.declared import numbers_of
 from lanxfer.commands.values import plain
 from lanxfer.errors import (
@@ -37,6 +36,7 @@ from lanxfer.errors import (
     Overloaded,
     Stopping,
 )
+from lanxfer.exchange import Answer, Exchange
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.streams import Inflow
 from lanxfer.wire import limits

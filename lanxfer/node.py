@@ -20,11 +20,11 @@ from twisted.python.failure import Failure
 
 from lanxfer.admission import networks
 from lanxfer.allowance import Allowances, usage_rows
-from lanxfer.calls import settled
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Accepted, Call
 from lanxfer.cred import Logins
 from lanxfer.deciding import Deciding, Incoming, OnOffer, Says, Taking, asked
+from lanxfer.deferreds import settled
 from lanxfer.disk import Disk, SmallFiles
 from lanxfer.errors import (
     BadConfig,

@@ -17,9 +17,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lanxfer.ae import AeReceipt
-from lanxfer.calls import settled
 from lanxfer.client import PATIENCE, Client
 from lanxfer.commands.table import Call
+from lanxfer.deferreds import settled
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, LanxferError, Unfinished
 from lanxfer.handing import Handed, parse_job

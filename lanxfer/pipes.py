@@ -21,8 +21,8 @@ from twisted.internet.stdio import StandardIO
 from twisted.protocols.portforward import Proxy
 from twisted.python.failure import Failure
 
-from lanxfer.calls import own_cancel
 from lanxfer.control import NO_SERVICE, NoService
+from lanxfer.deferreds import own_cancel
 from lanxfer.errors import BadConfig
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.wire import limits

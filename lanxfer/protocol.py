@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lanxfer.bulk import BulkTLS
-from lanxfer.calls import Answer, Exchange, IncomingCall
+from lanxfer.calls import IncomingCall
 from lanxfer.channels import Channels
 from lanxfer.clear import ClearIn, ClearTickets
 from lanxfer.commands.dispatch import begin
@@ -35,6 +35,7 @@ from lanxfer.errors import (
     Stopping,
     from_wire,
 )
+from lanxfer.exchange import Answer, Exchange
 from lanxfer.gathering import FIRST, Gathered
 from lanxfer.lifetime import Lifetime
 from lanxfer.pake import Channel

@@ -27,11 +27,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin, o
 import attrs
 from twisted.internet.defer import Deferred
 
-from lanxfer.calls import Answer
 from lanxfer.commands.declared import Declared, declare, marked, options_of
 from lanxfer.commands.table import Call, Reply
 from lanxfer.commands.values import structure
 from lanxfer.errors import BadConfig
+from lanxfer.exchange import Answer
 from lanxfer.links import Link, Stream
 
 P = ParamSpec("P")

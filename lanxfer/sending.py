@@ -12,9 +12,9 @@ from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from lanxfer.calls import Answer, Exchange, settled
 from lanxfer.clear_out import ClearOut
 from lanxfer.clear_sending import ClearBodies
+from lanxfer.deferreds import settled
 from lanxfer.direct import Pieces
 from lanxfer.disk import Disk, Units
 from lanxfer.errors import (
@@ -25,6 +25,7 @@ from lanxfer.errors import (
     TooLarge,
     TooSlow,
 )
+from lanxfer.exchange import Answer, Exchange
 from lanxfer.offering import (
     Loaded,
     at_once,

@@ -32,7 +32,6 @@ from twisted.python.failure import Failure
 
 from lanxfer.admission import Admission, Legacy, networks, own_networks
 from lanxfer.awaiting import when
-from lanxfer.calls import public
 from lanxfer.changing import Changing, follow_all, keep_apart, opened_by, reserve_of, taking_of
 from lanxfer.client import PATIENCE, Client
 from lanxfer.codes import Secret, load_token
@@ -42,6 +41,7 @@ from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Tables
 from lanxfer.connecting import Dialer, find_target
 from lanxfer.cred import Logins
+from lanxfer.deferreds import public
 from lanxfer.descriptors import raise_limit
 from lanxfer.discovery.announcing import Announcing
 from lanxfer.disk import Disk

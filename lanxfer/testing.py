@@ -35,11 +35,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lanxfer.calls import as_deferred
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
 from lanxfer.commands.table import Table, Tables
+from lanxfer.deferreds import as_deferred
 from lanxfer.disk import Disk
 from lanxfer.errors import Cancelled, LanxferError, SourceChanged
 from lanxfer.journal import Journal

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from lanxfer.calls import settled
+from lanxfer.deferreds import settled
 from lanxfer.disk import Disk
 from lanxfer.errors import LanxferError
 from lanxfer.journal import Journal

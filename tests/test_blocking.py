@@ -12,9 +12,9 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from lanxfer.blocking import SyncClient, SyncLink, wait
-from lanxfer.calls import Answer
 from lanxfer.commands.declared import command
 from lanxfer.errors import Forbidden, Lost, NotFound, TimedOut, Unreachable
+from lanxfer.exchange import Answer
 from lanxfer.linking import listen_links
 from tests.devices import Devices, in_reactor
 

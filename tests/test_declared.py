@@ -9,7 +9,6 @@ import pytest
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
-from lanxfer.calls import Answer
 from lanxfer.commands.declared import Commands, command, commands_of
 from lanxfer.commands.table import Call, Reply
 from lanxfer.errors import (
@@ -23,6 +22,7 @@ from lanxfer.errors import (
     NotFound,
     UnknownCommand,
 )
+from lanxfer.exchange import Answer
 from lanxfer.links import Link
 from lanxfer.policy import Principal, Standing
 from lanxfer.rights import Book, Right, Section

@@ -10,7 +10,7 @@ import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
-from lanxfer.calls import as_deferred
+from lanxfer.deferreds import as_deferred
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, Lost, TooSlow
 from lanxfer.handing import parse_job
 from lanxfer.policy import LOCAL

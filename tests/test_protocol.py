@@ -16,7 +16,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 
 from lanxfer import offering, sending
-from lanxfer.calls import Answer
 from lanxfer.commands.table import Call, Command, Node, Reply
 from lanxfer.errors import (
     BadHeader,
@@ -34,6 +33,7 @@ from lanxfer.errors import (
     TooLarge,
     UnknownCommand,
 )
+from lanxfer.exchange import Answer
 from lanxfer.node import Taking
 from lanxfer.policy import UNKNOWN, Principal, Standing
 from lanxfer.registry import Transfer

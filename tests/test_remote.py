@@ -11,10 +11,10 @@ import pytest
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
 
-from lanxfer.calls import Answer
 from lanxfer.commands.declared import Reader, Writer, command
 from lanxfer.commands.table import Call, Reply
 from lanxfer.errors import BadConfig, BadRequest, Forbidden
+from lanxfer.exchange import Answer
 from lanxfer.links import Link, Stream
 from lanxfer.remote import remote
 from lanxfer.testing import Pair

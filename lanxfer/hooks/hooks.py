@@ -18,7 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from lanxfer.calls import as_deferred
+from lanxfer.deferreds import as_deferred
 from lanxfer.hooks.events import MESSAGE, Event, Hook, as_job, events_of
 from lanxfer.transfers import Direction, Kind, Snapshot
 

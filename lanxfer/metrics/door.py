@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 
-from lanxfer.calls import public
 from lanxfer.commands.table import Call, Command, Node, Reply
 from lanxfer.connecting import Dialer
+from lanxfer.deferreds import public
 from lanxfer.errors import BadConfig, Forbidden, LanxferError
 from lanxfer.factory import LanxferFactory
 from lanxfer.metrics.counts import Counts

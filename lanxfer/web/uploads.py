@@ -19,9 +19,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from lanxfer.calls import IncomingCall, public
+from lanxfer.calls import IncomingCall
 from lanxfer.commands.dispatch import run
 from lanxfer.commands.table import Table
+from lanxfer.deferreds import public
 from lanxfer.errors import (
     BadOffset,
     Cancelled,
