@@ -27,6 +27,7 @@ _CIPHERTEXT = mmap(-1, PIECE)
 """Read into by every connection in turn, and empty again before the next one.
 
 Of a map only those pages are in memory that were ever filled."""
+_THERE = sealed.address(_CIPHERTEXT)
 _CLEARTEXT = mmap(-1, PIECE)
 """The same for what came out of it and belongs nowhere yet."""
 
@@ -159,7 +160,15 @@ class BulkTLS(BufferingTLSTransport):
         return memoryview(_CIPHERTEXT)[: max(self._most(), RECORD)]
 
     def filled(self, size: int) -> None:
-        self.dataReceived(memoryview(_CIPHERTEXT)[:size])
+        records = self._tlsConnection
+        if _THERE is None or not self._handshakeDone or records.unread:
+            self.dataReceived(memoryview(_CIPHERTEXT)[:size])
+            return
+        records.lay(_THERE, size)
+        try:
+            self.dataReceived(b"")
+        finally:
+            records.lift()
 
     def begin_stretch(self, direct: Direct) -> bool:
         return False  # one thread that decrypts and one that writes are faster than one for both

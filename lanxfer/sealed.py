@@ -34,7 +34,11 @@ SEALED = TOGETHER + 4 * limits.KIB
 
 _ffi: Any = getattr(SSL, "_ffi", None)
 _lib: Any = getattr(SSL, "_lib", None)
-_NAMES = ("BIO_read", "ERR_clear_error", "SSL_get_error", "SSL_read", "SSL_write")
+_NAMES = (
+    *("BIO_get_mem_data", "BIO_new", "BIO_new_mem_buf", "BIO_read", "BIO_s_mem", "BIO_write"),
+    *("BIO_set_mem_eof_return", "ERR_clear_error"),
+    *("SSL_get_error", "SSL_read", "SSL_set_bio", "SSL_write"),
+)
 # pyOpenSSL's public calls copy each record once more, for a tenth of the receiver's time, and
 # raise in a thread what went wrong in another connection that begins meanwhile.
 RAW = all(
@@ -49,6 +53,15 @@ RAW = all(
 _SEALED = mmap(-1, 2 * PIECE)
 """What one connection after the other reads into: memory for each costs more than the reading."""
 
+_where: Any = _ffi.new("char **") if RAW else None
+_NOTHING_YET = -1
+"""What OpenSSL is told where there is nothing to be read; 0 would be the end."""
+
+
+def address(memory: mmap) -> Any:
+    """Where that memory is, for ``Records.lay``; None where that cannot be told."""
+    return _ffi.from_buffer("char[]", memory) if RAW else None
+
 
 class Records(SSL.Connection):
     """One TLS connection between two memories; what changes it is done by one at a time.
@@ -60,6 +73,7 @@ class Records(SSL.Connection):
     def __init__(self, context: SSL.Context) -> None:
         super().__init__(context, None)
         self._mutex = threading.Lock()
+        self._laid = False
 
     def send(self, buf: Any, flags: int = 0) -> int:
         with self._mutex:
@@ -70,8 +84,48 @@ class Records(SSL.Connection):
             return super().bio_read(bufsiz)
 
     def bio_write(self, buf: Any) -> int:
+        if not buf:
+            return 0  # all of it was laid
         with self._mutex:
+            if self._laid:
+                self._read_from(_lib.BIO_new(_lib.BIO_s_mem()))
             return super().bio_write(buf)
+
+    def lay(self, there: Any, size: int) -> None:
+        """Have so many encrypted bytes read where they are; ``lift`` comes before they change.
+
+        Else each byte would be copied, into memory that is cleared before.  ``RAW`` only, and
+        nothing may be left of what came before.
+        """
+        with self._mutex:
+            self._read_from(_lib.BIO_new_mem_buf(there, size))
+            self._laid = True
+
+    def lift(self) -> None:
+        """Copy what was not read of what was laid there."""
+        connection: Any = self
+        with self._mutex:
+            if self._laid and (left := _lib.BIO_get_mem_data(connection._into_ssl, _where)):
+                kept = _ffi.buffer(_where[0], left)[:]
+                self._read_from(_lib.BIO_new(_lib.BIO_s_mem()))
+                super().bio_write(kept)
+
+    def _read_from(self, bio: Any) -> None:
+        """Read from there from now on; OpenSSL frees what it read from before."""
+        connection: Any = self
+        if bio == _ffi.NULL:
+            raise MemoryError
+        _lib.BIO_set_mem_eof_return(bio, _NOTHING_YET)
+        _lib.SSL_set_bio(connection._ssl, bio, connection._from_ssl)
+        connection._into_ssl = bio
+        self._laid = False
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is something encrypted that was not read yet."""
+        connection: Any = self
+        with self._mutex:
+            return bool(_lib.BIO_get_mem_data(connection._into_ssl, _where))
 
     def bio_shutdown(self) -> None:
         with self._mutex:
@@ -128,7 +182,10 @@ class Records(SSL.Connection):
     def sealed(self) -> bytes:
         """Encrypted bytes that wait to be sent, as many as ``_SEALED`` holds; for the reactor."""
         if RAW:
-            return bytes(memoryview(_SEALED)[: self.take_sealed(_SEALED)])
+            connection: Any = self
+            with self._mutex:  # mostly there is nothing
+                some = _lib.BIO_get_mem_data(connection._from_ssl, _where)
+            return bytes(memoryview(_SEALED)[: self.take_sealed(_SEALED)]) if some else b""
         try:
             return self.bio_read(len(_SEALED))
         except WantReadError:

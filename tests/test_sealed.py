@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from mmap import mmap
 
 import pytest
 from hypothesis import given, settings
@@ -113,6 +114,41 @@ def test_all_arrives(pair: Callable[[], Pair], sizes: list[int], raw: bool) -> N
         sealed.RAW = usual
         sending.join()
         made.socket.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 70_000), min_size=1, max_size=6),
+    st.integers(1, 40_000),
+    st.data(),
+)
+def test_laid(pair: Callable[[], Pair], sizes: list[int], step: int, data: st.DataObject) -> None:
+    """Read where it is: records in any pieces, some not read at once, and some written as usual."""
+    # covers: B07
+    made = pair()
+    sent = b"".join(random.Random(size).randbytes(size) for size in sizes)
+    made.near.send(sent)
+    secret = made.near.bio_read(2**20)
+    memory = mmap(-1, 2**17)
+    there = sealed.address(memory)
+    got = b""
+    for at in range(0, len(secret), step):
+        piece = secret[at : at + step]
+        how = data.draw(st.sampled_from(["laid", "laid", "not read", "written"]))
+        if how == "written" or made.far.unread:
+            made.far.bio_write(piece)
+        else:
+            memory[: len(piece)] = piece
+            made.far.lay(there, len(piece))
+        if how != "not read":
+            got += opened(made.far)
+        made.far.lift()
+        memory[:] = bytes(len(memory))  # it is another one's by now
+    assert got + opened(made.far) == sent
+    made.near.shutdown()
+    made.far.bio_write(made.near.bio_read(2**20))
+    with pytest.raises(ZeroReturnError):
+        made.far.recv(1)
 
 
 def test_nobody_reads(pair: Callable[[], Pair]) -> None:

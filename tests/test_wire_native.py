@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lanxfer.errors import BadHeader, LanxferError, UnknownCommand
@@ -586,6 +586,21 @@ def test_plain_lines(
     """The short way through small requests and answers comes to where the long one does."""
     start = f'"{verb}":{blank}{id}' + (f', "name": "{name}"' if verb == "do" else "")
     line = "{" + ", ".join([start, *(f'"{key}": {value}' for key, value in fields)]) + "}"
+    _both_ways(line)
+
+
+@given(NEAR_NUMBERS, NEAR_NUMBERS, NEAR_NUMBERS, NEAR_FIELDS, BLANKS)
+@example("1", "0", str(limits.PART_MAX), [], " ")
+@example("1", "0", str(limits.PART_MAX + 1), [], " ")
+def test_plain_parts(
+    id: str, offset: str, body: str, fields: list[tuple[str, str]], blank: str
+) -> None:
+    """So does that through the headers of parts."""
+    start = f'"part": {id},{blank}"offset": {offset}, "body": {body}'
+    _both_ways("{" + ", ".join([start, *(f'"{key}": {value}' for key, value in fields)]) + "}")
+
+
+def _both_ways(line: str) -> None:
     outcomes = []
     for short in (native._plain, lambda line: None):
         with pytest.MonkeyPatch.context() as patch:

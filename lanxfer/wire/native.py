@@ -270,6 +270,10 @@ _PLAIN = re.compile(
     rb'(?:, "body": ([1-9][0-9]{0,6}))?\}'
 )
 """What most small requests and answers look like, to the letter; what is only like it is JSON."""
+_PLAIN_PART = re.compile(
+    rb'\{"part": ([1-9][0-9]{0,17}), "offset": (0|[1-9][0-9]{0,17}), "body": ([1-9][0-9]{0,8})\}'
+)
+"""The same of parts of files, one a mebibyte."""
 
 
 @lru_cache(256)
@@ -284,7 +288,12 @@ def _command_name(name: str) -> str:
 
 
 def _plain(line: bytes) -> Packet | None:
-    """The packet of a line that ``_PLAIN`` takes in; the same that ``parse_packet`` makes of it."""
+    """The packet of a line that ``_PLAIN`` or ``_PLAIN_PART`` takes in.
+
+    It is the same that ``parse_packet`` makes of it.
+    """
+    if line.startswith(b'{"part"'):
+        return _plain_part(line)
     found = _PLAIN.fullmatch(line)
     if found is None:
         return None
@@ -302,6 +311,14 @@ def _plain(line: bytes) -> Packet | None:
         return Ok(int(ok), args, size)
     command = name.decode("ascii")
     return Do(int(do), command, args, size) if _is_command(command) else None
+
+
+def _plain_part(line: bytes) -> Part | None:
+    found = _PLAIN_PART.fullmatch(line)
+    if found is None:
+        return None
+    id, offset, body = map(int, found.groups())
+    return Part(id, offset, body) if body <= limits.PART_MAX else None
 
 
 def parse_packet(line: bytes) -> Packet:
