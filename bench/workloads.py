@@ -76,9 +76,9 @@ FILES = {
         "one large file",
         "MiB/s",
         (
-            *(Limit(how) for how in ("loops", "sendfile", "splice")),
+            *(Limit(how) for how in ("loops", "sendfile", "splice", "verified")),
             *(Plain(), HandedPlain(), Rsync(), Vsftpd(), Nginx(), Bare(), Aioftp()),
-            *(Limit("tls"), Lanxfer(), Handed(), ClearBody()),
+            *(Limit("tls"), Limit("tls verified"), Lanxfer(), Handed(), ClearBody()),
             *(Scp(), RsyncSsh(), NginxTls(), BareTls()),
         ),
         _large,
@@ -87,8 +87,10 @@ FILES = {
         "files of 4 KiB, 100 in a folder",
         "files/s",
         (
-            *(Limit("loops"), Plain(), HandedPlain(), Rsync(), Vsftpd(), Nginx(), Aioftp()),
-            *(Limit("tls"), Lanxfer(), Handed(), Scp(), RsyncSsh(), NginxTls()),
+            *(Limit("loops"), Limit("verified"), Plain(), HandedPlain(), Rsync()),
+            *(Vsftpd(), Nginx(), Aioftp()),
+            *(Limit("tls"), Limit("tls verified"), Lanxfer(), Handed()),
+            *(Scp(), RsyncSsh(), NginxTls()),
         ),
         _small,
     ),
@@ -96,15 +98,18 @@ FILES = {
         "a mixed tree, log-normal sizes",
         "files/s",
         (
-            *(Limit("loops"), Plain(), HandedPlain(), Rsync(), Nginx()),
-            *(Limit("tls"), Lanxfer(), Handed(), RsyncSsh(), NginxTls()),
+            *(Limit("loops"), Limit("verified"), Plain(), HandedPlain(), Rsync(), Nginx()),
+            *(Limit("tls"), Limit("tls verified"), Lanxfer(), Handed(), RsyncSsh(), NginxTls()),
         ),
         lambda place, options: place.mixed(options.mixed),
     ),
     "senders": Workload(
         "files of 16 MiB at once, from one process",
         "MiB/s",
-        (Limit("loops"), Many(), Together(), Nginx(), Limit("tls"), ManyTls(), NginxTls()),
+        (
+            *(Limit("loops"), Limit("verified"), Many(), Together(), Nginx()),
+            *(Limit("tls"), Limit("tls verified"), ManyTls(), NginxTls()),
+        ),
         lambda place, options: place.several(options.senders, _SENDER),
     ),
     "durable": Workload(

@@ -23,8 +23,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from lanxfer import ae, offering, sending
@@ -46,21 +45,11 @@ from lanxfer.discovery.finding import finder
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     BadConfig,
-    Busy,
     Cancelled,
-    ClearBroken,
-    DigestMismatch,
     LanxferError,
     Lost,
-    Overloaded,
-    RateLimited,
-    ShortBody,
-    SourceChanged,
-    Stopping,
-    TimedOut,
     TlsRequired,
     TooLarge,
-    Unreachable,
 )
 from lanxfer.exchange import Answer
 from lanxfer.folders import Folders
@@ -71,28 +60,20 @@ from lanxfer.offering import Loaded
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
-from lanxfer.registry import Passed, Registry, Transfer, new_ids, outcome
+from lanxfer.registry import Passed, Registry, Transfer, new_ids
+from lanxfer.retrying import AGAIN_ONCE, PATIENCE, Retrying
 from lanxfer.revoking import Revoking
 from lanxfer.sockets import socket_of
 from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
-from lanxfer.transfers import Conflict, Direction, Kind, Receipt, State
+from lanxfer.transfers import Conflict, Direction, Kind, Receipt
 from lanxfer.trees import Outcomes, Packs, Sent, send_tree
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
 
 T = TypeVar("T")
-
-PATIENCE = 60.0
-"""Seconds without any progress after which a broken connection is given up."""
-
-_AGAIN = (
-    *(Lost, ClearBroken, TimedOut, ShortBody, Stopping),
-    *(Busy, Overloaded, RateLimited, Unreachable),
-)
-_AGAIN_ONCE = (SourceChanged, DigestMismatch)
 
 _log = Logger()
 
@@ -133,14 +114,13 @@ class Client(Folders):
         self._dial = dial
         self._dialer = dialer
         self._disk = disk
-        self._patience = patience
         self._request = request
         self._on_close = on_close
         self._clear = clear
         self._connection: LanxferProtocol | None = None
         self._dialing = Shared(self._redial)
         self._closed = False
-        self._hopeless = False
+        self._retrying = Retrying(reactor, patience, lambda: self._closed)
 
     @property
     def peer(self) -> str:
@@ -320,7 +300,7 @@ class Client(Folders):
         self._connection = await self._dial()
         if self._clear is not None:
             self._clear.look(self._connection)
-        self._hopeless = False
+        self._retrying.hopeless = False
         return self._connection
 
     @property
@@ -379,7 +359,7 @@ class Client(Folders):
                 connection, self._disk, loaded, transfer, conflict, self._clear
             )
 
-        return await self._persist(attempt, transfer, unsure=loaded.unsure)
+        return await self._retrying.persist(attempt, transfer, unsure=loaded.unsure)
 
     def _most_together(self) -> int:
         """As ``sending.most_together``, of the connection there is, or was."""
@@ -406,7 +386,7 @@ class Client(Folders):
         outcomes: Outcomes = []
         over = []
         for loaded, end in zip(pack, found, strict=True):
-            again = isinstance(end, LanxferError) and (end.retry or isinstance(end, _AGAIN_ONCE))
+            again = isinstance(end, LanxferError) and (end.retry or isinstance(end, AGAIN_ONCE))
             outcomes.append(None if again else end)
             if not again:
                 stored = sending.as_stored(end) if isinstance(end, Receipt) else end
@@ -435,95 +415,7 @@ class Client(Folders):
             return await sending.send_message(await self._connected(), text, transfer)
 
         # Not repeated after a break: a message has no digest, and nobody wants it twice.
-        return await self._persist(attempt, transfer, once=True)
-
-    async def _persist(
-        self,
-        attempt: Callable[[bool], Coroutine[Any, Any, Receipt]],
-        transfer: Transfer,
-        once: bool = False,
-        unsure: bool = False,
-    ) -> Receipt:
-        """Try until there is a verdict, or nothing is to be hoped for.
-
-        ``attempt`` is told whether an earlier one may have arrived: one that was
-        cancelled is then settled with the other side and not just forgotten.  ``unsure``
-        says so of the first: it was sent before, with others.
-        """
-        delay, tries, done = 0.25, 0, 0
-        since = self._reactor.seconds()
-        while True:
-            settling = unsure and transfer.given_up is not None
-            try:
-                receipt = await attempt(unsure)
-            except CancelledError:
-                transfer.retire(State.CANCELLED, error=Cancelled())
-                raise
-            except LanxferError as error:
-                tries += 1
-                if isinstance(error, Cancelled) and unsure and not (settling or once):
-                    # It speaks of this try alone; what became of an earlier one is asked now.
-                    transfer.given_up = error
-                    error = Lost()
-                unsure = unsure or isinstance(error, (Lost, TimedOut))
-                if transfer.snapshot.done > done:
-                    done, delay, since = transfer.snapshot.done, 0.25, self._reactor.seconds()
-                waited = self._reactor.seconds() - since
-                patient = isinstance(error, _AGAIN) and waited + delay < self._patience
-                if isinstance(error, (Lost, Unreachable)):
-                    # What one file of many has waited for in vain, the others need not.
-                    self._hopeless = self._hopeless or not patient
-                    patient = patient and not self._hopeless
-                patient = patient or (isinstance(error, _AGAIN_ONCE) and tries < 3)
-                given_up = transfer.given_up
-                if given_up is not None and isinstance(error, (*_AGAIN, *_AGAIN_ONCE)):
-                    error = _given_up(given_up, unsure)
-                    patient = patient and unsure and isinstance(given_up, Cancelled)
-                if once or self._closed or not patient:
-                    transfer.retire(outcome(error), error=error)
-                    raise error from None
-            except BaseException:
-                transfer.retire(State.FAILED, error=LanxferError())
-                raise
-            else:
-                transfer.retire(State.DONE, stored=sending.as_stored(receipt))
-                return receipt
-            await self._pause(delay, transfer, unsure)
-            # A link that comes and goes by the second is not to be slept through.
-            delay = min(delay * 2, max(1.0, waited / 4), 8.0)
-
-    async def _pause(self, delay: float, transfer: Transfer, unsure: bool) -> None:
-        """Wait before the next try; a cancel ends the waiting.
-
-        With it the transfer is over, unless it may have arrived: then the next try
-        finds out, and a second cancel ends that.
-        """
-        transfer.again()
-        waiting: Deferred[None] = deferLater(self._reactor, delay, lambda: None)
-        before = transfer.given_up
-        told: list[LanxferError] = []
-
-        def cancel(error: LanxferError) -> None:
-            told.append(error)
-            waiting.cancel()
-
-        transfer.on_cancel = cancel
-        try:
-            await waiting
-        except CancelledError:
-            error = told[0] if told else Cancelled()
-            if told and unsure and before is None and isinstance(error, Cancelled):
-                return
-            error = _given_up(error, unsure)
-            transfer.retire(outcome(error), error=error)
-            raise error from None
-
-
-def _given_up(error: LanxferError, unsure: bool) -> LanxferError:
-    """What to say of something that was cancelled and may have arrived all the same."""
-    if unsure and isinstance(error, Cancelled):
-        return offering.maybe_arrived()
-    return error
+        return await self._retrying.persist(attempt, transfer, once=True)
 
 
 def connect(

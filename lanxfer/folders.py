@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -29,6 +29,7 @@ from lanxfer.fetching import FileFacts
 from lanxfer.offering import Loaded
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Registry, Transfer
+from lanxfer.retrying import Retrying
 from lanxfer.storage.names import SafePath, safe_path
 from lanxfer.storage.shares import close_target, fetch_target, open_target
 from lanxfer.storage.sources import Entry, walk
@@ -59,6 +60,7 @@ class Folders:
         registry: Registry
         _disk: Disk
         _request: str
+        _retrying: Retrying
 
         @property
         def peer(self) -> str: ...
@@ -66,12 +68,6 @@ class Folders:
         async def _connected(self) -> LanxferProtocol: ...
         async def _deliver(
             self, loaded: Loaded, transfer: Transfer, conflict: Conflict | None
-        ) -> Receipt: ...
-        async def _persist(
-            self,
-            attempt: Callable[[bool], Coroutine[Any, Any, Receipt]],
-            transfer: Transfer,
-            once: bool = False,
         ) -> Receipt: ...
         def _open(self, entry: Entry, group: str) -> Transfer: ...
         async def _send_file(
@@ -191,7 +187,7 @@ class Folders:
             )
 
         try:
-            return await self._persist(attempt, transfer)
+            return await self._retrying.persist(attempt, transfer)
         finally:
             unsubscribe()
 

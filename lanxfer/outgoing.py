@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lanxfer.ae import AeReceipt
-from lanxfer.client import PATIENCE, Client
+from lanxfer.client import Client
 from lanxfer.commands.table import Call
 from lanxfer.deferreds import settled
 from lanxfer.disk import Disk
@@ -25,6 +25,7 @@ from lanxfer.errors import BadHeader, LanxferError, Unfinished
 from lanxfer.handing import Handed, parse_job
 from lanxfer.journal import Journal
 from lanxfer.registry import new_ids
+from lanxfer.retrying import PATIENCE
 from lanxfer.storage.names import shown
 from lanxfer.storage.sources import Confined
 from lanxfer.transfers import Conflict, Receipt

@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 from lanxfer.admission import Admission, Legacy, networks, own_networks
 from lanxfer.awaiting import when
 from lanxfer.changing import Changing, follow_all, keep_apart, opened_by, reserve_of, taking_of
-from lanxfer.client import PATIENCE, Client
+from lanxfer.client import Client
 from lanxfer.codes import Secret, load_token
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
@@ -62,6 +62,7 @@ from lanxfer.pipes import over_descriptors
 from lanxfer.policy import Principal
 from lanxfer.rates import Speeds
 from lanxfer.registry import Registry, new_ids
+from lanxfer.retrying import PATIENCE
 from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
 from lanxfer.sandbox import confine, writable

@@ -570,7 +570,7 @@ class OrderTests:
             write(part, pieces)
 
         monkeypatch.setattr(LocalPart, "write", full)
-        house.client._patience = 0.0
+        house.client._retrying.patience = 0.0
         with pytest.raises(LanxferError) as caught:
             await house.send(os.urandom(SIZE))
         assert caught.value.code == "disk-full"

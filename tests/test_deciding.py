@@ -68,7 +68,7 @@ class Nas:
     async def refused(self, error: type[LanxferError], match: str, size: int = 1) -> None:
         """A file of that size is refused so, and leaves nothing."""
         before = self.listed()
-        self.laptop._patience = 0.0
+        self.laptop._retrying.patience = 0.0
         with pytest.raises(error, match=match):
             await self.laptop.send_file(self.devices.source(f"refused{size}", b"x" * size))
         assert self.listed() == before
@@ -194,7 +194,7 @@ class AskTests:
         laptop = await nas.start(ASK)
         sending = laptop.send_file(path)
         prompt = await nas.prompt()
-        laptop._patience = 0.0
+        laptop._retrying.patience = 0.0
 
         def cut(snapshot: Any) -> None:
             if snapshot.done > 6 * MIB:
@@ -272,7 +272,7 @@ class AskTests:
         sending = phone.send_file(devices.source("a", b"x"))
         await until(lambda: prompts)
         again = await devices.client("phone", "nas")
-        again._patience = 0.0
+        again._retrying.patience = 0.0
         with pytest.raises(RateLimited):
             await again.send_file(devices.source("b", b"x"))
         service.answer(prompts[0].id, False)

@@ -95,6 +95,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "offers",
         "outgoing",
         "pairing",
+        "retrying",
         "revoking",
         "sending",
         "service",

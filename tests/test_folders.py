@@ -71,9 +71,9 @@ class WordsTests:
         with pytest.raises(LanxferError):
             # The first try alone: the connection of the second is looked at.
             putting = client.put(source, "docs/l", on_progress=breaks)
-            client._patience = 0.0
+            client._retrying.patience = 0.0
             await putting
-        client._patience = 60.0
+        client._retrying.patience = 60.0
         lines.clear()
         (await client.connected()).trace(note)
         receipt = await client.put(source, "docs/l")

@@ -46,7 +46,7 @@ async def pair(devices: Devices, hooks: dict[str, Any] | None = None, **settings
 
 async def break_off(client: Any, sending: Any) -> None:
     """Cut the connection of a client that will not make another one."""
-    client._patience = 0
+    client._retrying.patience = 0
     client._connection.abort(Stopping())
     with pytest.raises(Stopping):
         await sending

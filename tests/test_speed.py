@@ -118,7 +118,7 @@ class HeldBackTests:
     async def test_service_stops(self, devices: Devices) -> None:
         """A service that is stopped does not wait for what would take for ever."""
         service, client = await pair(devices, drain=0.1)
-        client._patience = 0
+        client._retrying.patience = 0
         service.limit(rate_in=SLOW)
         sending = client.send_file(devices.source("big", os.urandom(MIB)))
         await until(lambda: done(service) > 0)

@@ -12,11 +12,14 @@ from bench.place import Run
 
 
 class Limit(Peer):
-    """``how``: loops (read and write), sendfile (by the sender), splice (by the receiver), tls."""
+    """``how``: loops (read and write), sendfile (by the sender), splice (by the receiver), tls.
+
+    ``verified`` and ``tls verified`` are loops in which both sides digest what they move.
+    """
 
     def __init__(self, how: str) -> None:
-        self.name = f"limit, {how}" if how != "tls" else "limit, TLS loops"
-        self.secure = how == "tls"
+        self.secure = how.startswith("tls")
+        self.name = f"limit, {how.replace('tls', 'TLS')}" if how != "tls" else "limit, TLS loops"
         self._how = how
 
     def serve(self, run: Run, port: int) -> Sequence[str]:

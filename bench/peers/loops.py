@@ -2,6 +2,10 @@
 
 A file is a line with its size and its name, and then its bytes; an empty line
 ends, and one byte answers.  ``loops.py serve|send PORT HOW WHERE…``
+
+Where ``HOW`` ends with ``verified`` both sides digest what they move, as whoever answers for it
+must: the digest of a large file comes in the answer, that of a small one goes before it, and
+such a file has its name when it was compared.
 """
 
 from __future__ import annotations
@@ -13,11 +17,27 @@ import sys
 from io import BufferedReader
 from typing import Any
 
+from blake3 import blake3
+
 _BLOCK = 1 << 20
 
 
-def _receive_large(taken: Any, file: int, size: int, how: str, buffer: memoryview) -> None:
-    left = size
+class _None:
+    """In the place of a digest where there is none."""
+
+    def update(self, data: memoryview) -> None:
+        """It is not looked at."""
+
+    def hexdigest(self) -> str:
+        return "-"
+
+
+def _digest(how: str) -> Any:
+    return blake3() if how.endswith("verified") else _None()
+
+
+def _receive_large(taken: Any, file: int, size: int, how: str, buffer: memoryview) -> str:
+    left, digest = size, _digest(how)
     if how == "splice":
         out, into = os.pipe()
         while left:
@@ -27,13 +47,15 @@ def _receive_large(taken: Any, file: int, size: int, how: str, buffer: memoryvie
                 got -= os.splice(out, file, got)
         os.close(out)
         os.close(into)
-        return
+        return "-"
     while left:
         got = taken.recv_into(buffer[: min(left, _BLOCK)])
         if not got:
             raise SystemExit("cut short")
+        digest.update(buffer[:got])
         os.write(file, buffer[:got])
         left -= got
+    return str(digest.hexdigest())
 
 
 def _serve(port: int, how: str, inbox: str, *keys: str) -> None:
@@ -54,31 +76,38 @@ def _serve(port: int, how: str, inbox: str, *keys: str) -> None:
 def _take(taken: Any, how: str, inbox: str) -> None:
     buffer = memoryview(bytearray(_BLOCK))
     count = int.from_bytes(taken.recv(1) or b"\0", "big")
+    found = "-"
     if count == 1:
         # One file: its header alone, so that the body is still in the socket.
         size, name = _line(taken).split(" ", 1)
         file = os.open(os.path.join(inbox, name), os.O_WRONLY | os.O_CREAT, 0o600)
-        _receive_large(taken, file, int(size), how, buffer)
+        found = _receive_large(taken, file, int(size), how, buffer)
         os.close(file)
     elif count:
         reader: BufferedReader = taken.makefile("rb", _BLOCK)
         made: set[str] = set()
         while line := reader.readline().rstrip(b"\n"):
-            size, name = line.decode().split(" ", 1)
+            size, expected, name = line.decode().split(" ", 2)
             path = os.path.join(inbox, name)
             folder = os.path.dirname(path)
             if folder not in made:
                 os.makedirs(folder, exist_ok=True)
                 made.add(folder)
-            file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-            left = int(size)
+            first = path if expected == "-" else os.path.join(inbox, ".part")
+            file = os.open(first, os.O_WRONLY | os.O_CREAT, 0o600)
+            left, digest = int(size), _digest(how)
             while left:
                 data = reader.read(min(left, _BLOCK))
+                digest.update(data)
                 os.write(file, data)
                 left -= len(data)
             os.close(file)
+            if digest.hexdigest() != expected:
+                raise SystemExit("damaged")
+            if first != path:
+                os.rename(first, path)
     if count:
-        taken.sendall(b"!")
+        taken.sendall(f"!{found}\n".encode())
 
 
 def _line(taken: Any) -> str:
@@ -90,23 +119,23 @@ def _line(taken: Any) -> str:
 
 def _send(port: int, how: str, *sources: str) -> None:
     to: Any = socket.create_connection(("127.0.0.1", port))
-    if how == "tls":
+    if how.startswith("tls"):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         to = context.wrap_socket(to)
     if len(sources) == 1 and os.path.isfile(sources[0]):
         to.sendall(b"\1")
-        _send_large(to, how, sources[0])
+        digest = _send_large(to, how, sources[0])
     else:
         to.sendall(b"\2")
-        _send_small(to, sources)
-    if to.recv(1) != b"!":
+        digest = _send_small(to, how, sources)
+    if _line(to) != f"!{digest}":
         raise SystemExit("not received")
 
 
-def _send_large(to: Any, how: str, path: str) -> None:
-    buffer = memoryview(bytearray(_BLOCK))
+def _send_large(to: Any, how: str, path: str) -> str:
+    buffer, digest = memoryview(bytearray(_BLOCK)), _digest(how)
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         to.sendall(f"{size} {os.path.basename(path)}\n".encode())
@@ -116,10 +145,12 @@ def _send_large(to: Any, how: str, path: str) -> None:
                 at += os.sendfile(to.fileno(), file.fileno(), at, _BLOCK)
         else:
             while got := file.readinto(buffer):
+                digest.update(buffer[:got])
                 to.sendall(buffer[:got])
+    return str(digest.hexdigest())
 
 
-def _send_small(to: Any, sources: tuple[str, ...]) -> None:
+def _send_small(to: Any, how: str, sources: tuple[str, ...]) -> str:
     held: list[bytes] = []
     much = 0
     for top in sources:
@@ -129,13 +160,17 @@ def _send_small(to: Any, sources: tuple[str, ...]) -> None:
                 path = os.path.join(folder, name)
                 with open(path, "rb", buffering=0) as file:
                     data = file.read()
-                line = f"{len(data)} {os.path.relpath(path, above)}\n".encode()
+                digest = _digest(how)
+                digest.update(data)
+                found, name = digest.hexdigest(), os.path.relpath(path, above)
+                line = f"{len(data)} {found} {name}\n".encode()
                 held += [line, data]
                 much += len(line) + len(data)
                 if much >= _BLOCK:
                     to.sendall(b"".join(held))
                     held, much = [], 0
     to.sendall(b"".join([*held, b"\n"]))
+    return "-"
 
 
 if sys.argv[1] == "serve":

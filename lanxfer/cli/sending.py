@@ -17,10 +17,11 @@ from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
 from lanxfer.cli.running import Run
 from lanxfer.cli.sources import Count, Spool
-from lanxfer.client import PATIENCE, Client, connect, local
+from lanxfer.client import Client, connect, local
 from lanxfer.connecting import Target
 from lanxfer.errors import Cancelled, Exit, LanxferError, NotPaired
 from lanxfer.keys import short_key
+from lanxfer.retrying import PATIENCE
 from lanxfer.showing import shown
 from lanxfer.storage.system import unreadable
 from lanxfer.tally import Tally
