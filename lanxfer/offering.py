@@ -91,7 +91,10 @@ def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded
             return Loaded(found)
         read: list[memoryview] = []
         while source.position < source.size:
-            read.append(memoryview(take())[: source.size - source.position])
+            left = source.size - source.position
+            # Of a whole unit most would be in memory for nothing.
+            memory = take() if left > limits.UNIT // 2 else bytearray(left)
+            read.append(memoryview(memory)[:left])
             source.read_into(read[-1])
         source.check_unchanged()
         return Loaded(found, None, source.digest(), read)

@@ -269,6 +269,15 @@ class UnitsTests:
             assert (found.digest is not None) == whole
             assert b"".join([found.data or b"", *found.units]) == b"x" * found.size
 
+    @pytest.mark.parametrize(("more", "memory"), [(10, 10), (MIB // 2 + 1, MIB)])
+    def test_last_piece(self, tmp_path: Path, more: int, memory: int) -> None:
+        """The end of it has no unit of its own where that would be less than half full."""
+        path, units = tmp_path / "x", Units()
+        path.write_bytes(b"x" * (MIB + more))
+        found = load_units(single(str(path)), limits.PACK_MAX, units.take)
+        assert [len(cast(bytearray, each.obj)) for each in found.units] == [MIB, memory]
+        assert found.size == MIB + more
+
     @pytest.mark.parametrize("size", [300_000, 3 * MIB])
     def test_changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         """One that changes while it is read is sent in parts, which is tried more than once."""
