@@ -11,7 +11,6 @@ Twisted's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from mmap import mmap
 from typing import Any
 
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
@@ -23,12 +22,10 @@ from lanxfer import sealed
 from lanxfer.direct import Direct, Pieces, Reader
 from lanxfer.sealed import PIECE, RECORD, Sealed
 
-_CIPHERTEXT = mmap(-1, PIECE)
-"""Read into by every connection in turn, and empty again before the next one.
-
-Of a map only those pages are in memory that were ever filled."""
+_CIPHERTEXT = sealed.scratch(PIECE)
+"""Read into by every connection in turn, and empty again before the next one."""
 _THERE = sealed.address(_CIPHERTEXT)
-_CLEARTEXT = mmap(-1, PIECE)
+_CLEARTEXT = sealed.scratch(PIECE)
 """The same for what came out of it and belongs nowhere yet."""
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import select
 import threading
 from collections.abc import Sequence
-from mmap import mmap
+from mmap import ACCESS_COPY, mmap
 from typing import Any
 
 from OpenSSL import SSL
@@ -50,7 +50,13 @@ RAW = all(
 )
 """Whether pyOpenSSL still has its own way to OpenSSL under these names."""
 
-_SEALED = mmap(-1, 2 * PIECE)
+
+def scratch(size: int) -> mmap:
+    """Memory of this process alone, of which only those pages take room that were ever filled."""
+    return mmap(-1, size, access=ACCESS_COPY)  # else a process that is forked would share it
+
+
+_SEALED = scratch(2 * PIECE)
 """What one connection after the other reads into: memory for each costs more than the reading."""
 
 _where: Any = _ffi.new("char **") if RAW else None

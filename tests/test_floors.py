@@ -136,7 +136,6 @@ MAY_TOUCH_DISK = {
         "open": "what Linux counts of this process's threads",
         "os.listdir": "see open",
     },
-    "bulk": {"mmap": "memory alone, of no file", "mmap.mmap": "see mmap"},
     "client": {
         "os.PathLike": "a type",
         "os.fspath": "takes what the caller has; touches no disk",
@@ -312,7 +311,11 @@ MAY_TOUCH_DISK = {
             ("os.path.abspath", "os.path.dirname", "os.replace", "os.unlink"), "see open"
         ),
     },
-    "sealed": {"mmap": "memory alone, of no file", "mmap.mmap": "see mmap"},
+    "sealed": {
+        "mmap": "memory alone, of no file",
+        "mmap.mmap": "see mmap",
+        "mmap.ACCESS_COPY": "see mmap",
+    },
     "heap": {"ctypes": "how many heaps the threads have"},
     "hooks.runner": {
         "os.environ": "touches no disk",

@@ -6,6 +6,8 @@ import os
 import random
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -149,6 +151,25 @@ def test_laid(pair: Callable[[], Pair], sizes: list[int], step: int, data: st.Da
     made.far.bio_write(made.near.bio_read(2**20))
     with pytest.raises(ZeroReturnError):
         made.far.recv(1)
+
+
+FORKED = """
+import os
+from lanxfer import bulk, sealed
+for memory in (bulk._CIPHERTEXT, bulk._CLEARTEXT, sealed._SEALED):
+    memory[:5] = b"ours "
+    child = os.fork()
+    if not child:
+        memory[:5] = b"its ."
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert memory[:5] == b"ours "
+"""
+
+
+def test_forked() -> None:
+    """What one process reads into another one that was forked from it does not see."""
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)
 
 
 def test_nobody_reads(pair: Callable[[], Pair]) -> None:
