@@ -306,9 +306,11 @@ class Story:
 
     def _change(self) -> None:
         files = [job for job in self.laws.jobs if job.kind is Kind.FILE]
+        # There are many more in folders, most of which are sent at once.
+        alone = [job for job in files if job.within is None]
         if not files:
             return
-        job = self.rng.choice(files)
+        job = self.rng.choice(alone if alone and self.rng.random() < 0.8 else files)
         kept = self.rng.random() < 0.5
         size = len(job.versions[-1]) if kept else self.rng.choice(_SIZES)
         content = self.rng.randbytes(size)
