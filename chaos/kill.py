@@ -33,7 +33,8 @@ PATIENT = 10.0
 HEAVY = 0.03
 """The share of cycles with so many files that, under a limit, whole packs of them wait for their
 turn when the receiver dies; the sender goes on by itself there."""
-HEAVY_FILES, HEAVY_RATE = 1_200, "8M"
+HEAVY_FILES, HEAVY_RATE, HEAVY_TIME = 1_200, "8M", 0.6
+"""So many, bytes a second, and seconds in which the receiver dies."""
 
 AGAIN, STARTING = 0.2, 0.04
 """The share of starts at which the service is killed once more, and the seconds one takes."""
@@ -85,7 +86,7 @@ class _Cycle:
     def _killed(self, tree: Tree) -> None:
         receiver = self.heavy or self.rng.random() < 0.5
         rides = self.heavy or (receiver and self.rng.random() < RIDES)
-        rate, usual = (HEAVY_RATE, 0.6) if self.heavy else (None, self.usual)
+        rate, usual = (HEAVY_RATE, HEAVY_TIME) if self.heavy else (None, self.usual)
         sender, said = self._send(wait=PATIENT if rides else 0.0, rate=rate)
         time.sleep(self.rng.uniform(0.0, usual * 1.1))
         if receiver:

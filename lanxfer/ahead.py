@@ -52,14 +52,15 @@ class Ahead:
     _tries: dict[str, int] = field(factory=dict)
     _unsure: set[str] = field(factory=set)
 
-    def again(self, entry: Entry, alone: bool = False) -> None:
+    def again(self, loaded: Loaded, alone: bool = False) -> None:
         """Have it read once more: all that it was sent with was refused, or is lost.
 
-        Where it was refused ``alone``, and the second time, it goes by itself.  Where all is
-        lost it may have arrived.
+        Where it was refused ``alone``, and the second time, it goes by itself.  One that is
+        ``unsure`` stays so.
         """
+        entry = loaded.entry
         self._tries[entry.path] = TRIES if alone else self._tries.get(entry.path, 0) + 1
-        if not alone:
+        if loaded.unsure:
             self._unsure.add(entry.path)
         self._again.append(entry)
 

@@ -20,7 +20,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -61,7 +61,7 @@ from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Passed, Registry, Transfer, new_ids
-from lanxfer.retrying import AGAIN_ONCE, PATIENCE, Retrying
+from lanxfer.retrying import AGAIN_ONCE, PATIENCE, UNKNOWN, Retrying
 from lanxfer.revoking import Revoking
 from lanxfer.sockets import socket_of
 from lanxfer.stalls import Stalls
@@ -72,8 +72,6 @@ from lanxfer.trees import Outcomes, Packs, Sent, send_tree
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
-
-T = TypeVar("T")
 
 _log = Logger()
 
@@ -371,7 +369,10 @@ class Client(Folders):
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
     ) -> Outcomes:
-        """Send files together; None for those that are to be tried again."""
+        """Send files together; None for those that are to be tried again.
+
+        Where nobody knows what became of them they are ``unsure`` from then on.
+        """
         started = self.registry.clock()
         try:
             connection = await self._connected()
@@ -381,7 +382,9 @@ class Client(Folders):
             found = await sending.send_pack(connection, pack, conflict, group, self._disk.units)
         except Cancelled as cancelled:
             found = [cancelled] * len(pack)
-        except LanxferError:
+        except LanxferError as error:
+            for loaded in pack:
+                loaded.unsure = loaded.unsure or isinstance(error, UNKNOWN)
             return [None] * len(pack)
         outcomes: Outcomes = []
         over = []

@@ -39,6 +39,8 @@ AGAIN = (
 """What may be over soon."""
 AGAIN_ONCE = (SourceChanged, DigestMismatch)
 """What is hardly ever so twice."""
+UNKNOWN = (Lost, TimedOut)
+"""After these nobody here knows whether it arrived."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0
 """Seconds between two tries."""
@@ -86,7 +88,7 @@ class Retrying:
                     # It speaks of this try alone; what became of an earlier one is asked now.
                     transfer.given_up = error
                     error = Lost()
-                unsure = unsure or isinstance(error, (Lost, TimedOut))
+                unsure = unsure or isinstance(error, UNKNOWN)
                 if transfer.snapshot.done > done:
                     done, delay = transfer.snapshot.done, FIRST_PAUSE
                     since = self._clock.seconds()

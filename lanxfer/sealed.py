@@ -60,6 +60,7 @@ _SEALED = scratch(2 * PIECE)
 """What one connection after the other reads into: memory for each costs more than the reading."""
 
 _where: Any = _ffi.new("char **") if RAW else None
+"""Where OpenSSL says that something is, for the reactor's thread alone."""
 _NOTHING_YET = -1
 """What OpenSSL is told where there is nothing to be read; 0 would be the end."""
 

@@ -187,7 +187,7 @@ class _Tree:
             lost = all(each is None for each in outcomes)
             for loaded, outcome in zip(pack, outcomes, strict=True):
                 if outcome is None:
-                    self.ahead.again(loaded.entry, alone=not lost)
+                    self.ahead.again(loaded, alone=not lost)
                 else:
                     self._decided(loaded.entry, outcome)
         finally:

@@ -112,7 +112,8 @@ class AheadTests:
             assert reader.together(batch) == batch
             assert reader.read() == [] and not reader.more()
             for each in batch:
-                reader.again(each.entry)
+                each.unsure = True  # it was lost
+                reader.again(each)
             assert reader.more(), tries
         batch = [loaded for _ in range(3) for loaded in reader.read()]
         assert reader.together(batch) == []
@@ -120,9 +121,9 @@ class AheadTests:
         assert all(each.unsure for each in batch)
 
     def test_sure(self) -> None:
-        """What was refused alone, or was never sent, has not arrived."""
+        """What was refused, alone or with others, or was never sent, has not arrived."""
         reader = Ahead(iter(entries([10] * 2)), bytearray)
         first, second = reader.read()
-        reader.again(first.entry, alone=True)
-        [once_more] = reader.read()
-        assert [each.unsure for each in (first, second, once_more)] == [False] * 3
+        reader.again(first, alone=True)
+        reader.again(second)
+        assert [each.unsure for each in (first, second, *reader.read())] == [False] * 4

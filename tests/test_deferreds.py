@@ -10,12 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from lanxfer.deferreds import as_deferred, public, settled
 from lanxfer.errors import Cancelled, NotFound, ShortBody
-
-
-def outcome(deferred: Deferred[Any]) -> list[Any]:
-    found: list[Any] = []
-    deferred.addBoth(found.append)
-    return found
+from tests.test_calls import outcome
 
 
 class PublicTests:

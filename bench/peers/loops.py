@@ -1,7 +1,7 @@
 """Move files between two processes with nothing but system calls.
 
 A file is a line with its size and its name, and then its bytes; an empty line
-ends, and one byte answers.  ``loops.py serve|send PORT HOW WHERE…``
+ends, and a line answers.  ``loops.py serve|send PORT HOW WHERE…``
 
 Where ``HOW`` ends with ``verified`` both sides digest what they move, as whoever answers for it
 must: the digest of a large file comes in the answer, that of a small one goes before it, and
@@ -17,8 +17,6 @@ import sys
 from io import BufferedReader
 from typing import Any
 
-from blake3 import blake3
-
 _BLOCK = 1 << 20
 
 
@@ -32,12 +30,17 @@ class _None:
         return "-"
 
 
-def _digest(how: str) -> Any:
-    return blake3() if how.endswith("verified") else _None()
+def _digests(how: str) -> Any:
+    """What makes a digest."""
+    if not how.endswith("verified"):
+        return _None
+    from blake3 import blake3  # which the others are not to wait for
+
+    return blake3
 
 
 def _receive_large(taken: Any, file: int, size: int, how: str, buffer: memoryview) -> str:
-    left, digest = size, _digest(how)
+    left, digest = size, _digests(how)()
     if how == "splice":
         out, into = os.pipe()
         while left:
@@ -76,7 +79,7 @@ def _serve(port: int, how: str, inbox: str, *keys: str) -> None:
 def _take(taken: Any, how: str, inbox: str) -> None:
     buffer = memoryview(bytearray(_BLOCK))
     count = int.from_bytes(taken.recv(1) or b"\0", "big")
-    found = "-"
+    new, found = _digests(how), "-"
     if count == 1:
         # One file: its header alone, so that the body is still in the socket.
         size, name = _line(taken).split(" ", 1)
@@ -95,7 +98,7 @@ def _take(taken: Any, how: str, inbox: str) -> None:
                 made.add(folder)
             first = path if expected == "-" else os.path.join(inbox, ".part")
             file = os.open(first, os.O_WRONLY | os.O_CREAT, 0o600)
-            left, digest = int(size), _digest(how)
+            left, digest = int(size), new()
             while left:
                 data = reader.read(min(left, _BLOCK))
                 digest.update(data)
@@ -135,7 +138,7 @@ def _send(port: int, how: str, *sources: str) -> None:
 
 
 def _send_large(to: Any, how: str, path: str) -> str:
-    buffer, digest = memoryview(bytearray(_BLOCK)), _digest(how)
+    buffer, digest = memoryview(bytearray(_BLOCK)), _digests(how)()
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         to.sendall(f"{size} {os.path.basename(path)}\n".encode())
@@ -152,7 +155,7 @@ def _send_large(to: Any, how: str, path: str) -> str:
 
 def _send_small(to: Any, how: str, sources: tuple[str, ...]) -> str:
     held: list[bytes] = []
-    much = 0
+    much, new = 0, _digests(how)
     for top in sources:
         above = os.path.dirname(top)
         for folder, _, names in os.walk(top) if os.path.isdir(top) else [(above, [], [top])]:
@@ -160,7 +163,7 @@ def _send_small(to: Any, how: str, sources: tuple[str, ...]) -> str:
                 path = os.path.join(folder, name)
                 with open(path, "rb", buffering=0) as file:
                     data = file.read()
-                digest = _digest(how)
+                digest = new()
                 digest.update(data)
                 found, name = digest.hexdigest(), os.path.relpath(path, above)
                 line = f"{len(data)} {found} {name}\n".encode()

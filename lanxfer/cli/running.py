@@ -91,9 +91,8 @@ def run(
     """
     from twisted.internet import reactor
 
-    heap.arrange(
-        serving=logs
-    )  # what has a reactor may run for long, unlike the rest (lanxfer.cli.start)
+    # What has a reactor may run for long, unlike the rest (lanxfer.cli.start).
+    heap.arrange(serving=logs)
     here = Run(reactor, choices)
     if as_json and sys.stderr is not None:
         _log_json(here.out)
