@@ -305,6 +305,7 @@ async def withdraw(
     digest = args.pop("blake3", None)
     exchange = connection.ask("recv_file", args)
     transfer.on_cancel = lambda error: None  # it is being given up already
+    transfer.resized(entry.size)  # a later try may have found another size
     try:
         go = await exchange.going()
     except Cancelled:
