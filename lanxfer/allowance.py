@@ -13,7 +13,7 @@ from attrs import Factory, define, field
 
 from lanxfer.errors import LanxferError, Overloaded, QuotaExceeded, RateLimited, TooLarge
 from lanxfer.rights import Rate, Terms
-from lanxfer.transfers import Snapshot, Usage, used_by
+from lanxfer.transfers import Snapshot, Together, Usage, used_by
 
 IDLE_MAX = 4096
 """Buckets and counts that are kept; those unused for longest go first."""
@@ -181,7 +181,8 @@ class Allowances:
             for each in snapshots:
                 if each.state.finished:
                     self._claims.pop(each.id, None)
-        for peer, more in used_by(snapshots).items():
+        ended = [snapshots] if isinstance(snapshots, Together) else snapshots
+        for peer, more in used_by(ended).items():
             self.used[peer] = self.used.get(peer, Usage()).plus(more)
 
     def forget(self, name: str) -> None:

@@ -394,7 +394,7 @@ class Client(Folders):
             if not again:
                 stored = sending.as_stored(end) if isinstance(end, Receipt) else end
                 entry = loaded.entry
-                over.append(Passed(entry.path, entry.size, stored, kind=entry.kind))
+                over.append(Passed(entry.path, entry.size, stored, entry.kind))
         self.registry.passed(
             Direction.OUT,
             self.peer,

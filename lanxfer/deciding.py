@@ -132,12 +132,12 @@ class Deciding:
         return 0 if self.on_offer is not None or not self.inline(principal) else limits.PACK_MAX
 
     def admit(
-        self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
+        self, principal: Principal, offers: Sequence[Offer], group: str, id: str
     ) -> list[SafePath | LanxferError]:
         """Where each thing in a pack goes, or why nowhere; nobody is asked.
 
         Their policy is what ``conflict`` says.  Raises where none of them may be here.  What
-        is accepted counts until the registry told of its end.
+        is accepted counts until the registry told of its end, of which ``id`` is the pack's.
         """
         if not self.pack(principal):
             raise TooLarge("Nothing travels with its request before somebody accepted it.")
@@ -151,7 +151,7 @@ class Deciding:
         if terms.counts:
             for at in [each for each in taken[:most] if offers[each].kind is Kind.FILE]:
                 try:
-                    self.allowances.claim(name, ids[at], offers[at].size, terms)
+                    self.allowances.claim(name, f"{id}-{at}", offers[at].size, terms)
                 except LanxferError as error:
                     answers[at] = error
         return answers

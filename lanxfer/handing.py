@@ -22,7 +22,7 @@ from lanxfer.deferreds import settled
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, TooSlow
 from lanxfer.tally import NOTHING, Sums, Tally, sums_of
-from lanxfer.transfers import Conflict, Entry, Kind, Receipt, Snapshot, State
+from lanxfer.transfers import Conflict, Entry, Kind, Receipt, Snapshot, State, Together
 from lanxfer.views import Seen, sees
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields, is_whole, parse_rows
@@ -172,11 +172,17 @@ class Handed:
         self._decided(Entry(Kind.FILE, name, path), outcome)
 
     def _hear(self, snapshots: Sequence[Snapshot]) -> None:
-        ours = [each for each in snapshots if each.request == self._request]
+        ours: Sequence[Snapshot]
+        if isinstance(snapshots, Together):
+            ours = snapshots if snapshots.common.request == self._request else ()
+        else:
+            ours = [each for each in snapshots if each.request == self._request]
         if not ours:
             return
         self._changed = True
-        self._tally.hear(*ours)
+        self._tally.hear(ours)
+        if isinstance(ours, Together):
+            return  # nobody was asked about them
         for each in ours:
             if each.state is State.WAITING and not self._waited:
                 self._waited = True

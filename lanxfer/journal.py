@@ -11,28 +11,23 @@ never a file.  Everything here blocks; it may be used from several threads.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sqlite3
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from enum import Enum
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import islice
 from typing import Any
 
-from attrs import fields
-
 from lanxfer.errors import BadState, DiskFailed, DiskFull, LanxferError, Overloaded
+from lanxfer.rows import Damaged, ended_in, flat, opened, plain, row_of, sealed
 from lanxfer.state import sync_folder
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Usage, used_by
+from lanxfer.transfers import Snapshot, Stored, Together, Usage, used_by
 from lanxfer.wire import limits
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x4C414E58  # "LANX", so that another program's database is not taken for ours
 
 RECEIPT_LIFETIME = 90 * 24 * 3600.0
@@ -44,8 +39,6 @@ USAGE_MAX = 10_000
 PAGE_MAX = 1000
 _KEYS_MAX = 500
 """Of one question; SQLite itself has taken no more than 999 values in some versions."""
-_ROWS_MAX = 200
-"""Of one statement, four values each: that takes half the time of a statement a row."""
 _CACHE = 512
 """KiB of the file that are kept in memory; a quarter of what SQLite would keep, and as fast."""
 BUSY_WAIT = 5.0
@@ -69,6 +62,15 @@ _USAGE = (
     "CREATE TABLE IF NOT EXISTS usage (peer TEXT PRIMARY KEY, data TEXT NOT NULL,"
     " crc INTEGER NOT NULL)"
 )
+
+
+_RECORD = (
+    "INSERT INTO history (seq, id, peer, data, crc) VALUES"
+    " (coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'history'), 0) + ?, ?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET"
+    " peer = excluded.peer, data = excluded.data, crc = excluded.crc"
+)
+"""So that numbers count files, whether they have a row each or one together (``prune``)."""
 
 
 class Journal:
@@ -109,18 +111,18 @@ class Journal:
                 database.execute("SELECT 1 FROM receipts LIMIT 1").fetchone() is not None
             )
             for at in range(0, len(keys), _KEYS_MAX):
-                some = [_plain(key) for key in keys[at : at + _KEYS_MAX]]
+                some = [plain(key) for key in keys[at : at + _KEYS_MAX]]
                 marks = ", ".join("?" * len(some))
                 rows = database.execute(
                     f"SELECT key, at, data, crc FROM receipts WHERE key IN ({marks})", some
                 )
-                found.update((row[0], Stored(**_opened(row))) for row in rows)
+                found.update((row[0], Stored(**opened(row))) for row in rows)
         return found
 
     def remember(self, published: Mapping[str, Stored]) -> None:
         """Keep these, all or none; durable when this returns."""
         at = self._now()
-        rows = [_sealed(_plain(key), at, _flat(stored)) for key, stored in published.items()]
+        rows = [sealed(plain(key), at, flat(stored)) for key, stored in published.items()]
         if rows:
             with self._writing() as database:
                 self._receipts = True  # in here, or a look at the empty table might come after it
@@ -128,34 +130,28 @@ class Journal:
                     "INSERT OR REPLACE INTO receipts (key, at, data, crc) VALUES (?, ?, ?, ?)", rows
                 )
 
-    def record(self, snapshots: Sequence[Snapshot]) -> None:
+    def record(self, ended: Sequence[Snapshot | Together]) -> None:
         """Keep what became of transfers; a later snapshot of one replaces the earlier.
 
         What was received counts as used, so each end is to be recorded once.
         """
-        if snapshots:
+        if ended:
             with self._writing() as database:
-                for at in range(0, len(snapshots), _ROWS_MAX):
-                    some = [_row(each) for each in snapshots[at : at + _ROWS_MAX]]
-                    marks = ", ".join(["(?, ?, ?, ?)"] * len(some))
-                    database.execute(
-                        f"INSERT INTO history (id, peer, data, crc) VALUES {marks}"
-                        " ON CONFLICT (id) DO UPDATE SET"
-                        " peer = excluded.peer, data = excluded.data, crc = excluded.crc",
-                        [value for row in some for value in row],
-                    )
-                _count(database, snapshots)
+                for each in ended:
+                    files = len(each) if isinstance(each, Together) else 1
+                    database.execute(_RECORD, (files, *row_of(each)))
+                _count(database, ended)
 
     def usage(self) -> dict[str, Usage]:
         """What was received from each principal since it was last forgotten."""
         with self._reading() as database:
             rows = database.execute("SELECT peer, data, crc FROM usage")
-            return {row[0]: Usage(**_opened(row)) for row in rows}
+            return {row[0]: Usage(**opened(row)) for row in rows}
 
     def forget_usage(self, peer: str) -> None:
         """Count what comes from that principal from nothing again."""
         with self._writing() as database:
-            database.execute("DELETE FROM usage WHERE peer = ?", (_plain(peer),))
+            database.execute("DELETE FROM usage WHERE peer = ?", (plain(peer),))
 
     def history(
         self, limit: int = 100, before: str | None = None, peer: str | None = None
@@ -166,33 +162,36 @@ class Journal:
         not there (any more) there is nothing.  ``peer`` leaves only that
         principal's.
         """
-        wanted, values = [], []
+        wanted: list[str] = []
+        values: list[str] = []
         if before:
-            wanted.append("seq < (SELECT seq FROM history WHERE id = ?)")
-            values.append(_plain(before))
+            wanted.append("seq <= (SELECT max(seq) FROM history WHERE id IN (?, ?))")
+            values += map(plain, _rows_with(before))
         if peer is not None:
             wanted.append("peer = ?")
-            values.append(_plain(peer))
+            values.append(plain(peer))
         where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
-        with self._reading() as database:
-            rows = database.execute(
-                f"SELECT id, peer, data, crc FROM history{where} ORDER BY seq DESC LIMIT ?",
-                (*values, _page(limit)),
-            )
-            return [_snapshot(_opened(row)) for row in rows]
+        query = f"SELECT id, peer, data, crc FROM history{where} ORDER BY seq DESC"
+        with self._reading() as database, closing(database.execute(query, values)) as rows:
+            return list(islice(_newest_first(rows, before), _page(limit)))
 
     def prune(self, keep: int | None = None) -> int:
-        """Forget history beyond ``keep``, old receipts, old usage; how many rows went."""
-        keep = limits.HISTORY_MAX if keep is None else keep
+        """Forget history beyond ``keep`` files, old receipts, old usage; how many rows went.
+
+        Of those that came together, all go or none.
+        """
+        keep = limits.HISTORY_MAX if keep is None else max(0, keep)
         beyond = (
-            "DELETE FROM {0} WHERE seq <= (SELECT seq FROM {0} ORDER BY seq DESC LIMIT 1 OFFSET ?)"
+            "DELETE FROM {0} WHERE rowid <="
+            " (SELECT rowid FROM {0} ORDER BY rowid DESC LIMIT 1 OFFSET ?)"
         )
-        history, receipts = beyond.format("history"), beyond.format("receipts")
+        receipts, usage = beyond.format("receipts"), beyond.format("usage")
         oldest = self._now() - RECEIPT_LIFETIME
         with self._writing() as database:
-            gone = database.execute(history, (max(0, keep),)).rowcount
+            gone = database.execute(
+                "DELETE FROM history WHERE seq <= (SELECT max(seq) FROM history) - ?", (keep,)
+            ).rowcount
             gone += database.execute(receipts, (RECEIPTS_MAX,)).rowcount
-            usage = beyond.format("usage").replace("seq", "rowid")
             gone += database.execute(usage, (USAGE_MAX,)).rowcount
             gone += database.execute(f"{receipts} AND at < ?", (RECEIPTS_KEPT, oldest)).rowcount
             return gone
@@ -206,19 +205,19 @@ class Journal:
             database.execute(
                 "INSERT INTO queue (id, data, crc) VALUES (?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET data = excluded.data, crc = excluded.crc",
-                _sealed(_plain(id), job),
+                sealed(plain(id), job),
             )
 
     def dequeue(self, id: str) -> None:
         """It waits no longer; fine where it did not."""
         with self._writing() as database:
-            database.execute("DELETE FROM queue WHERE id = ?", (_plain(id),))
+            database.execute("DELETE FROM queue WHERE id = ?", (plain(id),))
 
     def queued(self) -> list[tuple[str, Mapping[str, Any]]]:
         """What waits, in the order it came."""
         with self._reading() as database:
             rows = database.execute("SELECT id, data, crc FROM queue ORDER BY seq")
-            return [(row[0], _opened(row)) for row in rows]
+            return [(row[0], opened(row)) for row in rows]
 
     def close(self) -> None:
         """Let go of the file; closing twice is fine, using it afterwards is BadState."""
@@ -245,12 +244,14 @@ class Journal:
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {APPLICATION}")
                 database.execute(f"PRAGMA user_version = {VERSION}")
-            elif (version, ours) != (VERSION, APPLICATION):
-                raise _Damaged
+            elif ours != APPLICATION or not 1 <= version <= VERSION:
+                raise Damaged
+            elif version < VERSION:  # which had no rows about many files, and would not read them
+                database.execute(f"PRAGMA user_version = {VERSION}")
             database.execute(_USAGE)
         with self._reading() as database:
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                raise _Damaged
+                raise Damaged
             _use_log(database)
             # SQLite makes the name of its log durable when it makes the log.  Whoever made
             # the one that is here may have been killed between the two.
@@ -300,7 +301,7 @@ class Journal:
     def _typed_errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, MemoryError, UnicodeDecodeError, _Damaged) as error:
+        except (sqlite3.Error, MemoryError, UnicodeDecodeError, Damaged) as error:
             # Out of damaged files come complaints that cannot even be decoded.
             raise self._typed(error) from error
         except OSError as error:
@@ -328,10 +329,6 @@ class Journal:
         )
 
 
-# Not ``asdict``, which costs more than the rows themselves.
-_NAMES = {kind: [each.name for each in fields(kind)] for kind in (Stored, Usage)}
-
-
 class MemoryJournal(Journal):
     """The same without a file, for tests and for those that are to remember nothing."""
 
@@ -339,23 +336,36 @@ class MemoryJournal(Journal):
         super().__init__(_MEMORY, now)
 
 
-class _Damaged(Exception):
-    """Something that SQLite took for good is not what was written."""
+def _rows_with(id: str) -> tuple[str, str]:
+    """The ids of the rows that may tell of that transfer: one that came with others has none."""
+    return id, id.rpartition("-")[0]
 
 
-def _count(database: sqlite3.Connection, snapshots: Sequence[Snapshot]) -> None:
+def _newest_first(rows: Iterable[Sequence[Any]], before: str | None) -> Iterator[Snapshot]:
+    """What they say; where they begin with the row of ``before``, what is older than that."""
+    begins = set(map(plain, _rows_with(before))) if before else set()
+    for row in rows:
+        ended = ended_in(opened(row))
+        found = [ended] if isinstance(ended, Snapshot) else [*reversed(ended)]
+        if row[0] in begins:
+            newer = [each.id for each in found]
+            found = found[newer.index(before) + 1 :] if before in newer else []
+        yield from found
+
+
+def _count(database: sqlite3.Connection, ended: Sequence[Snapshot | Together]) -> None:
     """Add what was received to what was there, in the transaction that records it."""
     used: dict[str, Usage] = {}
-    for name, more in used_by(snapshots).items():
-        peer = _plain(name)
+    for name, more in used_by(ended).items():
+        peer = plain(name)
         row = database.execute(
             "SELECT peer, data, crc FROM usage WHERE peer = ?", (peer,)
         ).fetchone()
-        before = Usage() if row is None else Usage(**_opened(row))
+        before = Usage() if row is None else Usage(**opened(row))
         used[peer] = used.get(peer, before).plus(more)
     database.executemany(
         "INSERT OR REPLACE INTO usage (peer, data, crc) VALUES (?, ?, ?)",
-        [_sealed(peer, _flat(use)) for peer, use in used.items()],
+        [sealed(peer, flat(use)) for peer, use in used.items()],
     )
 
 
@@ -406,78 +416,3 @@ def _number(database: sqlite3.Connection, query: str) -> int:
 
 def _page(limit: int) -> int:
     return max(0, min(limit, PAGE_MAX))
-
-
-def _plain(text: str) -> str:
-    """Text for a column: SQLite takes no lone surrogates, which names of files may have."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _sealed(*parts: Any) -> tuple[Any, ...]:
-    """Columns of a row, the last part as JSON, and a checksum over them all."""
-    return _summed((*parts[:-1], json.dumps(dict(parts[-1]))))
-
-
-def _summed(columns: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*columns, zlib.crc32(repr(columns).encode()))
-
-
-def _opened(row: Sequence[Any]) -> dict[str, Any]:
-    """The JSON of a row that is as it was written; else _Damaged."""
-    *columns, crc = row
-    if zlib.crc32(repr(tuple(columns)).encode("utf-8", "backslashreplace")) != crc:
-        raise _Damaged
-    content: dict[str, Any] = json.loads(columns[-1])
-    return content
-
-
-def _flat(value: Stored | Usage) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in _NAMES[type(value)]}
-
-
-def _row(snapshot: Snapshot) -> tuple[Any, ...]:
-    """The columns for a snapshot, as ``_sealed`` would make them of it, in a fifth of the time.
-
-    There is a row for every small file, and most of what it says of one it says of many.
-    """
-    id, direction, kind, peer, path, size, state, done, stored, digest, *others = snapshot
-    text, of_many = encode_basestring_ascii, (direction, kind, peer, state, *others)
-    try:
-        rest = _of_many(*of_many)
-    except TypeError:  # it cannot be looked up
-        rest = _of_many.__wrapped__(*of_many)
-    data = (
-        f'{{"id": {text(id)}, "path": {text(path)}, "size": {size}, "done": {done},'
-        f' "stored": {text(stored)}, "digest": {text(digest)}, {rest}'
-    )
-    return _summed((_plain(id), _plain(peer), data))
-
-
-@lru_cache(64)
-def _of_many(*values: Any) -> str:
-    """The end of the JSON of a snapshot: of the rest what differs from the defaults.
-
-    Those are what a reader of the row puts in their place.
-    """
-    rest = {
-        name: value.value if isinstance(value, Enum) else value
-        for name, value in zip(_OF_MANY, values, strict=True)
-        if value != Snapshot._field_defaults.get(name)
-    }
-    return json.dumps(rest)[1:]
-
-
-_OF_ONE = ("id", "path", "size", "done", "stored", "digest")
-_OF_MANY = tuple(name for name in Snapshot._fields if name not in _OF_ONE)
-
-
-def _snapshot(row: Mapping[str, Any]) -> Snapshot:
-    # Fields that this version does not know are left out; those that row lacks have defaults.
-    known = {name: row[name] for name in Snapshot._fields if name in row}
-    try:
-        known["direction"] = Direction(row["direction"])
-        known["kind"] = Kind(row["kind"])
-        known["state"] = State(row["state"])
-        return Snapshot(**known)
-    except (KeyError, ValueError, TypeError) as error:
-        raise _Damaged from error

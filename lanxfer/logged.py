@@ -44,7 +44,7 @@ class Logged(MultiService):
         self._reactor = reactor
         self._twistd = twistd
         self._transfers = TransferLog(reactor, labels(transfers.settings.state))
-        transfers.subscribe(self._transfers.hear)
+        transfers.subscribe_many(self._transfers.hear)
         whole.setServiceParent(self)
         if twistd is not None and "fileLogObserverFactory" in twistd:  # "twist", not "twistd"
             twistd["fileLogObserverFactory"] = json_observer

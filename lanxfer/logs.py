@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 
 from lanxfer.showing import shown
 from lanxfer.sparing import Sparing
-from lanxfer.transfers import Direction, Kind, Snapshot, State
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Together
 
 PERIOD = 60.0
 """Seconds between two summaries."""
@@ -100,14 +100,18 @@ class TransferLog:
         self._sparing = Sparing(clock, PERIOD, LINES, self._summarise)
         self.stop = self._sparing.stop
 
-    def hear(self, snapshot: Snapshot) -> None:
-        """Something happened to a transfer; for a registry's listeners."""
-        if not snapshot.state.finished or snapshot.kind is Kind.JOB:
-            return  # the scheduler tells of jobs by itself
-        if self._sparing.spend():
-            self._tell(snapshot)
-        else:
-            self._silent[snapshot.state] += 1
+    def hear(self, snapshots: Sequence[Snapshot]) -> None:
+        """Something happened to transfers; for a registry's listeners."""
+        if isinstance(snapshots, Together) and not self._sparing.left:
+            self._silent[snapshots.common.state] += len(snapshots)
+            return
+        for each in snapshots:
+            if not each.state.finished or each.kind is Kind.JOB:
+                continue  # the scheduler tells of jobs by itself
+            if self._sparing.spend():
+                self._tell(each)
+            else:
+                self._silent[each.state] += 1
 
     def _tell(self, snapshot: Snapshot) -> None:
         label = self._label(snapshot.peer)

@@ -52,7 +52,17 @@ from lanxfer.storage.names import SafePath, safe_path
 from lanxfer.storage.sources import confined
 from lanxfer.storage.volumes import SharedFolder
 from lanxfer.stores import Stores, StoreThreads
-from lanxfer.transfers import Conflict, Direction, Kind, Offer, Snapshot, State, Stored, Usage
+from lanxfer.transfers import (
+    Conflict,
+    Direction,
+    Kind,
+    Offer,
+    Snapshot,
+    State,
+    Stored,
+    Together,
+    Usage,
+)
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
 
@@ -133,7 +143,8 @@ class ServiceNode:
     workers: Disk | None = None
     """Threads for an application's commands that block."""
     _small: dict[Store, SmallFiles] = field(factory=dict)
-    _finished: list[Snapshot] = field(factory=list)
+    _finished: list[Snapshot | Together] = field(factory=list)
+    _finished_files: int = 0
     _recording: Deferred[None] | None = None
     _record_later: IDelayedCall | None = None
     _ended: bool = False
@@ -220,9 +231,9 @@ class ServiceNode:
         return most if slowest is None else min(most, slowest)
 
     def admit(
-        self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
+        self, principal: Principal, offers: Sequence[Offer], group: str, id: str
     ) -> list[SafePath | LanxferError]:
-        return self.deciding.admit(principal, offers, group, ids)
+        return self.deciding.admit(principal, offers, group, id)
 
     def conflict(self, asked: Conflict | None) -> Conflict | None:
         return self.deciding.conflict(asked)
@@ -258,7 +269,7 @@ class ServiceNode:
         now = self.registry.clock()
         kept = transfer.snapshot._replace(path=text, state=State.DONE, changed=now)
         # With what ended before it and was not written yet, or it would stand before that.
-        before, self._finished = self._finished, []
+        before = self._take_finished()
         try:
             await self.disk.run_reserved(self.journal.record, [*before, kept])
         except LanxferError as error:
@@ -395,14 +406,21 @@ class ServiceNode:
     # The journal.
 
     def _note(self, snapshots: Sequence[Snapshot]) -> None:
-        over = [] if self._ended else [each for each in snapshots if each.state.finished]
-        self.allowances.follow(over)
-        self.space.follow(over)
-        # A message is recorded in full before it is answered.
-        self._finished += [each for each in over if not _message_came(each)]
+        if self._ended:
+            return
+        self.allowances.follow(snapshots)
+        self.space.follow(snapshots)
+        if isinstance(snapshots, Together):
+            self._finished.append(snapshots)
+            self._finished_files += len(snapshots)
+        else:
+            over = [each for each in snapshots if each.state.finished]
+            # A message is recorded in full before it is answered.
+            self._finished += [each for each in over if not _message_came(each)]
+            self._finished_files += len(over)
         if self._recording is not None or not self._finished:
             return
-        if not self.record_after or len(self._finished) >= RECORD_MOST:
+        if not self.record_after or self._finished_files >= RECORD_MOST:
             if self._record_later is not None:
                 self._record_later.cancel()
             self._record()
@@ -415,10 +433,14 @@ class ServiceNode:
         if not self._finished:
             self._recording = None
             return
-        batch, self._finished = self._finished, []
+        batch = self._take_finished()
         self._recording = self.disk.run_reserved(self.journal.record, batch)
         self._recording.addErrback(self._unrecorded)
         self._recording.addCallback(self._record)
+
+    def _take_finished(self) -> list[Snapshot | Together]:
+        taken, self._finished, self._finished_files = self._finished, [], 0
+        return taken
 
     def _unrecorded(self, why: Failure) -> None:
         self._log.error(

@@ -12,14 +12,15 @@ functions that whoever moves the bytes has left on the transfer.
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
 
 from attrs import Factory, define
 
 from lanxfer.errors import Cancelled, LanxferError, NotFound
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Together
 
 Mine: TypeAlias = Callable[[Snapshot], bool]
 Listener: TypeAlias = Callable[[Snapshot], None]
@@ -59,13 +60,20 @@ def outcome(error: LanxferError) -> State:
 
 
 class Passed(NamedTuple):
-    """What came or went with others, and how it ended; with id "" it gets a new one."""
+    """What came or went with others, and how it ended."""
 
     path: str
     size: int
     end: Stored | LanxferError
-    id: str = ""
     kind: Kind = Kind.FILE
+
+
+def _ended(common: Snapshot, number: int, passed: Passed) -> Snapshot:
+    id, end = f"{common.id}-{number}", passed.end
+    about = common._replace(id=id, kind=passed.kind, path=passed.path, size=passed.size)
+    if isinstance(end, LanxferError):
+        return about._replace(state=outcome(end), code=end.code, reason=end.reason)
+    return about._replace(done=end.size, stored=end.path, digest=end.digest, already=end.already)
 
 
 def everything(snapshot: Snapshot) -> bool:
@@ -200,7 +208,8 @@ class Registry:
     on_listener_error: Callable[[Exception], None]
     finished_max: int = 1000
     _open: dict[str, Transfer] = Factory(dict)
-    _finished: OrderedDict[str, Snapshot] = Factory(OrderedDict)
+    _finished: deque[Sequence[Snapshot]] = Factory(deque)
+    _finished_count: int = 0
     _listeners: tuple[ListenerToMany, ...] = ()
 
     def open(
@@ -243,26 +252,44 @@ class Registry:
         files: Iterable[Passed],
         *,
         started: float,
+        id: str = "",
         request: str = "",
         group: str = "",
         secure: bool = True,
     ) -> None:
-        """Tell of files whose transfers were over before anybody could have looked at them."""
-        now, new_id = self.clock(), self.new_id
-        over: list[Snapshot] = []
-        for path, size, end, id, kind in files:
-            id = id or new_id()
-            if isinstance(end, LanxferError):
-                state, done, stored, digest, already = outcome(end), 0, "", "", False
-                code, reason = end.code, end.reason
+        """Tell of files whose transfers were over before anybody could have looked at them.
+
+        Each has the ``id`` of all, a new one where that is "", with its number behind it.  Those
+        that arrived as they were sent are told of in one go.
+        """
+        common = Snapshot(
+            id or self.new_id(),
+            direction,
+            Kind.FILE,
+            peer,
+            "",
+            0,
+            State.DONE,
+            request=request,
+            started=started,
+            changed=self.clock(),
+            secure=secure,
+            group=group,
+        )
+        plain: dict[bool, list[tuple[int, str, int, str]]] = {False: [], True: []}
+        others: list[Snapshot] = []
+        for number, each in enumerate(files):
+            path, size, end, kind = each
+            if type(end) is Stored and kind is Kind.FILE and (end.path, end.size) == (path, size):
+                plain[end.already].append((number, path, size, end.digest))
             else:
-                state, done, stored, digest = State.DONE, end.size, end.path, end.digest
-                already, code, reason = end.already, "", ""
-            # In their order, for naming them takes twice as long.
-            facts = (id, direction, kind, peer, path, size, state, done, stored, digest)
-            rest = (code, reason, request, started, now, secure, group, already)
-            over.append(Snapshot(*facts, *rest))
-        self._tell(over)
+                others.append(_ended(common, number, each))
+        for already, some in plain.items():
+            if some:
+                columns = zip(*some, strict=True)
+                self._tell(Together(common._replace(already=already), *columns))
+        if others:
+            self._tell(others)
 
     def note(self, snapshot: Snapshot) -> None:
         """Tell of something that has ended and was no transfer of this registry, as a job."""
@@ -290,7 +317,8 @@ class Registry:
 
     def finished(self, mine: Mine = everything) -> list[Snapshot]:
         """What finished since the start, newest first; the journal knows more."""
-        return [each for each in reversed(self._finished.values()) if mine(each)]
+        over = chain.from_iterable(map(reversed, reversed(self._finished)))
+        return [each for each in islice(over, self.finished_max) if mine(each)]
 
     def find(self, id: str, mine: Mine = everything) -> Transfer:
         """The open transfer of that id, or of that ae request id; NotFound otherwise."""
@@ -308,9 +336,10 @@ class Registry:
 
         Raises NotFound for what the caller never could see.
         """
-        over = self._finished.get(id)
-        if over is not None and mine(over):
-            return over
+        if id not in self._open:
+            over = next((each for each in self.finished(mine) if each.id == id), None)
+            if over is not None:
+                return over
         transfer = self.find(id, mine)
         transfer.cancel(Cancelled(reason))
         return transfer.snapshot
@@ -349,13 +378,18 @@ class Registry:
     def _leave(self, transfer: Transfer) -> None:
         self._open.pop(transfer.id, None)
 
-    def _tell(self, snapshots: Sequence[Snapshot]) -> None:
+    def _keep(self, over: Sequence[Snapshot]) -> None:
         finished = self._finished
-        for snapshot in snapshots:
-            if snapshot.state.finished:
-                finished[snapshot.id] = snapshot
-                if len(finished) > self.finished_max:
-                    finished.popitem(last=False)
+        finished.append(over)
+        self._finished_count += len(over)
+        while self._finished_count - len(finished[0]) >= self.finished_max:
+            self._finished_count -= len(finished.popleft())
+
+    def _tell(self, snapshots: Sequence[Snapshot]) -> None:
+        together = isinstance(snapshots, Together)
+        over = snapshots if together else [each for each in snapshots if each.state.finished]
+        if over:
+            self._keep(over)
         # All of them to one listener after the other: that is how a processor likes it best.
         listeners = self._listeners
         for listener in listeners:

@@ -61,7 +61,7 @@ from lanxfer.peers import Peers
 from lanxfer.pipes import over_descriptors
 from lanxfer.policy import Principal
 from lanxfer.rates import Speeds
-from lanxfer.registry import Registry, new_ids
+from lanxfer.registry import Listener, ListenerToMany, Registry, new_ids
 from lanxfer.retrying import PATIENCE
 from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
@@ -188,7 +188,7 @@ class TransferService(Service):
         self._waiting: list[Deferred[list[str]]] = []
         self._listening: list[str] | None = None
         self._failed: Failure | None = None
-        self._subscribers: list[Callable[[Snapshot], None]] = []
+        self._subscribers: list[Callable[[Registry], object]] = []
         self._shares: dict[str, Shared] = {}
 
     # Starting.
@@ -276,8 +276,8 @@ class TransferService(Service):
         reading.start()
         workers.start()
         registry = Registry(time.time, new_ids(), self._complain)
-        for listener in self._subscribers:
-            registry.subscribe(listener)
+        for subscribe in self._subscribers:
+            subscribe(registry)
         polled = Polled(time.time)
         outgoing = Outgoing(self.reactor, reading, journal, self._client, self.log, registry.new_id)
         node = ServiceNode(
@@ -578,11 +578,18 @@ class TransferService(Service):
         """This device's own key id, as ``lanxfer key show`` prints it."""
         return self._running().key
 
-    def subscribe(self, listener: Callable[[Snapshot], None]) -> None:
+    def subscribe(self, listener: Listener) -> None:
         """Hear of every change of every transfer, over restarts too."""
-        self._subscribers.append(listener)
+        self._follow(lambda registry: registry.subscribe(listener))
+
+    def subscribe_many(self, listener: ListenerToMany) -> None:
+        """As ``subscribe``, for whoever is quicker with what happened at the same moment."""
+        self._follow(lambda registry: registry.subscribe_many(listener))
+
+    def _follow(self, subscribe: Callable[[Registry], object]) -> None:
+        self._subscribers.append(subscribe)
         if self._now is not None:
-            self._now.registry.subscribe(listener)
+            subscribe(self._now.registry)
 
     def offer_slot(
         self,

@@ -29,6 +29,11 @@ class Sparing:
         if self._ending is None:
             self._ending = self._clock.callLater(self._period, self._end)
 
+    @property
+    def left(self) -> int:
+        """Lines that there still may be in this period."""
+        return self._most - self._lines
+
     def spend(self) -> bool:
         """It happened, and may have a line; if not, it belongs to the sum."""
         self.begin()

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from lanxfer.errors import NotFound, TimedOut
 from lanxfer.registry import Registry
-from lanxfer.transfers import Snapshot, State
+from lanxfer.transfers import Snapshot, State, Together
 
 _MOVES = {State.ACCEPTED, State.MOVING, State.COMMITTING}
 """States in which something ought to happen; in the others somebody is being waited for."""
@@ -40,6 +40,8 @@ class Stalls:
         self._rest()
 
     def _hear(self, snapshots: Sequence[Snapshot]) -> None:
+        if isinstance(snapshots, Together):
+            return  # none of them was seen to move
         for each in snapshots:
             if each.state in _MOVES:
                 self._moved[each.id] = self.clock.seconds()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attrs import define, field
 
 from lanxfer.showing import shown
-from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State
+from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State, Together
 
 RATE_SPAN = 8.0
 """Seconds over which a rate is the average: steady enough to read, quick enough to believe."""
@@ -80,10 +80,16 @@ class Tally:
             self.expected_files += 1
             self.expected_bytes += size
 
-    def hear(self, *snapshots: Snapshot) -> None:
+    def hear(self, snapshots: Sequence[Snapshot]) -> None:
         """Something happened to transfers."""
-        for each in snapshots:
-            self._hear(each)
+        if isinstance(snapshots, Together):
+            size = sum(snapshots.sizes)
+            self._finished += size
+            self._moved += size
+            self.files += len(snapshots)
+        else:
+            for each in snapshots:
+                self._hear(each)
         self._rate.add(self.clock(), self._moved)
 
     def _hear(self, snapshot: Snapshot) -> None:

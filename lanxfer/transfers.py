@@ -5,11 +5,12 @@ No behaviour that needs a disk, a clock or a socket lives here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple
+from itertools import repeat
+from typing import NamedTuple, overload
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from lanxfer.errors import LanxferError
 
@@ -190,6 +191,57 @@ class Snapshot(NamedTuple):
         return received and self.state is State.DONE and not self.already
 
 
+@define(eq=False)
+class Together(Sequence[Snapshot]):
+    """Files of one pack that arrived, each as it was offered: a snapshot of each.
+
+    Kept as columns, for there may be ten thousand in a second, and most of those who hear of
+    them want sums.  ``common`` is what all have in common; its id is the pack's, and a file's
+    own has its number in the pack behind that, as in ``1a2b3c4d-17``.
+    """
+
+    common: Snapshot
+    numbers: Sequence[int]
+    paths: Sequence[str]
+    sizes: Sequence[int]
+    digests: Sequence[str]
+    _all: list[Snapshot] = field(factory=list, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, at: int) -> Snapshot: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Snapshot]: ...
+
+    def __getitem__(self, at: int | slice) -> Snapshot | list[Snapshot]:
+        return self._made()[at]
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return iter(self._made())
+
+    def _made(self) -> list[Snapshot]:
+        if not self._all:
+            id, direction, kind, peer, _, _, state, *_ = self.common
+            self._all = list(
+                map(
+                    Snapshot,
+                    (f"{id}-{number}" for number in self.numbers),
+                    *map(repeat, (direction, kind, peer)),
+                    self.paths,
+                    self.sizes,
+                    repeat(state),
+                    self.sizes,
+                    self.paths,
+                    self.digests,
+                    *map(repeat, self.common[10:]),
+                )
+            )
+        return self._all
+
+
 @frozen
 class Usage:
     """What was received from one principal since its owner began to count: files, and bytes."""
@@ -201,11 +253,14 @@ class Usage:
         return Usage(self.files + more.files, self.bytes + more.bytes)
 
 
-def used_by(snapshots: Iterable[Snapshot]) -> dict[str, Usage]:
+def used_by(ended: Iterable[Snapshot | Together]) -> dict[str, Usage]:
     """What each principal has sent with these."""
     sizes: dict[str, list[int]] = {}
-    for each in snapshots:
-        if each.counts:
+    for each in ended:
+        if isinstance(each, Together):
+            if each.common.counts:
+                sizes.setdefault(each.common.peer, []).extend(each.sizes)
+        elif each.counts:
             sizes.setdefault(each.peer, []).append(each.size)
     return {peer: Usage(len(some), sum(some)) for peer, some in sizes.items()}
 

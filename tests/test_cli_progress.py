@@ -12,7 +12,7 @@ from lanxfer.cli.progress import BARS_AFTER, LINE_EVERY, line_of, show_progress
 from lanxfer.cli.report import Report
 from lanxfer.errors import DiskFull, Exit, Lost, SourceUnreadable
 from lanxfer.tally import Rate, Sums, Tally
-from lanxfer.transfers import Direction, Entry, Kind, Receipt, Snapshot, State
+from lanxfer.transfers import Direction, Entry, Kind, Receipt, Snapshot, State, Together
 
 OFFERED = Snapshot("1", Direction.OUT, Kind.FILE, "nas", "film.mkv", 1000, State.OFFERED)
 
@@ -50,7 +50,17 @@ class TallyTests:
 
     def hear(self, snapshot: Snapshot, at: float) -> None:
         self.now = at
-        self.tally.hear(snapshot)
+        self.tally.hear([snapshot])
+
+    def test_together(self) -> None:
+        """Files of one pack are there at once, as if each had been heard of."""
+        other = Tally(lambda: self.now)
+        common = OFFERED._replace(state=State.DONE)
+        files = Together(common, [0, 1], ["a", "b"], [300, 400], ["", ""])
+        self.tally.hear(files)
+        other.hear(list(files))
+        assert self.tally.as_row() == other.as_row()
+        assert (self.tally.done, self.tally.files) == (700, 2)
 
     def test_one(self) -> None:
         """A file in motion shows as bytes, rate and time left."""

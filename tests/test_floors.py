@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "offering",
         "pake",
         "peers",
+        "rows",
         "sandbox",
         "state",
         "storage",

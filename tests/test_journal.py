@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lanxfer import journal as journal_module
 from lanxfer.errors import BadState, DiskFailed, DiskFull, Overloaded
 from lanxfer.journal import Journal, MemoryJournal
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Usage
+from lanxfer.rows import row_of, sealed
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Together, Usage
 
 DAY = 24 * 3600.0
 
@@ -48,19 +47,6 @@ DONE = Snapshot(
     secure=False,
     group="g",
 )
-
-
-_TEXT = st.text(st.characters())
-_FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    "direction": st.sampled_from(Direction),
-    "kind": st.sampled_from(Kind),
-    "state": st.sampled_from(State),
-    **dict.fromkeys(("id", "peer"), st.text(min_size=1)),
-    **dict.fromkeys(("path", "stored", "digest", "code", "reason", "request", "group"), _TEXT),
-    **dict.fromkeys(("size", "done"), st.integers(0, 2**63 - 1)),
-    **dict.fromkeys(("started", "changed"), st.floats(0, 2**40)),
-    **dict.fromkeys(("secure", "already", "clear"), st.booleans()),
-}
 
 
 class Time:
@@ -95,6 +81,13 @@ def path(tmp_path: Path) -> str:
 
 def ids(found: list[Snapshot]) -> list[str]:
     return [each.id for each in found]
+
+
+def pack(id: str, files: int, **changes: Any) -> Together:
+    common = DONE._replace(id=id, path="", stored="", digest="", size=0, done=0, **changes)
+    some = range(files)
+    paths = [f"{id}/n\u00f6te {number} \udcff.txt" for number in some]
+    return Together(common, some, paths, [10] * files, ["ab" * 32] * files)
 
 
 class ReceiptsTests:
@@ -233,15 +226,34 @@ class HistoryTests:
         assert journal.history(2) == [odd, DONE]
         journal.close()
 
-    @given(made=st.builds(Snapshot, **_FIELDS))
-    def test_any(self, made: Snapshot) -> None:
-        """Whatever a transfer was, the row says so, in the words that JSON has for it."""
-        journal = MemoryJournal()
-        journal.record([made])
-        assert journal.history(1) == [made]
-        row = journal_module._row(made)
-        assert row == journal_module._sealed(*row[:2], json.loads(row[2]))
-        journal.close()
+    # covers: L09
+    def test_together(self, journal: Journal) -> None:
+        """Files that came together are shown one by one, among the others, page by page."""
+        journal.record([DONE._replace(id="one")])
+        journal.record([pack("p", 3), DONE._replace(id="two"), pack("q", 2, peer="peer:B")])
+        shown = ["q-1", "q-0", "two", "p-2", "p-1", "p-0", "one"]
+        assert ids(journal.history()) == shown
+        for size in range(1, 8):
+            found: list[Snapshot] = []
+            while page := journal.history(size, before=found[-1].id if found else None):
+                found += page
+            assert ids(found) == shown
+        assert journal.history(2)[0] == pack("q", 2, peer="peer:B")[1]
+        assert ids(journal.history(peer="peer:B")) == ["q-1", "q-0"]
+        assert ids(journal.history(peer="peer:AAAA", before="q-1")) == shown[2:]
+        assert ids(journal.history(before="p-7")) == ["one"]
+
+    # covers: R13
+    def test_prune_together(self, journal: Journal) -> None:
+        """Files are counted, not rows; those that came together go together."""
+        journal.record([pack("p", 5), pack("q", 4), DONE])
+        assert journal.prune(keep=5) == 1
+        assert len(journal.history()) == 5
+        assert journal.prune(keep=4) == 0
+        assert journal.prune(keep=1) == 1
+        assert journal.history() == [DONE]
+        journal.record([pack("r", 2)])
+        assert ids(journal.history()) == ["r-1", "r-0", "a1"]
 
 
 class UsageTests:
@@ -249,11 +261,12 @@ class UsageTests:
         """What was received counts once for each file, under the principal it came from."""
         # covers: S08
         assert journal.usage() == {}
-        journal.record([DONE._replace(id=str(n), size=n) for n in range(1, 5)])
+        journal.record([*(DONE._replace(id=str(n), size=n) for n in (1, 3)), pack("p", 1)])
+        journal.record([pack("q", 2, already=True), pack("r", 2, direction=Direction.OUT)])
         journal.record([DONE._replace(id="5", size=2**62, peer="user:\udcff")])
         journal.record([DONE._replace(id="6", size=2**62, peer="user:\udcff")])
         assert journal.usage() == {
-            "peer:AAAA": Usage(4, 10),
+            "peer:AAAA": Usage(3, 14),
             "user:\\udcff": Usage(2, 2**63),
         }
 
@@ -506,9 +519,7 @@ class FileTests:
             database.executemany(
                 "INSERT INTO history (id, peer, data, crc) VALUES (?, ?, ?, ?)",
                 (
-                    journal_module._sealed(
-                        str(number), "peer:A", {"id": str(number), "path": "x" * 100}
-                    )
+                    sealed(str(number), "peer:A", {"id": str(number), "path": "x" * 100})
                     for number in range(100_000)
                 ),
             )
@@ -555,6 +566,21 @@ class DamageTests:
         with pytest.raises(BadState, match="newer lanxfer"):
             Journal(path)
         assert Path(path).read_bytes() == before
+
+    # covers: K12
+    def test_older(self, path: str) -> None:
+        """One of the version before, which knew no rows about many files, is gone on with."""
+        made = Journal(path)
+        made.record([DONE])
+        made.close()
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA user_version = 1")
+        again = Journal(path)
+        again.record([pack("p", 2)])
+        assert ids(again.history()) == ["p-1", "p-0", DONE.id]
+        again.close()
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            assert other.execute("PRAGMA user_version").fetchone() == (journal_module.VERSION,)
 
     # covers: K06
     def test_said_at_once(self, path: str) -> None:
@@ -676,13 +702,13 @@ class DamageTests:
     def test_unknown_fields(self, path: str) -> None:
         """Fields may be unknown here or lacking there; an unknown word is not guessed."""
         journal = Journal(path)
-        row = json.loads(journal_module._row(DONE)[2])
+        row = json.loads(row_of(DONE)[2])
         del row["group"]
         for extra, sense in (({"colour": "red"}, True), ({"state": "dreaming"}, False)):
             with journal._writing() as database:
                 database.execute(
                     "INSERT OR REPLACE INTO history (id, peer, data, crc) VALUES (?, ?, ?, ?)",
-                    journal_module._sealed(DONE.id, DONE.peer, {**row, **extra}),
+                    sealed(DONE.id, DONE.peer, {**row, **extra}),
                 )
             if sense:
                 assert journal.history() == [DONE._replace(group="")]

@@ -25,7 +25,7 @@ from lanxfer.metrics import door
 from lanxfer.metrics.counts import Counts
 from lanxfer.metrics.figures import Now, exposition, families
 from lanxfer.policy import Standing
-from lanxfer.registry import Registry, Transfer, new_ids
+from lanxfer.registry import Passed, Registry, Transfer, new_ids
 from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "operations.rst"
@@ -40,7 +40,7 @@ class Counting:
         self.now = 1000.0
         self.counts = Counts()
         self.registry = Registry(lambda: self.now, new_ids(), lambda error: None)
-        self.registry.subscribe(self.counts.hear)
+        self.registry.subscribe_many(self.counts.hear)
 
     def open(self, size: int = 100, direction: Direction = Direction.IN) -> Transfer:
         return self.registry.open(direction, Kind.FILE, "peer:x", "a", size)
@@ -87,6 +87,23 @@ class CountsTests:
         here.open(direction=Direction.OUT).retire(State.DONE, **done(100))
         assert here.counts.stored == 1
 
+    @pytest.mark.parametrize("direction", list(Direction))
+    def test_together(self, direction: Direction) -> None:
+        """Files of one pack count as if they had come one by one."""
+        here, single = Counting(), Counts()
+        here.registry.subscribe(lambda snapshot: single.hear([snapshot]))
+        stored = [Stored(name, 2, "d", already) for name in "ab" for already in (True, False)]
+        files = [*(Passed(each.path, 2, each) for each in stored), Passed("c", 3, LanxferError())]
+        here.registry.passed(direction, "peer:x", files, started=990.0)
+        assert here.moved(direction) == single.moved([])[direction] == 4
+        counts = here.counts
+        assert (counts.ended, counts.failed, counts.stored, counts.took) == (
+            single.ended,
+            single.failed,
+            single.stored,
+            single.took,
+        )
+
     def test_foreign_codes(self) -> None:
         """Whatever codes another device makes up, they are one."""
         here = Counting()
@@ -113,7 +130,7 @@ class CountsTests:
     def test_jobs(self) -> None:
         """A run of a job is no transfer."""
         counts = Counts()
-        counts.hear(Snapshot("i", Direction.OUT, Kind.JOB, "job:x", "x", 0, State.FAILED))
+        counts.hear([Snapshot("i", Direction.OUT, Kind.JOB, "job:x", "x", 0, State.FAILED)])
         assert counts.jobs == {State.FAILED: 1} and not counts.ended and not counts.failed
 
     def test_forgotten(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Sequence
+from itertools import chain, count
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lanxfer.errors import Cancelled, LanxferError, NotFound, Stopping
 from lanxfer.registry import PROGRESS_INTERVAL, Passed, Registry, Transfer
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, as_row
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Together, as_row
 
 FINISHED = {State.DONE, State.FAILED, State.CANCELLED, State.INTERRUPTED}
 OPEN = [each for each in State if each not in FINISHED]
@@ -426,18 +426,47 @@ class ListenerTests:
             heard.append(snapshot)
 
         house.registry.subscribe(broken)
-        files = [Passed("a", 10, STORED, "one"), Passed("b", 5, LanxferError("no"))]
-        house.registry.passed(Direction.IN, "peer:a", files, started=7.0, group="g")
+        files = [Passed("a", 10, STORED), Passed("b", 5, LanxferError("no"))]
+        house.registry.passed(Direction.IN, "peer:a", files, started=7.0, id="p", group="g")
         assert [each.path for each in house.told] == ["a", "b"]
         assert heard == house.told[1:]
         assert [str(each) for each in house.errors] == ["mine"]
-        assert [each.id for each in house.registry.finished()] == ["id1", "one"]
+        assert [each.id for each in house.registry.finished()] == ["p-1", "p-0"]
         first, second = house.told
         assert (first.state, first.done, first.stored) == (State.DONE, 10, STORED.path)
         assert (second.state, second.done, second.reason) == (State.FAILED, 0, "no")
         assert {(each.started, each.changed, each.group) for each in house.told} == {
             (7.0, house.now, "g")
         }
+
+    def test_together(self, house: House) -> None:
+        """Those that arrived as they were sent are one thing for whoever hears of many."""
+        heard: list[Sequence[Snapshot]] = []
+        house.registry.subscribe_many(heard.append)
+        files = [
+            Passed("a", 10, Stored("a", 10, "da")),
+            Passed("f", 0, Stored("f", 0, ""), Kind.FOLDER),
+            Passed("b", 5, Stored("b", 5, "db", already=True)),
+            Passed("c", 7, Stored("c (2)", 7, "dc")),
+            Passed("d", 0, Stored("d", 0, "dd")),
+        ]
+        house.registry.passed(Direction.OUT, "peer:a", files, started=7.0, request="r")
+        assert [type(each) for each in heard] == [Together, Together, list]
+        found = list(chain.from_iterable(heard))
+        assert found == house.told
+        assert [each.id for each in found] == ["id1-0", "id1-4", "id1-2", "id1-1", "id1-3"]
+        for each in found:
+            passed = files[int(each.id.partition("-")[2])]
+            end = passed.end
+            assert isinstance(end, Stored)
+            assert (each.path, each.size, each.kind) == (passed.path, passed.size, passed.kind)
+            assert Stored(each.stored, each.done, each.digest, each.already) == end
+            assert (each.state, each.request, each.started) == (State.DONE, "r", 7.0)
+        assert house.registry.finished() == found[::-1]
+        assert house.registry.cancel("id1-4") is found[1]
+        house.registry.finished_max = 3
+        house.open().retire(State.DONE)
+        assert [each.id for each in house.registry.finished()] == ["id2", "id1-3", "id1-1"]
 
     def test_one_that_leaves(self, house: House) -> None:
         """A listener may stop listening while it is told, and hears nothing more at once."""

@@ -118,7 +118,7 @@ class _shown:
         if size is not None:
             tally.expect(Kind.FILE, size)
             tally.counted = True
-        client.registry.subscribe(tally.hear)
+        client.registry.subscribe_many(tally.hear)
         self._stop: Callable[[], object] = show_progress(here.every, tally, here.out)
 
     def __enter__(self) -> None:

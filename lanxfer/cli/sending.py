@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from lanxfer.retrying import PATIENCE
 from lanxfer.showing import shown
 from lanxfer.storage.system import unreadable
 from lanxfer.tally import Tally
-from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State
+from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State, Together
 
 if TYPE_CHECKING:
     from lanxfer.introducing import Introduced
@@ -185,8 +185,8 @@ class _Sending:
     async def _send_all(self) -> None:
         job, here = self._job, self._here
         counting: list[Deferred[None]] = []
-        self._client.registry.subscribe(self._tally.hear)
-        self._client.registry.subscribe(self._told_to_wait)
+        self._client.registry.subscribe_many(self._tally.hear)
+        self._client.registry.subscribe_many(self._told_to_wait)
 
         stop_watching: list[Callable[[], None]] = []
 
@@ -221,9 +221,11 @@ class _Sending:
 
         return self._here.every(EVERY, look)
 
-    def _told_to_wait(self, snapshot: Snapshot) -> None:
-        if snapshot.state is State.WAITING:
-            self._report.waits(snapshot.path)
+    def _told_to_wait(self, snapshots: Sequence[Snapshot]) -> None:
+        if not isinstance(snapshots, Together):
+            for each in snapshots:
+                if each.state is State.WAITING:
+                    self._report.waits(each.path)
 
     async def _send_one(self, path: str, name: str) -> None:
         outcome: Receipt | LanxferError

@@ -172,10 +172,10 @@ async def serve(here: Run, options: Mapping[str, Any]) -> int:
         on_reload=printer.reloading(configured),
     )
     telling = Telling(here.reactor, here.out, Names(settings.state))
-    service.subscribe(telling.hear)
+    service.subscribe_many(telling.hear)
     log = TransferLog(here.reactor, labels(settings.state))
     if configured.values.get("log-format") == "json":
-        service.subscribe(log.hear)
+        service.subscribe_many(log.hear)
     whole = ServiceWithJobs(here.reactor, service, jobs) if jobs else service
     whole.startService()
     reload_on_hangup(here.reactor, service.reload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
@@ -10,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from lanxfer.cli.asking import Names, way, what, why
 from lanxfer.cli.output import Output, count, human_size
 from lanxfer.sparing import Sparing
-from lanxfer.transfers import Direction, Kind, Snapshot, State, as_row
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Together, as_row
 
 LINES = 50
 """Lines that appear in a second, at most, where all goes well; nobody reads faster."""
@@ -46,23 +47,38 @@ class Telling:
         self._sparing = Sparing(clock, PERIOD, LINES, self._say_more)
         self.stop = self._sparing.stop
 
-    def hear(self, snapshot: Snapshot) -> None:
-        """Something happened to a transfer."""
-        if not snapshot.state.finished or _told_as_message(snapshot):
+    def hear(self, snapshots: Sequence[Snapshot]) -> None:
+        """Something happened to transfers."""
+        if isinstance(snapshots, Together) and not self._out.json:
+            if self._out.talks:
+                self._say_together(snapshots)
             return
-        if self._out.json:
-            word = "received" if snapshot.direction is Direction.IN else "sent"
-            self._out.row({word: as_row(snapshot)})
-        elif self._out.talks:
-            self._say(snapshot)
+        for each in snapshots:
+            if not each.state.finished or _told_as_message(each):
+                continue
+            if self._out.json:
+                word = "received" if each.direction is Direction.IN else "sent"
+                self._out.row({word: as_row(each)})
+            elif self._out.talks:
+                self._say(each)
+
+    def _say_together(self, files: Together) -> None:
+        left = self._sparing.left
+        for at in range(min(left, len(files))):
+            self._say(files[at])
+        if silent := files.sizes[left:]:
+            self._say_later(files.common, len(silent), sum(silent))
+
+    def _say_later(self, common: Snapshot, files: int, size: int) -> None:
+        whose = common.direction, common.peer, common.secure, common.clear
+        more = self._more.get(whose) or self._more.setdefault(whose, _More())
+        more.files += files
+        more.size += size
 
     def _say(self, snapshot: Snapshot) -> None:
         well = snapshot.state is State.DONE and snapshot.kind is Kind.FILE
         if not self._sparing.spend() and well:
-            whose = snapshot.direction, snapshot.peer, snapshot.secure, snapshot.clear
-            more = self._more.get(whose) or self._more.setdefault(whose, _More())
-            more.files += 1
-            more.size += snapshot.size
+            self._say_later(snapshot, 1, snapshot.size)
             return
         row = as_row(snapshot)
         size = "" if snapshot.kind is Kind.FOLDER else f", {human_size(snapshot.size)}"

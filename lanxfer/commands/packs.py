@@ -21,9 +21,9 @@ async def recv_files(call: Call, node: Node) -> Reply:
     """Take many things, each by itself; answered when all that is taken is durable."""
     offers, bodies, group = _read(call, node)
     started = node.registry.clock()
-    ids = [node.registry.new_id() for _ in offers]
+    id = node.registry.new_id()
     # Raises before anything counts; from here on each file has an end of its own.
-    admitted = node.admit(call.principal, offers, group, ids)
+    admitted = node.admit(call.principal, offers, group, id)
     ends: list[Stored | LanxferError] = [Internal()] * len(offers)
     try:
         ends = await _store(call, node, admitted, offers, bodies)
@@ -32,10 +32,11 @@ async def recv_files(call: Call, node: Node) -> Reply:
             Direction.IN,
             call.principal.name,
             [
-                Passed(shown(offer.path), offer.size, end, id, offer.kind)
-                for offer, end, id in zip(offers, ends, ids, strict=True)
+                Passed(shown(offer.path), offer.size, end, offer.kind)
+                for offer, end in zip(offers, ends, strict=True)
             ],
             started=started,
+            id=id,
             group=group,
             secure=call.principal.secure,
         )

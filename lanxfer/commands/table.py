@@ -237,7 +237,7 @@ class Node(Protocol):
         """Bytes of files that may travel together with one request; 0 where none may."""
 
     def admit(
-        self, principal: Principal, offers: Sequence[Offer], group: str, ids: Sequence[str]
+        self, principal: Principal, offers: Sequence[Offer], group: str, id: str
     ) -> Sequence[SafePath | LanxferError]:
         """Where each of many files goes about which nobody is asked; raises for all of them."""
 

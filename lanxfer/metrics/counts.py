@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import Factory, define, field
 
 from lanxfer.errors import BY_CODE
-from lanxfer.transfers import Direction, Kind, Snapshot, State
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Together
 
 SECONDS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 """Upper ends of the classes of how long a transfer took; the last class has none."""
@@ -33,11 +33,11 @@ class Spread:
     classes: list[int] = Factory(lambda: [0] * (len(SECONDS) + 1))
     total: float = 0.0
 
-    def add(self, value: float) -> None:
-        """One more; of a clock that jumped back, none at all is made."""
-        self.classes[bisect_left(SECONDS, value)] += 1
+    def add(self, value: float, times: int = 1) -> None:
+        """So many more; of a clock that jumped back, none at all is made."""
+        self.classes[bisect_left(SECONDS, value)] += times
         if value > 0:
-            self.total += value
+            self.total += value * times
 
 
 @define(eq=False)
@@ -59,8 +59,11 @@ class Counts:
     _begins: dict[str, int] = field(factory=dict)
     """Where those that are moving began; -1 until that is known."""
 
-    def hear(self, *snapshots: Snapshot) -> None:
+    def hear(self, snapshots: Sequence[Snapshot]) -> None:
         """Something happened to transfers."""
+        if isinstance(snapshots, Together):
+            self._over_together(snapshots)
+            return
         for each in snapshots:
             if each.state.finished:
                 self._over(each)
@@ -71,6 +74,15 @@ class Counts:
                     self._begins[each.id] = -1
                 elif began < 0:
                     self._begins[each.id] = each.done
+
+    def _over_together(self, files: Together) -> None:
+        common = files.common
+        direction = common.direction
+        self.ended[direction, common.kind, common.state] += len(files)
+        if not common.already:
+            self._moved[direction] += sum(files.sizes)
+            self.stored += len(files) if direction is Direction.IN else 0
+            self.took[direction].add(common.changed - common.started, len(files))
 
     def _over(self, snapshot: Snapshot) -> None:
         direction, kind, state = snapshot.direction, snapshot.kind, snapshot.state

@@ -53,7 +53,7 @@ class Metrics:
 
     def __attrs_post_init__(self) -> None:
         self._since = self.node.registry.clock()
-        self.node.registry.subscribe_many(lambda some: self.counts.hear(*some))
+        self.node.registry.subscribe_many(self.counts.hear)
         if self.settings.metrics_port is not None:
             _figures()
             from lanxfer.metrics.scraping import MetricsSite
