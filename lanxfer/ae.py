@@ -8,10 +8,8 @@ the receipt says which name the device chose.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 
 from lanxfer.connecting import Dialer, Target
@@ -29,13 +27,6 @@ ANSWER_TIMEOUT = 10.0
 """Seconds an ae device gets for its accept line; its own clients give it 2.7."""
 FINAL_TIMEOUT = 120.0
 """Seconds it gets for its last word, when it has had every byte."""
-
-
-@frozen
-class AeReceipt(Receipt):
-    """A receipt with the line it was read from, for controllers that expect that line."""
-
-    literal: Mapping[str, Any] = field(factory=dict, eq=False)
 
 
 async def send_file(
@@ -97,7 +88,7 @@ async def _attempt(
         if not handed_over:
             await dialer.disk.run(source.close)
     stored = _stored(answer, go.args, entry)
-    return AeReceipt(stored, entry.size, "", False, offset, answer.args.get("literal", {}))
+    return Receipt(stored, entry.size, "", False, offset, answer.args.get("literal", {}))
 
 
 async def _asked(
@@ -152,4 +143,4 @@ async def send_message(dialer: Dialer, target: Target, text: str, transfer: Tran
     late = Unconfirmed("The ae device did not say that it has the message: timed out.")
     answer = await _within(ANSWER_TIMEOUT, dialer, exchange, exchange.answered(), late)
     size = len(text.encode("utf-8", "surrogatepass"))
-    return AeReceipt("", size, "", literal=answer.args.get("literal", {}))
+    return Receipt("", size, "", literal=answer.args.get("literal", {}))

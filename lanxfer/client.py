@@ -22,7 +22,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -326,7 +325,7 @@ class Client(Folders):
         shared: bool = False,
     ) -> Receipt:
         entry = await self._disk.run(offering.single, path, name)
-        loaded = await self._disk.run(offering.load, evolve(entry, shared=shared))
+        loaded = await self._disk.run(offering.load, entry._replace(shared=shared))
         transfer = self._open(loaded.entry, "")
         unsubscribe = self.registry.follow(transfer, on_progress)
         try:

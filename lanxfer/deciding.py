@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, time
 from typing import Any, Protocol
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -191,7 +191,7 @@ class Deciding:
             raise BadName("Symbolic links are not taken here.")
         conflict = self.conflict(offer.conflict)
         if conflict is not offer.conflict:
-            offer = evolve(offer, conflict=conflict)
+            offer = offer._replace(conflict=conflict)
         terms = self.terms(principal)
         if offer.kind is Kind.MESSAGE:
             self._check_message(terms)

@@ -17,7 +17,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
 
 from lanxfer import fetching
@@ -160,7 +159,7 @@ class Folders:
             receipt = await self._fetch(store, facts, place, conflict, on_progress)
         finally:
             await self._disk.run(close_target, folder, store)
-        return evolve(receipt, stored=os.path.join(folder, receipt.stored))
+        return receipt._replace(stored=os.path.join(folder, receipt.stored))
 
     async def _fetch(
         self,
@@ -508,7 +507,7 @@ def _renamed(entries: Iterator[Entry], path: str) -> Iterator[Entry]:
     """Entries whose first name, that of the folder here, is the path there."""
     for entry in entries:
         _, slash, below = entry.path.partition("/")
-        yield evolve(entry, path=path + slash + below, shared=True)
+        yield entry._replace(path=path + slash + below, shared=True)
 
 
 def _why_skipped(facts: FileFacts) -> str:

@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any
 
 from lanxfer.errors import BadState, DiskFailed, DiskFull, LanxferError, Overloaded
-from lanxfer.rows import Damaged, ended_in, flat, opened, plain, row_of, sealed
+from lanxfer.rows import Damaged, ended_in, opened, plain, row_of, sealed
 from lanxfer.state import sync_folder
 from lanxfer.transfers import Snapshot, Stored, Together, Usage, used_by
 from lanxfer.wire import limits
@@ -122,7 +122,7 @@ class Journal:
     def remember(self, published: Mapping[str, Stored]) -> None:
         """Keep these, all or none; durable when this returns."""
         at = self._now()
-        rows = [sealed(plain(key), at, flat(stored)) for key, stored in published.items()]
+        rows = [sealed(plain(key), at, stored._asdict()) for key, stored in published.items()]
         if rows:
             with self._writing() as database:
                 self._receipts = True  # in here, or a look at the empty table might come after it
@@ -365,7 +365,7 @@ def _count(database: sqlite3.Connection, ended: Sequence[Snapshot | Together]) -
         used[peer] = used.get(peer, before).plus(more)
     database.executemany(
         "INSERT OR REPLACE INTO usage (peer, data, crc) VALUES (?, ?, ?)",
-        [sealed(peer, flat(use)) for peer, use in used.items()],
+        [sealed(peer, use._asdict()) for peer, use in used.items()],
     )
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from lanxfer.errors import BadHeader, Cancelled, DigestMismatch
 from lanxfer.storage.sources import Entry, open_source, read_small
@@ -103,7 +103,7 @@ def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded
 def _as_found(entry: Entry, size: int, mtime_ns: int, executable: bool) -> Entry:
     if (size, mtime_ns, executable) == (entry.size, entry.mtime_ns, entry.executable):
         return entry
-    return evolve(entry, size=size, mtime_ns=mtime_ns, executable=executable)
+    return entry._replace(size=size, mtime_ns=mtime_ns, executable=executable)
 
 
 def request_of(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str, Any]:

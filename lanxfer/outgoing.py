@@ -16,7 +16,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from lanxfer.ae import AeReceipt
 from lanxfer.client import Client
 from lanxfer.commands.table import Call
 from lanxfer.deferreds import settled
@@ -170,6 +169,6 @@ def _said(receipt: Receipt, job: Mapping[str, Any]) -> dict[str, Any]:
         "blake3": receipt.digest,
         "already": receipt.already,
     }
-    if "request" in job and isinstance(receipt, AeReceipt):
+    if "request" in job and receipt.literal is not None:
         said["literal"] = receipt.literal  # an ae controller gets its receiver's own answer
     return said

@@ -12,17 +12,11 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from attrs import fields
-
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Together, Usage
+from lanxfer.transfers import Direction, Kind, Snapshot, State, Together
 
 
 class Damaged(Exception):
     """Something that SQLite took for good is not what was written."""
-
-
-# Not ``asdict``, which costs more than the rows themselves.
-_NAMES = {kind: [each.name for each in fields(kind)] for kind in (Stored, Usage)}
 
 
 def plain(text: str) -> str:
@@ -46,10 +40,6 @@ def opened(row: Sequence[Any]) -> dict[str, Any]:
         raise Damaged
     content: dict[str, Any] = json.loads(columns[-1])
     return content
-
-
-def flat(value: Stored | Usage) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in _NAMES[type(value)]}
 
 
 def row_of(ended: Snapshot | Together) -> tuple[Any, ...]:

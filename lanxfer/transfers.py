@@ -1,16 +1,17 @@
 """Frozen values: what is offered, what became of it, what a reader may see.
 
+Tuples, for there is one of most of them for every small file, and no other value is made as fast.
 No behaviour that needs a disk, a clock or a socket lives here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import repeat
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from lanxfer.errors import LanxferError
 
@@ -75,8 +76,7 @@ class Conflict(Enum):
     SERIES = "series"  # always a new numbered name, "name 01.ext"
 
 
-@frozen
-class Offer:
+class Offer(NamedTuple):
     """What a sender says of one file, folder, link or message before its bytes.
 
     ``path`` is as the peer wrote it, with ``/`` between components; only
@@ -96,8 +96,7 @@ class Offer:
     target: str | None = None  # of a link
 
 
-@frozen
-class Entry:
+class Entry(NamedTuple):
     """One thing that was found.
 
     ``path`` is the name for the wire, ``local`` where it is here.  With
@@ -123,8 +122,7 @@ class Entry:
         return self.kind is Kind.FILE and self.error is None and not self.skipped
 
 
-@frozen
-class Stored:
+class Stored(NamedTuple):
     """The receiver's word that something is safely on its disk.
 
     ``path`` is the final name below the inbox, with ``/``; ``already`` says
@@ -137,13 +135,13 @@ class Stored:
     already: bool = False
 
 
-@frozen
-class Receipt:
+class Receipt(NamedTuple):
     """What a sender may rely on: said by the receiver after its disk had it.
 
     ``stored`` is the name there, ``size`` in bytes, ``digest`` BLAKE3 in hex
     (empty where the dialect has none, as with ae peers), ``resumed_from`` the
-    offset this run began at.
+    offset this run began at.  ``literal`` is the line that an ae device said it in, for
+    controllers that expect that line.
     """
 
     stored: str
@@ -151,12 +149,11 @@ class Receipt:
     digest: str
     already: bool = False
     resumed_from: int = 0
+    literal: Mapping[str, Any] | None = None
 
 
 class Snapshot(NamedTuple):
     """One transfer as it was at one moment; safe to keep and to pass on.
-
-    A tuple, for there is one for every small file and no other value is made as fast.
 
     ``done`` counts bytes that are safe on this side of it, ``peer`` is the
     principal on the other end, ``started`` and ``changed`` are seconds since
@@ -242,8 +239,7 @@ class Together(Sequence[Snapshot]):
         return self._all
 
 
-@frozen
-class Usage:
+class Usage(NamedTuple):
     """What was received from one principal since its owner began to count: files, and bytes."""
 
     files: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from listed import entries, load
@@ -68,7 +67,7 @@ class AheadTests:
 
     def test_below_a_share(self) -> None:
         """What goes below a shared folder goes by itself, and is read as it goes if it is large."""
-        shared = [evolve(each, shared=True) for each in entries([10, 10, 300_000, 300_000])]
+        shared = [each._replace(shared=True) for each in entries([10, 10, 300_000, 300_000])]
         batch = Ahead(iter(shared), bytearray).read()
         assert [each.whole for each in batch] == [True, True, False, False]
         assert together(batch) == []
@@ -93,7 +92,7 @@ class AheadTests:
     @pytest.mark.parametrize("letter", ["a", '"', "д", "\N{GRINNING FACE}"])
     def test_long_names(self, letter: str) -> None:
         """However long the names are, and whatever is in them, the manifest is not too large."""
-        files = [evolve(each, path=f"{each.path}{letter * 200}") for each in entries([10] * 3000)]
+        files = [each._replace(path=f"{each.path}{letter * 200}") for each in entries([10] * 3000)]
         reader = Ahead(iter(files), bytearray, limits.PACK_MAX)
         count = 0
         while batch := reader.read():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from attrs import evolve
 from listed import entries, load
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock, deferLater
@@ -229,7 +228,7 @@ class HowManyTests:
     def test_not_to_be_sent(self) -> None:
         """What has an error is not sent, whatever its size."""
         some = [
-            evolve(each, error=SourceUnreadable("No.")) if at % 3 == 2 else each
+            each._replace(error=SourceUnreadable("No.")) if at % 3 == 2 else each
             for at, each in enumerate(entries([1000, 500_000, 500_000] * 4 + [3 * MIB] * 30))
         ]
         receiver = Receiver(200 * MIB)
@@ -257,7 +256,7 @@ class UnitsTests:
             path.write_bytes(b"x" * size)
             entry = single(str(path))
             # As it was when the folder was listed.
-            before = evolve(entry, size=listed, executable=True)
+            before = entry._replace(size=listed, executable=True)
             if size > limits.PACK_MAX and listed <= MIB:
                 with pytest.raises(TooLarge):
                     load_units(before, limits.PACK_MAX, units.take)
@@ -301,7 +300,7 @@ class UnitsTests:
         """What is too large already is not opened, and what is no file has nothing to read."""
         large = Entry(Kind.FILE, "a", str(tmp_path / "none"), 5 * MIB)
         folder = Entry(Kind.FOLDER, "b", str(tmp_path), 0)
-        bad = evolve(large, size=2 * MIB, error=SourceUnreadable("No."))
-        skipped = evolve(large, size=2 * MIB, skipped="a link")
+        bad = large._replace(size=2 * MIB, error=SourceUnreadable("No."))
+        skipped = large._replace(size=2 * MIB, skipped="a link")
         for entry in (large, folder, bad, skipped):
             assert load_units(entry, limits.PACK_MAX, bytearray) == Loaded(entry)

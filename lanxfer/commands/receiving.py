@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from attrs import evolve
-
 from lanxfer.commands.table import Call, Node, Opened, Reply, command
 from lanxfer.errors import (
     BadHeader,
@@ -126,7 +124,7 @@ async def _take(call: Call, node: Node, offer: Offer, slot: Opened | None = None
             share, path = node.sharing.take(call, offer, transfer)
             transfer.enter(State.ACCEPTED)
             stored = await _store(call, node, offer, path, transfer, slot, share.store)
-            stored = evolve(stored, path=f"{share.name}/{stored.path}")
+            stored = stored._replace(path=f"{share.name}/{stored.path}")
         else:
             accepted = await call.shield(node.consent(call, offer, transfer))
             assert accepted.path is not None

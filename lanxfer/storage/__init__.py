@@ -21,7 +21,7 @@ from one at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from attrs import frozen
 
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from lanxfer.storage.volumes import Volume
 
 
-@frozen
-class Small:
+class Small(NamedTuple):
     """A whole file in memory, ready to be stored in one go.
 
     ``key`` as for ``Store.open_part``; ``offer.digest`` must be set.  The ``pieces``

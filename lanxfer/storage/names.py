@@ -55,15 +55,16 @@ _AE_START = re.compile(r"\{([a-z_]+)\}(?=/|\Z)")
 _EXTENSION_MAX = 100
 
 
-_ORDINARY = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_. -]{0,100}[0-9A-Za-z_-])?")
-"""What most names are made of; of the rules below only the one about devices can be against it."""
+_ORDINARY = re.compile(
+    r"(?!(?i:con|prn|aux|nul|clock|com|lpt|autorun|desktop))"
+    r"[0-9A-Za-z_](?:[0-9A-Za-z_. -]{0,100}[0-9A-Za-z_-])?"
+)
+"""What most names look like: no rule below is against one of these, and none is hidden."""
 
 
 @lru_cache(1024)
 def _refuse_component(part: str) -> None:
     """Raise BadName unless this may be one component of a path, dot files included."""
-    if _ORDINARY.fullmatch(part) and not _DEVICE.match(part):
-        return
     if not part:
         raise BadName("The path has an empty component (a slash too many, or no name).")
     if part in {".", ".."}:
@@ -119,20 +120,17 @@ class SafePath:
     def _as_text(self) -> str:
         return "/".join(self.parts)
 
-    def child(self, name: str) -> SafePath:
-        """What is called ``name`` below it; only that is looked at, and BadName says what is wrong.
+    def _with(self, name: str) -> SafePath:
+        """What is called so below it, without another look: for names that are ordinary.
 
-        For there are folders with thousands of files.
+        There are folders with thousands of them.
         """
-        if len(self.parts) >= limits.DEPTH_MAX:
-            return SafePath((*self.parts, name))  # which is refused
-        _refuse_component(name)
-        child = object.__new__(SafePath)
+        path = object.__new__(SafePath)
         assign = object.__setattr__
-        assign(child, "parts", (*self.parts, name))
-        assign(child, "hidden", self.hidden or is_hidden(name))
-        assign(child, "_text", f"{self._text}/{name}")
-        return child
+        assign(path, "parts", (*self.parts, name))
+        assign(path, "hidden", self.hidden)
+        assign(path, "_text", f"{self._text}/{name}")
+        return path
 
     @property
     def name(self) -> str:
@@ -160,6 +158,18 @@ def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
     are not only read but obeyed.  Normal form is NFC, made once and first;
     NFKC never, since it makes slashes and dots out of harmless characters.
     """
+    folder, _, name = text.rpartition("/")
+    if folder and _ORDINARY.fullmatch(name) and folder.isascii() and len(text) <= limits.PATH_MAX:
+        above = _folder(folder)
+        path = above._with(name) if len(above.parts) < limits.DEPTH_MAX else _looked_at(text)
+    else:
+        path = _looked_at(text)
+    if path.hidden and not dotfiles:
+        raise BadName(f"Hidden files such as {quoted(text)} are not taken here.")
+    return path
+
+
+def _looked_at(text: str) -> SafePath:
     # Normal form takes time and space in proportion; no valid path is this long in any form.
     if len(text) > 4 * limits.PATH_MAX:
         raise BadName(f"The path is too long; {limits.PATH_MAX} bytes are allowed.")
@@ -172,17 +182,10 @@ def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
         raise BadName("The path is empty.")
     if text[0] == "/":
         raise BadName(f"The path {quoted(text)} is absolute.")
-    folder, _, name = text.rpartition("/")
-    path = _folder(folder).child(name) if folder else SafePath((name,))
-    if path.hidden and not dotfiles:
-        raise BadName(f"Hidden files such as {quoted(text)} are not taken here.")
-    return path
-
-
-@lru_cache(256)
-def _folder(text: str) -> SafePath:
-    """A folder that many files are in."""
     return SafePath(tuple(text.split("/")))
+
+
+_folder = lru_cache(256)(_looked_at)
 
 
 def from_ae(file_path: str, *, dotfiles: bool = False) -> SafePath:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
-from attrs import evolve
 from blake3 import blake3
 
 from lanxfer.errors import (
@@ -96,7 +95,7 @@ class SpooledStore:
             with typed():
                 self._check_way(path.parent)
                 refuse_taken(self.volume.look(path.parts), offer, conflict)
-            spooled = evolve(offer, path=key)
+            spooled = offer._replace(path=key)
             part = self._spool.open_part(key, spooled, SafePath((key,)), Conflict.OVERWRITE)
         except BaseException:
             self.release(key)

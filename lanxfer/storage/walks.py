@@ -11,8 +11,6 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from attrs import evolve
-
 from lanxfer.errors import BadName
 from lanxfer.storage.names import quoted, shown
 from lanxfer.storage.system import FOLDER_FLAGS, unreadable
@@ -44,7 +42,7 @@ def walk(paths: Sequence[str], *, links: bool = False) -> Iterator[Entry]:
                 try:
                     below = _below(entry, links)
                 except (OSError, ValueError) as error:
-                    entry = evolve(entry, error=unreadable(entry.local, error))
+                    entry = entry._replace(error=unreadable(entry.local, error))
             yield entry
             pending += reversed(below)
 
@@ -61,13 +59,13 @@ def _named(argument: str, links: bool, taken: set[str]) -> Entry:
     except (OSError, ValueError) as error:
         return Entry(Kind.FILE, shown(name), local, error=unreadable(argument, error))
     if not name:
-        return evolve(entry, error=BadName(f"{quoted(local)} has no name; name what is in it."))
+        return entry._replace(error=BadName(f"{quoted(local)} has no name; name what is in it."))
     if entry.skipped:
         # What is passed by in a folder was asked for here.
         number = errno.ELOOP if entry.kind is Kind.LINK else errno.ENXIO
-        return evolve(entry, skipped="", error=unreadable(argument, OSError(number, "")))
+        return entry._replace(skipped="", error=unreadable(argument, OSError(number, "")))
     if name in taken:
-        return evolve(entry, error=BadName(f"Two things are named {quoted(name)}."))
+        return entry._replace(error=BadName(f"Two things are named {quoted(name)}."))
     taken.add(name)
     return entry
 
