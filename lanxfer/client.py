@@ -59,7 +59,7 @@ from lanxfer.offering import Loaded
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
-from lanxfer.registry import Passed, Registry, Transfer, new_ids
+from lanxfer.registry import Registry, Transfer, new_ids
 from lanxfer.retrying import AGAIN_ONCE, PATIENCE, UNKNOWN, Retrying
 from lanxfer.revoking import Revoking
 from lanxfer.sockets import socket_of
@@ -385,19 +385,13 @@ class Client(Folders):
             for loaded in pack:
                 loaded.unsure = loaded.unsure or isinstance(error, UNKNOWN)
             return [None] * len(pack)
-        outcomes: Outcomes = []
-        over = []
-        for loaded, end in zip(pack, found, strict=True):
-            again = isinstance(end, LanxferError) and (end.retry or isinstance(end, AGAIN_ONCE))
-            outcomes.append(None if again else end)
-            if not again:
-                stored = sending.as_stored(end) if isinstance(end, Receipt) else end
-                entry = loaded.entry
-                over.append(Passed(entry.path, entry.size, stored, entry.kind))
+        outcomes: Outcomes = [None if _again(end) else end for end in found]
+        over = [at for at, end in enumerate(outcomes) if end is not None]
         self.registry.passed(
             Direction.OUT,
             self.peer,
-            over,
+            [pack[at].entry for at in over],
+            [found[at] for at in over],
             started=started,
             request=self._request,
             group=group,
@@ -418,6 +412,10 @@ class Client(Folders):
 
         # Not repeated after a break: a message has no digest, and nobody wants it twice.
         return await self._retrying.persist(attempt, transfer, once=True)
+
+
+def _again(end: Receipt | LanxferError) -> bool:
+    return isinstance(end, LanxferError) and (end.retry or isinstance(end, AGAIN_ONCE))
 
 
 def connect(

@@ -142,7 +142,14 @@ class Deciding:
         if not self.pack(principal):
             raise TooLarge("Nothing travels with its request before somebody accepted it.")
         terms, name = self.terms(principal), principal.name
-        answers = [self._placed(principal, terms, offer) for offer in offers]
+        place, answers = self.placing(principal, terms), list[SafePath | LanxferError]()
+        for offer in offers:
+            try:
+                path = place(offer)
+                self._check_terms(terms, offer)
+                answers.append(path)
+            except LanxferError as error:
+                answers.append(error)
         taken = [at for at, each in enumerate(answers) if isinstance(each, SafePath)]
         most, refusal = self.allowances.offered_together(name, group, terms, len(taken))
         if refusal is not None:
@@ -156,33 +163,27 @@ class Deciding:
                     answers[at] = error
         return answers
 
-    def _placed(self, principal: Principal, terms: Terms, offer: Offer) -> SafePath | LanxferError:
-        try:
-            path = self.place(principal, terms, offer)
-            self._check_terms(terms, offer)
-            return path
-        except LanxferError as error:
-            return error
-
     def conflict(self, asked: Conflict | None) -> Conflict | None:
         """What happens where a name is taken: what the owner said, else what the sender did."""
         ours = self.taking.conflict
         return asked if ours is None or asked is Conflict.SERIES else ours
 
-    def place(self, principal: Principal, terms: Terms, offer: Offer) -> SafePath:
-        """Where in the inbox it goes; BadName where nowhere, Forbidden where not for this one."""
+    def placing(self, principal: Principal, terms: Terms) -> Callable[[Offer], SafePath]:
+        """What says where in the inbox something goes.
+
+        It raises BadName where that is nowhere, Forbidden where not for this one.
+        """
         legacy = principal.standing in (Standing.LEGACY, Standing.LEGACY_LOCAL)
-        if legacy:
-            path = from_ae(offer.path)
-        else:
-            hidden = self.taking.dotfiles or principal.standing is Standing.TICKET
-            path = safe_path(offer.path, dotfiles=hidden)
-        if not terms.may(Right.WRITE, path):
-            raise Forbidden(f"That device takes nothing from this one at {quoted(str(path))}.")
-        if offer.conflict is Conflict.OVERWRITE and not terms.may(Right.DELETE, path):
-            raise Forbidden(f"Nothing may be replaced at {quoted(str(path))}.")
+        hidden = self.taking.dotfiles or principal.standing is Standing.TICKET
         folder = terms.folder or (self.taking.legacy_folder if legacy else "")
-        return safe_path(f"{folder}/{path}", dotfiles=True) if folder else path
+
+        def place(offer: Offer) -> SafePath:
+            path = from_ae(offer.path) if legacy else safe_path(offer.path, dotfiles=hidden)
+            if terms.rules:
+                _check_rules(terms, path, offer)
+            return safe_path(f"{folder}/{path}", dotfiles=True) if folder else path
+
+        return place
 
     async def consent(self, call: Call, offer: Offer, transfer: Transfer) -> Accepted:
         """What is to be done; raises what the offer is refused with."""
@@ -197,7 +198,7 @@ class Deciding:
             self._check_message(terms)
             await self._application(call, terms, offer, transfer)
             return Accepted(offer, None)
-        path = self.place(principal, terms, offer)
+        path = self.placing(principal, terms)(offer)
         if principal.standing is not Standing.TICKET:
             if call.data and terms.offers is Answer.ASK and principal.standing is Standing.GUEST:
                 raise TooLarge("Nothing travels with its request before somebody accepted it.")
@@ -272,6 +273,13 @@ class Deciding:
                 return
         call.tell(WAITING)
         await self.offers.ask(principal, offer, transfer, group)
+
+
+def _check_rules(terms: Terms, path: SafePath, offer: Offer) -> None:
+    if not terms.may(Right.WRITE, path):
+        raise Forbidden(f"That device takes nothing from this one at {quoted(str(path))}.")
+    if offer.conflict is Conflict.OVERWRITE and not terms.may(Right.DELETE, path):
+        raise Forbidden(f"Nothing may be replaced at {quoted(str(path))}.")
 
 
 WAITING = {"waiting": True}

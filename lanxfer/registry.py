@@ -13,17 +13,30 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import Factory, define
 
 from lanxfer.errors import Cancelled, LanxferError, NotFound
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Together
+from lanxfer.showing import shown
+from lanxfer.transfers import (
+    Direction,
+    Entry,
+    Kind,
+    Offer,
+    Receipt,
+    Snapshot,
+    State,
+    Stored,
+    Together,
+)
 
 Mine: TypeAlias = Callable[[Snapshot], bool]
 Listener: TypeAlias = Callable[[Snapshot], None]
+Ending: TypeAlias = Stored | Receipt | LanxferError
+"""How something ended, in the words of either side; a receipt begins as what is stored does."""
 ListenerToMany: TypeAlias = Callable[[Sequence[Snapshot]], None]
 
 PROGRESS_INTERVAL = 0.1
@@ -59,21 +72,13 @@ def outcome(error: LanxferError) -> State:
     return State.INTERRUPTED if error.retry else State.FAILED
 
 
-class Passed(NamedTuple):
-    """What came or went with others, and how it ended."""
-
-    path: str
-    size: int
-    end: Stored | LanxferError
-    kind: Kind = Kind.FILE
-
-
-def _ended(common: Snapshot, number: int, passed: Passed) -> Snapshot:
-    id, end = f"{common.id}-{number}", passed.end
-    about = common._replace(id=id, kind=passed.kind, path=passed.path, size=passed.size)
+def _ended(common: Snapshot, what: Offer | Entry, end: Ending) -> Snapshot:
+    path = shown(what.path) if common.direction is Direction.IN else what.path
+    about = common._replace(kind=what.kind, path=path, size=what.size)
     if isinstance(end, LanxferError):
         return about._replace(state=outcome(end), code=end.code, reason=end.reason)
-    return about._replace(done=end.size, stored=end.path, digest=end.digest, already=end.already)
+    stored, size, digest, already = end[:4]
+    return about._replace(done=size, stored=stored, digest=digest, already=already)
 
 
 def everything(snapshot: Snapshot) -> bool:
@@ -249,7 +254,8 @@ class Registry:
         self,
         direction: Direction,
         peer: str,
-        files: Iterable[Passed],
+        what: Sequence[Offer | Entry],
+        ends: Sequence[Ending],
         *,
         started: float,
         id: str = "",
@@ -257,7 +263,7 @@ class Registry:
         group: str = "",
         secure: bool = True,
     ) -> None:
-        """Tell of files whose transfers were over before anybody could have looked at them.
+        """Tell of files and folders that were over before anybody could have looked at them.
 
         Each has the ``id`` of all, a new one where that is "", with its number behind it.  Those
         that arrived as they were sent are told of in one go.
@@ -278,12 +284,16 @@ class Registry:
         )
         plain: dict[bool, list[tuple[int, str, int, str]]] = {False: [], True: []}
         others: list[Snapshot] = []
-        for number, each in enumerate(files):
-            path, size, end, kind = each
-            if type(end) is Stored and kind is Kind.FILE and (end.path, end.size) == (path, size):
-                plain[end.already].append((number, path, size, end.digest))
+        for number, (each, end) in enumerate(zip(what, ends, strict=True)):
+            path, size = each.path, each.size
+            if (
+                isinstance(end, LanxferError)
+                or each.kind is not Kind.FILE
+                or end[:2] != (path, size)
+            ):
+                others.append(_ended(common._replace(id=f"{common.id}-{number}"), each, end))
             else:
-                others.append(_ended(common, number, each))
+                plain[end.already].append((number, path, size, end.digest))
         for already, some in plain.items():
             if some:
                 columns = zip(*some, strict=True)

@@ -33,8 +33,8 @@ from twisted.python.usage import UsageError
 from lanxfer.errors import BadName, LanxferError
 from lanxfer.logged import check_log
 from lanxfer.logs import LINES, OWN, PERIOD, TransferLog, json_line, json_observer
-from lanxfer.registry import Passed, Registry, new_ids
-from lanxfer.transfers import Direction, Kind, State, Stored
+from lanxfer.registry import Registry, new_ids
+from lanxfer.transfers import Direction, Kind, Offer, State, Stored
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "operations.rst"
@@ -207,11 +207,13 @@ class TransferLogTests:
     def test_bounded(self, transfers: Transfers) -> None:
         """However many end within a minute, the log has a bounded number of lines."""
         # covers: R08
-        arrived = [Passed("x", 1, Stored("x", 1, "d"))] * (LINES - 1)
-        for files in (arrived, 2 * arrived[:1], arrived):
-            transfers.registry.passed(Direction.IN, "p", files, started=0.0)
+        offer, stored = Offer("x", 1), Stored("x", 1, "d")
+        for files in (LINES - 1, 2, LINES - 1):
+            transfers.registry.passed(
+                Direction.IN, "p", [offer] * files, [stored] * files, started=0.0
+            )
         for _ in range(900):
-            transfers.registry.passed(Direction.IN, "p", [Passed("x", 1, BadName())], started=0.0)
+            transfers.registry.passed(Direction.IN, "p", [offer], [BadName()], started=0.0)
         assert len(transfers.lines()) == LINES
         transfers.clock.advance(PERIOD)
         last = transfers.lines()[LINES:]

@@ -25,8 +25,8 @@ from lanxfer.metrics import door
 from lanxfer.metrics.counts import Counts
 from lanxfer.metrics.figures import Now, exposition, families
 from lanxfer.policy import Standing
-from lanxfer.registry import Passed, Registry, Transfer, new_ids
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored
+from lanxfer.registry import Registry, Transfer, new_ids
+from lanxfer.transfers import Direction, Kind, Offer, Snapshot, State, Stored
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "operations.rst"
 
@@ -93,8 +93,8 @@ class CountsTests:
         here, single = Counting(), Counts()
         here.registry.subscribe(lambda snapshot: single.hear([snapshot]))
         stored = [Stored(name, 2, "d", already) for name in "ab" for already in (True, False)]
-        files = [*(Passed(each.path, 2, each) for each in stored), Passed("c", 3, LanxferError())]
-        here.registry.passed(direction, "peer:x", files, started=990.0)
+        files = [*(Offer(each.path, 2) for each in stored), Offer("c", 3)]
+        here.registry.passed(direction, "peer:x", files, [*stored, LanxferError()], started=990.0)
         assert here.moved(direction) == single.moved([])[direction] == 4
         counts = here.counts
         assert (counts.ended, counts.failed, counts.stored, counts.took) == (

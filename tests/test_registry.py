@@ -7,13 +7,23 @@ from itertools import chain, count
 from typing import Any
 
 import pytest
-from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanxfer.errors import Cancelled, LanxferError, NotFound, Stopping
-from lanxfer.registry import PROGRESS_INTERVAL, Passed, Registry, Transfer
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Together, as_row
+from lanxfer.registry import PROGRESS_INTERVAL, Registry, Transfer
+from lanxfer.transfers import (
+    Direction,
+    Entry,
+    Kind,
+    Offer,
+    Receipt,
+    Snapshot,
+    State,
+    Stored,
+    Together,
+    as_row,
+)
 
 FINISHED = {State.DONE, State.FAILED, State.CANCELLED, State.INTERRUPTED}
 OPEN = [each for each in State if each not in FINISHED]
@@ -133,7 +143,7 @@ class RetireTests:
         first = transfer.snapshot
         told = len(house.told)
         transfer.retire(State.CANCELLED, error=Cancelled("too late"))
-        transfer.retire(State.DONE, stored=evolve(STORED, path="other"))
+        transfer.retire(State.DONE, stored=STORED._replace(path="other"))
         assert transfer.snapshot == first
         assert len(house.told) == told
         assert house.registry.finished() == [first]
@@ -426,8 +436,9 @@ class ListenerTests:
             heard.append(snapshot)
 
         house.registry.subscribe(broken)
-        files = [Passed("a", 10, STORED), Passed("b", 5, LanxferError("no"))]
-        house.registry.passed(Direction.IN, "peer:a", files, started=7.0, id="p", group="g")
+        files = [Offer("a", 10), Offer("b", 5)]
+        ends = [STORED, LanxferError("no")]
+        house.registry.passed(Direction.IN, "peer:a", files, ends, started=7.0, id="p", group="g")
         assert [each.path for each in house.told] == ["a", "b"]
         assert heard == house.told[1:]
         assert [str(each) for each in house.errors] == ["mine"]
@@ -444,23 +455,32 @@ class ListenerTests:
         heard: list[Sequence[Snapshot]] = []
         house.registry.subscribe_many(heard.append)
         files = [
-            Passed("a", 10, Stored("a", 10, "da")),
-            Passed("f", 0, Stored("f", 0, ""), Kind.FOLDER),
-            Passed("b", 5, Stored("b", 5, "db", already=True)),
-            Passed("c", 7, Stored("c (2)", 7, "dc")),
-            Passed("d", 0, Stored("d", 0, "dd")),
+            Entry(Kind.FILE, "a", "/a", 10),
+            Entry(Kind.FOLDER, "f", "/f"),
+            Entry(Kind.FILE, "b", "/b", 5),
+            Entry(Kind.FILE, "c", "/c", 7),
+            Entry(Kind.FILE, "d", "/d", 0),
         ]
-        house.registry.passed(Direction.OUT, "peer:a", files, started=7.0, request="r")
+        ends = [
+            Receipt("a", 10, "da"),
+            Receipt("f", 0, ""),
+            Receipt("b", 5, "db", already=True),
+            Receipt("c (2)", 7, "dc"),
+            Receipt("d", 0, "dd"),
+        ]
+        house.registry.passed(Direction.OUT, "peer:a", files, ends, started=7.0, request="r")
         assert [type(each) for each in heard] == [Together, Together, list]
         found = list(chain.from_iterable(heard))
         assert found == house.told
         assert [each.id for each in found] == ["id1-0", "id1-4", "id1-2", "id1-1", "id1-3"]
         for each in found:
-            passed = files[int(each.id.partition("-")[2])]
-            end = passed.end
-            assert isinstance(end, Stored)
-            assert (each.path, each.size, each.kind) == (passed.path, passed.size, passed.kind)
-            assert Stored(each.stored, each.done, each.digest, each.already) == end
+            at = int(each.id.partition("-")[2])
+            assert (each.kind, each.path, each.size) == (
+                files[at].kind,
+                files[at].path,
+                files[at].size,
+            )
+            assert Receipt(each.stored, each.done, each.digest, each.already) == ends[at]
             assert (each.state, each.request, each.started) == (State.DONE, "r", 7.0)
         assert house.registry.finished() == found[::-1]
         assert house.registry.cancel("id1-4") is found[1]
@@ -479,8 +499,8 @@ class ListenerTests:
 
         stops.append(house.registry.subscribe(once))
         house.registry.subscribe(lambda snapshot: heard.append("other"))
-        files = [Passed("a", 10, STORED), Passed("b", 10, STORED)]
-        house.registry.passed(Direction.IN, "peer:a", files, started=7.0)
+        files = [Offer("a", 10), Offer("b", 10)]
+        house.registry.passed(Direction.IN, "peer:a", files, [STORED, STORED], started=7.0)
         house.open()
         assert heard == ["once", "other", "other", "other"]
 

@@ -31,8 +31,7 @@ from lanxfer.errors import (
 from lanxfer.node import RECORD_MOST
 from lanxfer.outgoing import Outgoing
 from lanxfer.peers import Peer, Peers
-from lanxfer.registry import Passed
-from lanxfer.transfers import Conflict, Direction, State, Stored
+from lanxfer.transfers import Conflict, Direction, Offer, State, Stored
 
 MIB = 1024 * 1024
 
@@ -524,10 +523,11 @@ class ControlTests:
         service = await devices.start("nas")
         running = service._now
         running.node.record_after = 3600.0
-        passed = [Passed(f"f{number}", 1, Stored("f", 1, "d")) for number in range(RECORD_MOST)]
-        running.registry.passed(Direction.IN, "peer:a", passed[1:], started=0.0)
+        files = [Offer(f"f{number}", 1) for number in range(RECORD_MOST)]
+        ends = [Stored("f", 1, "d")] * RECORD_MOST
+        running.registry.passed(Direction.IN, "peer:a", files[1:], ends[1:], started=0.0)
         assert running.journal.history(1) == []
-        running.registry.passed(Direction.IN, "peer:a", passed[:1], started=0.0)
+        running.registry.passed(Direction.IN, "peer:a", files[:1], ends[:1], started=0.0)
         await until(lambda: len(running.journal.history(1000)) == 1000)
         assert running.journal.usage()["peer:a"].files == RECORD_MOST
 
@@ -537,10 +537,10 @@ class ControlTests:
         service = await devices.start("nas")
         running = service._now
         stopping = service.stopService()
-        running.registry.passed(Direction.IN, "peer:a", [Passed("a", 1, Stopping())], started=0.0)
+        running.registry.passed(Direction.IN, "peer:a", [Offer("a", 1)], [Stopping()], started=0.0)
         await stopping
         running.node.record_after = 0.0
-        running.registry.passed(Direction.IN, "peer:a", [Passed("b", 1, Stopping())], started=0.0)
+        running.registry.passed(Direction.IN, "peer:a", [Offer("b", 1)], [Stopping()], started=0.0)
         assert logged == []
         await devices.start("nas")
         control = await devices.control("nas")

@@ -22,21 +22,17 @@ from lanxfer.wire.packs import (
 )
 
 DIGEST = "ab" * 32
+PATHS = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 OFFERS = st.builds(
-    Offer,
-    path=st.text(st.characters(exclude_categories=("Cs",)), max_size=40),
-    size=st.integers(0, 1000),
-    kind=st.just(Kind.FILE),
-    mtime_ns=st.none() | st.integers(0, limits.NUMBER_MAX),
-    digest=st.just(DIGEST),
-    executable=st.booleans(),
+    lambda *some: Offer(*some),
+    PATHS,
+    st.integers(0, 1000),
+    st.just(Kind.FILE),
+    st.none() | st.integers(0, limits.NUMBER_MAX),
+    st.just(DIGEST),
+    st.booleans(),
 )
-FOLDERS = st.builds(
-    Offer,
-    path=st.text(st.characters(exclude_categories=("Cs",)), max_size=40),
-    size=st.just(0),
-    kind=st.just(Kind.FOLDER),
-)
+FOLDERS = PATHS.map(lambda path: Offer(path, 0, Kind.FOLDER))
 
 
 def line(**changes: Any) -> bytes:
@@ -113,6 +109,8 @@ class ManifestTests:
         """Each line is path, size, time, digest and a flag, and ends."""
         with pytest.raises(BadHeader):
             parse_manifest(bad, 1)
+        with pytest.raises(BadHeader):
+            parse_manifest(line() + b'["folder"]\n' + bad, 3)
 
     def test_number_of_lines(self) -> None:
         """Neither fewer nor more, also where two rows hide in a line."""

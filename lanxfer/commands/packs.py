@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lanxfer.commands.table import Call, Node, Reply, command
 from lanxfer.errors import BadHeader, Internal, LanxferError
-from lanxfer.registry import Passed
 from lanxfer.storage import Small, Store
-from lanxfer.storage.names import SafePath, part_key, shown
+from lanxfer.storage.names import SafePath, part_key
 from lanxfer.transfers import Conflict, Direction, Kind, Offer, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields
@@ -31,10 +31,8 @@ async def recv_files(call: Call, node: Node) -> Reply:
         node.registry.passed(
             Direction.IN,
             call.principal.name,
-            [
-                Passed(shown(offer.path), offer.size, end, offer.kind)
-                for offer, end in zip(offers, ends, strict=True)
-            ],
+            offers,
+            ends,
             started=started,
             id=id,
             group=group,
@@ -75,35 +73,30 @@ async def _store(
 ) -> list[Stored | LanxferError]:
     """How each of them ended."""
     principal = call.principal.name
-    folders: dict[int, SafePath] = {}
-    files: dict[int, Small] = {}
-    for at, (path, offer) in enumerate(zip(admitted, offers, strict=True)):
-        if not isinstance(path, SafePath):
-            continue
-        if offer.kind is Kind.FOLDER:
-            folders[at] = path
-        else:
-            key = part_key(principal, offer.path, offer.size, offer.mtime_ns)
-            conflict = offer.conflict or Conflict.RENAME
-            files[at] = Small(key, offer, path, conflict, bodies[at])
+    taken = [at for at, each in enumerate(admitted) if isinstance(each, SafePath)]
+    ends: list[Any] = [*admitted]
+    folders = [at for at in taken if offers[at].kind is Kind.FOLDER]
+    files = [at for at in taken if offers[at].kind is not Kind.FOLDER] if folders else taken
+    small = []
+    for at in files:
+        offer = offers[at]
+        key = part_key(principal, offer.path, offer.size, offer.mtime_ns)
+        conflict = offer.conflict or Conflict.RENAME
+        small.append(Small(key, offer, ends[at], conflict, bodies[at]))
     stored: Sequence[Stored | LanxferError] = []
-    both = [*folders, *files]
     try:
         call.check()
-        waiting = node.reserve(None, sum(small.offer.size for small in files.values()))
+        waiting = node.reserve(None, sum([offers[at].size for at in files]))
         if waiting is not None:
             await call.shield(waiting)
-        if both:
+        if taken:
             # Not to be stopped from here on: what is stored is to be said.
-            stored = await node.in_order(
-                _put, node.store, list(folders.values()), list(files.values())
-            )
+            stored = await node.in_order(_put, node.store, [ends[at] for at in folders], small)
     except LanxferError as error:
-        stored = [error] * len(both)
-    ends = dict(zip(both, stored, strict=True))
-    return [
-        each if isinstance(each, LanxferError) else ends[at] for at, each in enumerate(admitted)
-    ]
+        stored = [error] * len(taken)
+    for at, end in zip([*folders, *files], stored, strict=True):
+        ends[at] = end
+    return ends
 
 
 def _put(

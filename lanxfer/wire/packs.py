@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from json.encoder import encode_basestring_ascii as _as_json
 from typing import Any
 
@@ -18,7 +19,7 @@ from lanxfer.wire import limits
 from lanxfer.wire.native import REASON_MAX, Fields, is_whole
 from lanxfer.wire.packets import Args
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGITS = re.compile(r"[0-9a-f]*")
 
 
 def format_manifest(offers: Iterable[Offer]) -> bytes:
@@ -55,33 +56,38 @@ def parse_manifest(data: bytes, files: int, conflict: Conflict | None = None) ->
         raise BadHeader("A line of the manifest is not JSON.") from None
     if not data.isascii() or len(rows) != files:
         raise BadHeader("The manifest has not a line for each file.")
-    offers, left = [], limits.PACK_MAX
-    for row in rows:
-        offer = _offer(row, conflict)
-        left -= offer.size
-        offers.append(offer)
-    if left < 0:
-        raise BadHeader("More bytes than one request carries.")
-    return offers
+    folders = {
+        at: Offer(row[0], 0, Kind.FOLDER, conflict=conflict)
+        for at, row in enumerate(rows)
+        if type(row) is list and len(row) == 1 and type(row[0]) is str
+    }
+    offers = _offers([row for at, row in enumerate(rows) if at not in folders], conflict)
+    return [folders.get(at) or next(offers) for at in range(files)]
 
 
-def _offer(row: Any, conflict: Conflict | None) -> Offer:
-    if type(row) is list and len(row) == 1 and type(row[0]) is str:
-        return Offer(row[0], 0, Kind.FOLDER, conflict=conflict)
-    if type(row) is not list or len(row) != 5:
+def _offers(rows: list[Any], conflict: Conflict | None) -> Iterator[Offer]:
+    """Files, column by column: for one by one all these questions cost more than storing it."""
+    if not rows:
+        return iter([])
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {5}:
         raise BadHeader("A line of the manifest has five entries, or one for a folder.")
-    path, size, mtime, digest, executable = row
+    paths, sizes, times, digests, flags = zip(*rows, strict=True)
+    known = [each for each in times if each is not None]
     if (
-        type(path) is not str
-        or type(size) is not int
-        or not 0 <= size <= limits.PACK_MAX
-        or not (mtime is None or (type(mtime) is int and 0 <= mtime <= limits.NUMBER_MAX))
-        or type(digest) is not str
-        or not _DIGEST.fullmatch(digest)
-        or type(executable) is not bool
+        set(map(type, paths)) != {str}
+        or set(map(type, sizes)) != {int}
+        or not 0 <= min(sizes) <= max(sizes) <= limits.PACK_MAX
+        or not set(map(type, known)) <= {int}
+        or (known and not 0 <= min(known) <= max(known) <= limits.NUMBER_MAX)
+        or set(map(type, digests)) != {str}
+        or set(map(len, digests)) != {64}
+        or not _DIGITS.fullmatch("".join(digests))
+        or set(map(type, flags)) != {bool}
     ):
         raise BadHeader("A line of the manifest is path, size, time, digest and a flag.")
-    return Offer(path, size, Kind.FILE, mtime, digest, executable, conflict)
+    if sum(sizes) > limits.PACK_MAX:
+        raise BadHeader("More bytes than one request carries.")
+    return map(Offer, paths, sizes, repeat(Kind.FILE), times, digests, flags, repeat(conflict))
 
 
 REASON = 200

@@ -9,7 +9,6 @@ import threading
 import time
 from typing import Any
 
-from attrs import asdict
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
@@ -93,10 +92,10 @@ class Runner:
         )
         try:
             if not path:
-                return asdict(await device.send_message(text))
+                return (await device.send_message(text))._asdict()
             policy = None if conflict is None else Conflict(conflict)
             receipt = await device.send_file(path, name=name, conflict=policy)
-            return asdict(receipt)
+            return receipt._asdict()
         finally:
             await device.close()
 
