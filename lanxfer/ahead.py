@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from json.encoder import encode_basestring_ascii as _as_json
 
 from attrs import define, field
@@ -63,6 +64,11 @@ class Ahead:
         if loaded.unsure:
             self._unsure.add(entry.path)
         self._again.append(entry)
+
+    def left(self) -> Iterator[Entry]:
+        """What was not in a batch yet, for whoever goes on in another way."""
+        again, over = [*self._again], [each.entry for each in self._over]
+        return chain(over, again, self.entries)
 
     def more(self) -> bool:
         """Whether there is something to be read once more."""

@@ -56,11 +56,12 @@ from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.links import Link
 from lanxfer.offering import Loaded
+from lanxfer.packing import goes_again
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
 from lanxfer.registry import Registry, Transfer, new_ids
-from lanxfer.retrying import AGAIN_ONCE, PATIENCE, UNKNOWN, Retrying
+from lanxfer.retrying import PATIENCE, UNKNOWN, Retrying
 from lanxfer.revoking import Revoking
 from lanxfer.sockets import socket_of
 from lanxfer.stalls import Stalls
@@ -385,7 +386,7 @@ class Client(Folders):
             for loaded in pack:
                 loaded.unsure = loaded.unsure or isinstance(error, UNKNOWN)
             return [None] * len(pack)
-        outcomes: Outcomes = [None if _again(end) else end for end in found]
+        outcomes: Outcomes = [None if goes_again(end) else end for end in found]
         over = [at for at, end in enumerate(outcomes) if end is not None]
         self.registry.passed(
             Direction.OUT,
@@ -412,10 +413,6 @@ class Client(Folders):
 
         # Not repeated after a break: a message has no digest, and nobody wants it twice.
         return await self._retrying.persist(attempt, transfer, once=True)
-
-
-def _again(end: Receipt | LanxferError) -> bool:
-    return isinstance(end, LanxferError) and (end.retry or isinstance(end, AGAIN_ONCE))
 
 
 def connect(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
-from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, Lost, from_wire
+from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, LanxferError, Lost, from_wire
 from lanxfer.sessions.native import NativeSession
 from lanxfer.wire import limits
 from lanxfer.wire.native import VERSION
@@ -23,13 +23,20 @@ HELLO_WAIT = 5.0
 
 _READ = 256 * limits.KIB
 
-Wait: TypeAlias = Callable[[socket.socket, float], bool]
-"""Waits until there is something to read, for so many seconds at most; whether there is."""
+_WRITE = 256 * limits.KIB
 
 
-def wait(connection: socket.socket, seconds: float) -> bool:
+class Wait(Protocol):
+    """Waits until there is something to read, or room to write; whether there is."""
+
+    def __call__(self, connection: socket.socket, seconds: float, writing: bool = False) -> bool:
+        """For so many seconds at most."""
+
+
+def wait(connection: socket.socket, seconds: float, writing: bool = False) -> bool:
     """Just wait."""
-    return bool(select.select([connection], [], [], seconds)[0])
+    some = [connection]
+    return any(select.select([] if writing else some, some if writing else [], [], seconds))
 
 
 class Answer(NamedTuple):
@@ -55,6 +62,9 @@ class Conversation:
         self._packet: Packet | Drop | None = None
         self._greeted = False
         self._asking = 0
+        self._ahead: set[int] = set()
+        self._ends: dict[int, Answer | LanxferError] = {}
+        self._pushing = False
         self._gave_up = False
 
     def greet(self, device: str) -> Args:
@@ -82,15 +92,52 @@ class Conversation:
         except OSError:
             raise self._lost(False) from None
 
+    def ask_ahead(self, name: str, args: Args, body: Sequence[memoryview]) -> int:
+        """Ask, and do not wait for the answer, which ``answer`` has; the number of the request.
+
+        Raises what ``lost`` made.
+        """
+        do = self._session.ask(name, args, sum(map(len, body)))
+        self._ahead.add(do.id)
+        patience, self._pushing = self._socket.gettimeout(), True
+        try:
+            self._socket.settimeout(0)
+            for piece in (memoryview(self._session.send(do)), *body):
+                self._push(piece)
+        except OSError:
+            raise self._lost(False) from None
+        finally:
+            self._socket.settimeout(patience)
+            self._pushing = False
+        if self._gave_up:
+            self._give_up()
+        return do.id
+
+    def answer(self, id: int) -> Answer:
+        """The answer to what was asked ahead; raises as ``ask``."""
+        try:
+            return self._answer(id, None, limits.PING_AFTER)
+        except TimeoutError:
+            raise self._lost(True) from None
+        except OSError:
+            raise self._lost(False) from None
+
     def cancel(self) -> bool:
         """Give up what is being asked, from within ``wait`` or ``on_event``.
 
         Its answer is still waited for.  False where nothing was being asked.
         """
-        if self._asking and not self._gave_up:
+        if not (self._asking or self._ahead):
+            return False
+        if not self._gave_up:
             self._gave_up = True
-            self._say(Cancel(self._asking, Cancelled().reason, Cancelled.code))
-        return self._asking > 0
+            if not self._pushing:
+                self._give_up()
+        return True
+
+    def _give_up(self) -> None:
+        for id in {*self._ahead, self._asking} - {0}:
+            self._say(Cancel(id, Cancelled().reason, Cancelled.code))
 
     def close(self) -> None:
         """End the connection."""
@@ -107,14 +154,17 @@ class Conversation:
     def _answer(
         self, id: int, on_event: Callable[[Args], object] | None, patience: float
     ) -> Answer:
-        self._asking, self._gave_up = (id if self._greeted else 0), False
+        if id not in self._ahead:
+            self._asking, self._gave_up = (id if self._greeted else 0), False
         try:
-            while True:
+            while id not in self._ends:
                 packet, body = self._next(patience)
                 match packet:
-                    case Ok() if packet.id == id:
-                        return Answer(packet.args, body)
-                    case Failed() if packet.id in (id, 0):
+                    case Ok() if packet.id == id or packet.id in self._ahead:
+                        self._ends[packet.id] = Answer(packet.args, body)
+                    case Failed() if packet.id == id or packet.id in self._ahead:
+                        self._ends[packet.id] = from_wire(packet.code, packet.reason)
+                    case Failed(id=0):
                         raise from_wire(packet.code, packet.reason)
                     case Event() if packet.id == id and on_event is not None:
                         on_event(packet.args)
@@ -126,6 +176,11 @@ class Conversation:
                         pass
         finally:
             self._asking = 0
+            self._ahead.discard(id)
+        end = self._ends.pop(id)
+        if isinstance(end, LanxferError):
+            raise end
+        return end
 
     def _refuse(self, do: Do) -> None:
         """The other side may ask whether this one lives, and nothing else."""
@@ -156,6 +211,21 @@ class Conversation:
             if data == b"":
                 raise self._lost(False)
             self._data += data or b""
+
+    def _push(self, piece: memoryview) -> None:
+        while piece:
+            sent = self._send(piece[:_WRITE])
+            if sent is not None:
+                piece = piece[sent:]
+            elif not self._wait(self._socket, limits.REPLIES_TIMEOUT, writing=True):
+                raise self._lost(True)
+
+    def _send(self, some: memoryview) -> int | None:
+        """How much of it was taken; None where there is no room."""
+        try:
+            return self._socket.send(some)
+        except BlockingIOError:
+            return None
 
     def _ready(self, seconds: float) -> bool:
         return self._wait(self._socket, seconds)

@@ -21,7 +21,7 @@ from lanxfer.commands.table import Call
 from lanxfer.deferreds import settled
 from lanxfer.disk import Disk
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, TooSlow
-from lanxfer.tally import NOTHING, Sums, Tally, sums_of
+from lanxfer.tally import Below, Tally
 from lanxfer.transfers import Conflict, Entry, Kind, Receipt, Snapshot, State, Together
 from lanxfer.views import Seen, sees
 from lanxfer.wire import limits
@@ -89,7 +89,7 @@ class Handed:
     _job: Job
     _tally: Tally = field(init=False)
     _untold: deque[tuple[str, Any, int]] = field(factory=deque)
-    _below: dict[str, Sums] = field(factory=dict)
+    _below: Below = field(factory=Below)
     _waited: bool = False
     _changed: bool = False
     _stopped: bool = False
@@ -194,11 +194,8 @@ class Handed:
             if not self._stopped:
                 self._add("entries", _failed(entry, outcome), len(entry.path + entry.local))
             return
-        top, below, _ = entry.path.partition("/")
-        ordinary = below and outcome.stored == entry.path and self._job.name is None
-        if ordinary and not self._job.rows:
-            self._below[top] = self._below.get(top, NOTHING).plus(sums_of(entry, outcome))
-        else:
+        ordinary = self._job.name is None and not self._job.rows
+        if not (ordinary and self._below.add(entry, outcome)):
             self._add("entries", _arrived(entry, outcome), len(entry.path + outcome.stored))
 
     def _add(self, what: str, row: Any, characters: int) -> None:
@@ -220,11 +217,9 @@ class Handed:
                 return False
             for _ in rows:
                 self._untold.popleft()
-        while self._below:
-            top = next(iter(self._below))
-            if not self._call.tell({"below": {top: list(self._below[top])}}):
+        for top, sums in self._below.take():
+            if not self._call.tell({"below": {top: list(sums)}}):
                 return False
-            del self._below[top]
         if self._changed:
             self._changed = not self._call.tell({"progress": self._tally.as_row()})
         return True

@@ -13,18 +13,17 @@ from lanxfer.errors import (
     Busy,
     Cancelled,
     ClearBroken,
-    DigestMismatch,
     LanxferError,
     Lost,
     Overloaded,
     RateLimited,
     ShortBody,
-    SourceChanged,
     Stopping,
     TimedOut,
     Unreachable,
 )
 from lanxfer.offering import maybe_arrived
+from lanxfer.packing import AGAIN_ONCE
 from lanxfer.registry import Transfer, outcome
 from lanxfer.sending import as_stored
 from lanxfer.transfers import Receipt, State
@@ -37,8 +36,6 @@ AGAIN = (
     *(Busy, Overloaded, RateLimited, Unreachable),
 )
 """What may be over soon."""
-AGAIN_ONCE = (SourceChanged, DigestMismatch)
-"""What is hardly ever so twice."""
 UNKNOWN = (Lost, TimedOut)
 """After these nobody here knows whether it arrived."""
 

@@ -12,41 +12,33 @@ from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from lanxfer import packing
 from lanxfer.clear_out import ClearOut
 from lanxfer.clear_sending import ClearBodies
 from lanxfer.deferreds import settled
-from lanxfer.direct import Pieces
 from lanxfer.disk import Disk, Units
 from lanxfer.errors import (
     BadHeader,
     Cancelled,
     ClearBroken,
     LanxferError,
-    TooLarge,
     TooSlow,
 )
-from lanxfer.exchange import Answer, Exchange
+from lanxfer.exchange import Exchange
 from lanxfer.offering import (
     Loaded,
-    at_once,
     maybe_arrived,
     receipt_of,
     request_of,
     wire_time,
 )
+from lanxfer.packing import body_of, ends_of, request_for
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source
-from lanxfer.transfers import Conflict, Kind, Offer, Receipt, State, Stored
+from lanxfer.transfers import Conflict, Kind, Receipt, State, Stored
 from lanxfer.wire import limits
-from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args, Go
-from lanxfer.wire.packs import format_manifest, parse_outcomes
-
-PIECE = 64 * limits.KIB
-"""Bytes from which on a file of a pack is not joined with others."""
-JOINED = 256 * limits.KIB
-"""Bytes of small files that are joined at a time."""
 
 READ_AHEAD_AFTER = 0.05
 """Seconds without a go after which a receiver is taken to be reading what it has."""
@@ -92,12 +84,7 @@ def _travels(connection: LanxferProtocol, loaded: Loaded) -> bool:
 
 def most_together(connection: LanxferProtocol) -> int:
     """Bytes of files that may go with one request; 0 where none may but a small one by itself."""
-    said = connection.peer_limits
-    most = at_once(connection.slowest_out)
-    for name in ("pack", "pack_file"):
-        theirs = said.get(name, 0)
-        most = min(most, theirs) if isinstance(theirs, int) else 0
-    return most if most >= limits.INLINE_MAX else 0
+    return packing.most_together(connection.peer_limits, connection.slowest_out)
 
 
 async def send_pack(
@@ -116,29 +103,11 @@ async def send_pack(
     together, BadHeader where the answer makes no sense, or Lost.  When the awaiting Deferred
     is cancelled the receiver is told.
     """
-    offers = [
-        Offer(
-            loaded.entry.path,
-            loaded.entry.size,
-            loaded.entry.kind,
-            mtime_ns=wire_time(loaded.entry.mtime_ns).get("mtime_ns"),
-            digest=loaded.digest,
-            executable=loaded.entry.executable,
-        )
-        for loaded in pack
-    ]
-    manifest = format_manifest(offers)
-    if len(manifest) > limits.MANIFEST_MAX:
-        raise TooLarge("The names of these files are too long to go with one request.")
-    args: dict[str, Any] = {"files": len(pack), "manifest": len(manifest)}
-    if conflict is not None:
-        args["conflict"] = conflict.value
-    if group:
-        args["group"] = group
+    args, manifest = request_for(pack, conflict, group)
     waiting = connection.paced()
     if waiting is not None:
         await waiting
-    exchange = connection.ask("recv_files", args, _pieces(manifest, pack))
+    exchange = connection.ask("recv_files", args, body_of(manifest, pack))
     gone = connection.asked_until_now()
     try:
         answer = await exchange.answered()
@@ -148,42 +117,7 @@ async def send_pack(
         if gone():
             for unit in chain.from_iterable(loaded.units for loaded in pack):
                 units.give(cast(bytearray, unit.obj))
-    ends = parse_outcomes(parse_rows(answer.body), len(pack), answer.args.get("outcomes"))
-    return [_end(loaded, end) for loaded, end in zip(pack, ends, strict=True)]
-
-
-def _pieces(manifest: bytes, pack: Sequence[Loaded]) -> Pieces:
-    """The body of that request; small files are joined, for each piece has its price.
-
-    They are there no longer then: twice as much memory would be needed else.
-    """
-    pieces: Pieces = []
-    small, size = [manifest], len(manifest)
-    for loaded in pack:
-        data, loaded.data = loaded.data or b"", None
-        if loaded.units or len(data) >= PIECE or size >= JOINED:
-            pieces.append(memoryview(b"".join(small)))
-            small, size = [], 0
-        pieces += loaded.units
-        if len(data) >= PIECE:
-            pieces.append(memoryview(data))
-        else:
-            small.append(data)
-            size += len(data)
-    return [*pieces, memoryview(b"".join(small))]
-
-
-def _end(loaded: Loaded, end: dict[str, Any] | LanxferError) -> Receipt | LanxferError:
-    if isinstance(end, LanxferError):
-        return end
-    path, digest = loaded.entry.path, loaded.digest or ""
-    if not end:
-        return Receipt(path, loaded.entry.size, digest)
-    try:
-        answer = Answer({"stored": path, "blake3": digest, **end})
-        return receipt_of(answer.args, digest, loaded.entry.size, 0)
-    except LanxferError as error:
-        return error
+    return ends_of(pack, answer.args, answer.body)
 
 
 async def send_message(connection: LanxferProtocol, text: str, transfer: Transfer) -> Receipt:

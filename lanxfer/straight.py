@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from lanxfer.conversation import Conversation, Wait
 from lanxfer.errors import LanxferError, Lost, NotFound
@@ -38,36 +39,47 @@ class NotStraight(Exception):
 class Straight(Conversation):
     """A connection to a device whose key is pinned here, and what it takes.
 
-    Its key is compared before anything is said.  Making it raises NotStraight, also where
-    what lies in the state folder is not as it should be.
+    Its key is compared before anything is said; ``plain`` is for one that has none.  Making
+    it raises NotStraight, also where what lies in the state folder is not as it should be.
     """
 
+    limits: dict[str, Any]
+    features: list[Any]
+
     def __init__(
-        self, state: StateFolder, peer: str, wait: Wait, lost: Callable[[bool], Lost]
+        self,
+        state: StateFolder,
+        peer: str,
+        wait: Wait,
+        lost: Callable[[bool], Lost],
+        plain: bool = False,
     ) -> None:
         try:
             peers = Peers(state)
-            address, expects = _whom(peers, peer)
-            context = _context(state)
+            address, expects = _whom(peers, peer, plain)
+            context = None if plain else _context(state)
             host, port = parse_address(address)
             ipaddress.ip_address(host)  # looking up a name cannot be interrupted
-            plain = socket.create_connection((host, port), PATIENCE)
+            connection = socket.create_connection((host, port), PATIENCE)
         except (LanxferError, OSError, ValueError):
             raise NotStraight from None
         try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._tls = context.wrap_socket(plain)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._tls = None if context is None else context.wrap_socket(connection)
         except (OSError, ValueError):
-            plain.close()
+            connection.close()
             raise NotStraight from None
-        super().__init__(self._tls, wait, lost)
+        super().__init__(self._tls or connection, wait, lost)
         try:
-            key = _key_of(self._tls)
+            key = "" if self._tls is None else _key_of(self._tls)
             if not expects(key):
                 raise NotStraight
-            said = self.greet(socket.gethostname()).get("limits")
+            hello = self.greet(socket.gethostname())
+            said, features = hello.get("limits"), hello.get("features")
             self.limits = said if isinstance(said, dict) else {}
-            peers.remember_address(key, address)
+            self.features = features if isinstance(features, list) else []
+            if key:
+                peers.remember_address(key, address)
         except (LanxferError, OSError, ValueError):
             self.close()
             raise NotStraight from None
@@ -76,9 +88,18 @@ class Straight(Conversation):
             raise
 
     def _ready(self, seconds: float) -> bool:
-        return bool(self._tls.pending()) or super()._ready(seconds)
+        waits = self._tls is not None and bool(self._tls.pending())
+        return waits or super()._ready(seconds)
+
+    def _send(self, some: memoryview) -> int | None:
+        try:
+            return super()._send(some)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return None  # the same once more, says OpenSSL
 
     def _receive(self) -> bytes | None:
+        if self._tls is None:
+            return super()._receive()
         patience = self._tls.gettimeout()
         self._tls.settimeout(0)
         try:
@@ -89,13 +110,13 @@ class Straight(Conversation):
             self._tls.settimeout(patience)
 
 
-def _whom(peers: Peers, text: str) -> tuple[str, Callable[[str], bool]]:
+def _whom(peers: Peers, text: str, plain: bool) -> tuple[str, Callable[[str], bool]]:
     """Where it is, and whether a key may be shown there; a LanxferError where that is not clear."""
     try:
         found = peers.find(text)
     except NotFound:
-        return text, lambda key: peers.by_key(key) is not None
-    if found.legacy or not found.key or not found.addresses:
+        return text, lambda key: plain or peers.by_key(key) is not None
+    if found.legacy or plain is bool(found.key) or not found.addresses:
         raise NotFound()
     return found.addresses[0], lambda key: key == found.key
 

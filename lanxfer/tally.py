@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attrs import define, field
@@ -83,13 +83,17 @@ class Tally:
     def hear(self, snapshots: Sequence[Snapshot]) -> None:
         """Something happened to transfers."""
         if isinstance(snapshots, Together):
-            size = sum(snapshots.sizes)
-            self._finished += size
-            self._moved += size
-            self.files += len(snapshots)
-        else:
-            for each in snapshots:
-                self._hear(each)
+            self.arrived(len(snapshots), sum(snapshots.sizes))
+            return
+        for each in snapshots:
+            self._hear(each)
+        self._rate.add(self.clock(), self._moved)
+
+    def arrived(self, files: int, size: int) -> None:
+        """So many files came to their end at the same moment."""
+        self._finished += size
+        self._moved += size
+        self.files += files
         self._rate.add(self.clock(), self._moved)
 
     def _hear(self, snapshot: Snapshot) -> None:
@@ -198,3 +202,32 @@ def sums_of(entry: Entry, receipt: Receipt) -> Sums:
     if entry.kind is Kind.FOLDER:
         return Sums(folders=1, bytes=receipt.size, moved=moved)
     return Sums(1, 0, receipt.size, int(receipt.already), moved)
+
+
+class Below:
+    """What arrived below names at the top, and is of no interest one by one."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[int]] = {}
+
+    def add(self, entry: Entry, receipt: Receipt) -> bool:
+        """Count it; False where there is more to say about it, and it was not counted."""
+        top, below, _ = entry.path.partition("/")
+        if not below or receipt.stored != entry.path:
+            return False
+        sums = self._sums.get(top) or self._sums.setdefault(top, [*NOTHING])
+        folder, size = entry.kind is Kind.FOLDER, receipt.size
+        sums[folder] += 1
+        sums[2] += size
+        if receipt.already:
+            sums[3] += not folder
+        else:
+            sums[4] += size - receipt.resumed_from
+        return True
+
+    def take(self) -> Iterator[tuple[str, Sums]]:
+        """Name by name, each gone when it was taken and the next one is asked for."""
+        while self._sums:
+            top = next(iter(self._sums))
+            yield top, Sums(*self._sums[top])
+            del self._sums[top]

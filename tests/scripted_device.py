@@ -23,18 +23,22 @@ Script = Callable[[Hear, Say], None]
 class Device:
     """Answers one connection for each script, in a thread; ``heard`` are the packets, and bodies.
 
-    ``limits`` are what it says it takes.
+    ``limits`` and ``features`` are what it says it takes and has.
     """
 
     def __init__(
-        self, folder: Path, scripts: Sequence[Script], limits: dict[str, int] | None = None
+        self,
+        folder: Path,
+        scripts: Sequence[Script],
+        limits: dict[str, int] | None = None,
+        features: Sequence[str] = (),
     ) -> None:
         self.key = load_identity(StateFolder(str(folder))).key
         self.heard: list[list[dict[str, Any]]] = []
         self.bodies: list[bytes] = []
         self.slow = 0.0
         """Seconds between two bytes of its hello, if any."""
-        self._hello = {**HELLO, "limits": limits or {}}
+        self._hello = {**HELLO, "limits": limits or {}, "features": [*features]}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
         self._context.set_alpn_protocols(["lanxfer/1"])

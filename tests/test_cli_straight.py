@@ -100,7 +100,7 @@ class StraightTests:
     def test_light(self, nas: Serving, here: Path, tmp_path: Path) -> None:
         """One small file, and a text, take no reactor; more than that does."""
         (tmp_path / "light.txt").write_text("light")
-        (tmp_path / "heavy.txt").write_text("x" * 100_000)
+        (tmp_path / "heavy.txt").write_text("x" * 2_000_000)
         for whom in ("nas", nas.address):
             done, heavy = imported("send", tmp_path / "light.txt", whom, "-s", here)
             assert (done.code, heavy) == (Exit.OK, [])

@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "labels",
         "ahead",
         "offering",
+        "packing",
         "pake",
         "peers",
         "rows",
@@ -194,6 +195,10 @@ MAY_TOUCH_DISK = {
     "cli.ending": {"os._exit": "touches no disk"},
     "cli.start": {"os._exit": "touches no disk"},
     "cli.straight": {
+        "os.lstat": "whether it is small enough to be worth a try",
+        "os.urandom": "touches no disk",
+    },
+    "cli.straight_many": {
         "os.lstat": "whether it is small enough to be worth a try",
         "os.urandom": "touches no disk",
     },

@@ -63,11 +63,13 @@ class Brief(Ending):
             yield service
 
     @contextmanager
-    def device(self, peer: str, lost: Callable[[bool], Lost]) -> Iterator[Straight]:
+    def device(
+        self, peer: str, lost: Callable[[bool], Lost], plain: bool = False
+    ) -> Iterator[Straight]:
         """Another device, for as long as it is asked; raises NotStraight."""
         from lanxfer.straight import Straight  # TLS takes as long as all the rest
 
-        with self._asking(Straight(self.state, peer, self._wait, lost)) as there:
+        with self._asking(Straight(self.state, peer, self._wait, lost, plain)) as there:
             yield there
 
     @contextmanager
@@ -90,6 +92,13 @@ class Brief(Ending):
 
         return stop
 
+    def tick(self) -> None:
+        """Call what is due; for whoever has not waited for a while."""
+        now = time.monotonic()
+        for each in [each for each in self._timers if each.due <= now]:
+            each.due = now + each.every
+            each.callback()
+
     def listen(self) -> None:
         """Hear of signals, whatever is being waited for."""
         self.catch_signals(lambda: None)
@@ -100,24 +109,22 @@ class Brief(Ending):
         signal.set_wakeup_fd(self._woke)
         self.leave_signals()
 
-    def _wait(self, connection: socket.socket, seconds: float) -> bool:
+    def _wait(self, connection: socket.socket, seconds: float, writing: bool = False) -> bool:
         until = time.monotonic() + seconds
         while True:
             if self.interrupted:
                 self._give_up()
             soonest = min([until, *(each.due for each in self._timers)])
             left = max(0.0, soonest - time.monotonic())
-            heard = select.select([connection, self._signalled], [], [], left)[0]
+            reading = [self._signalled] if writing else [connection, self._signalled]
+            heard, free, _ = select.select(reading, [connection] if writing else [], [], left)
             if self._signalled in heard:
                 self._signalled.recv(64)
                 continue
-            if connection in heard:
+            if connection in heard or free:
                 return True
-            now = time.monotonic()
-            for each in [each for each in self._timers if each.due <= now]:
-                each.due = now + each.every
-                each.callback()
-            if now >= until:
+            self.tick()
+            if time.monotonic() >= until:
                 return False
 
     def _give_up(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import evolve
@@ -15,6 +15,9 @@ from lanxfer.cli.options import Choices, Speed, common
 from lanxfer.cli.output import Output
 from lanxfer.cli.pair import by_secret, check_secret
 from lanxfer.transfers import Conflict
+
+if TYPE_CHECKING:
+    from lanxfer.cli.straight_many import Begun
 
 PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
 
@@ -105,15 +108,28 @@ def send(
     job = evolve(job, over=over)
     if not queue:
         _warn_of_plain(choices, job.over)
+    begun = None
     if not (queue or job.stdin or clear_body):
-        done = _without_reactor(here, lambda way: way.send(choices, job))
-        if done is not None:
+        done = _sent(choices, job, here)
+        if isinstance(done, int):
             return done
+        begun = done
     from lanxfer.cli import sending
     from lanxfer.cli.running import run
 
-    work = sending.queue if queue else sending.send
-    return run(lambda running: work(running, job), choices)
+    if queue:
+        return run(lambda running: sending.queue(running, job), choices)
+    return run(lambda running: sending.send(running, job, begun), choices)
+
+
+def _sent(choices: Choices, job: Job, here: bool) -> int | Begun | None:
+    """The exit code, or what is left to be sent, or None where nothing was begun."""
+    done = _without_reactor(here, lambda way: way.send(choices, job))
+    if done is not None:
+        return done
+    from lanxfer.cli import straight_many
+
+    return straight_many.send(choices, job)
 
 
 def _without_reactor(here: bool, ask: Callable[[Any], int | None]) -> int | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
@@ -24,20 +25,36 @@ from lanxfer.keys import short_key
 from lanxfer.retrying import PATIENCE
 from lanxfer.showing import shown
 from lanxfer.storage.system import unreadable
+from lanxfer.storage.walks import walk
 from lanxfer.tally import Tally
 from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State, Together
 
 if TYPE_CHECKING:
+    from lanxfer.cli.straight_many import Begun
     from lanxfer.introducing import Introduced
 
 
-async def send(here: Run, job: Job) -> int:
-    """Send it all; the exit code."""
-    client = await _reach(here, job.over, asks=not job.stdin)
+async def send(here: Run, job: Job, begun: Begun | None = None) -> int:
+    """Send it all, or what is left where it was begun; the exit code."""
     try:
-        return await _Sending(here, job, client).run()
+        client = await _reach(here, _patient(job.over, begun), asks=not job.stdin)
+    except (Cancelled, CancelledError):
+        raise Cancelled("" if begun is None else begun.report.so_far) from None
+    except LanxferError as error:
+        if begun is None:
+            raise
+        for entry in begun.entries:
+            begun.report.entry(entry, error)
+        return begun.report.end()
+    try:
+        return await _Sending(here, job, client, begun).run()
     finally:
         await _leave(client)
+
+
+def _patient(over: Over, begun: Begun | None) -> Over:
+    """A connection that breaks in the midst of a send is waited for."""
+    return evolve(over, wait=PATIENCE) if begun is not None and begun.broke else over
 
 
 async def message(here: Run, text: str, over: Over) -> int:
@@ -154,7 +171,7 @@ async def _leave(client: Client) -> None:
 class _Sending:
     """One run of ``lanxfer send``, over a connection that is there."""
 
-    def __init__(self, here: Run, job: Job, client: Client) -> None:
+    def __init__(self, here: Run, job: Job, client: Client, begun: Begun | None) -> None:
         clock = here.reactor.seconds
         self._here = here
         self._job = job
@@ -163,6 +180,11 @@ class _Sending:
         self._tally = Tally(clock, peer=job.over.peer)
         self._count = Count(job.files, job.links, self._tally)
         self._report = Report(here.out, job.over.peer, clock, self._below)
+        self._entries: Iterator[Entry] | None = None
+        if begun is not None:
+            self._tally.take_row(begun.tally.as_row())
+            self._report, self._entries = begun.report, begun.entries
+            self._report.below = self._below
 
     async def run(self) -> int:
         forget = self._here.if_killed(self._spool.stop)
@@ -239,8 +261,9 @@ class _Sending:
 
     async def _send_paths(self) -> None:
         job = self._job
-        sent = await self._client.send_paths(
-            job.files, conflict=job.conflict, links=job.links, on_entry=self._decided
+        entries = self._entries or walk(job.files, links=job.links)
+        sent = await self._client.send_entries(
+            entries, conflict=job.conflict, on_entry=self._decided
         )
         for path, why in sent.skipped:
             self._report.skip(path, why)

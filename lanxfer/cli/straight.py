@@ -37,7 +37,7 @@ MOST = 32 * limits.KIB
 
 def send(choices: Choices, job: Job) -> int | None:
     """Send it; the exit code, or None where that takes more than this."""
-    if job.over.plain or len(job.paths) != 1 or not _is_small(job.paths[0]):
+    if len(job.paths) != 1 or not _is_small(job.paths[0]):
         return None
     return tried(choices, job.over, lambda here: _send(here, job), served=False)
 
@@ -45,11 +45,11 @@ def send(choices: Choices, job: Job) -> int | None:
 def message(choices: Choices, text: str, over: Over) -> int | None:
     """Send a text; the exit code, or None where that takes more than this."""
     data = text.encode()
-    if over.plain or len(data) > MOST:
+    if len(data) > MOST:
         return None
 
     def work(here: Brief) -> int:
-        with _reached(here, over.peer) as there:
+        with reached(here, over) as there:
             try:
                 answer = there.ask("recv_message", {}, data)
             except Lost:  # it is not to be said twice
@@ -65,14 +65,15 @@ def message(choices: Choices, text: str, over: Over) -> int | None:
 
 
 @contextmanager
-def _reached(here: Brief, peer: str) -> Iterator[Straight]:
+def reached(here: Brief, over: Over) -> Iterator[Straight]:
+    """The device; Elsewhere where that takes more than this."""
     from lanxfer.straight import NotStraight
 
     def lost(silent: bool) -> Lost:
-        return Lost(f"{shown(peer)} does not answer any more.") if silent else Lost()
+        return Lost(f"{shown(over.peer)} does not answer any more.") if silent else Lost()
 
     try:
-        with here.device(peer, lost) as there:
+        with here.device(over.peer, lost, over.plain) as there:
             yield there
     except NotStraight:
         raise Elsewhere from None
@@ -90,7 +91,7 @@ def _send(here: Brief, job: Job) -> int:
             report.waits(loaded.entry.path)
 
     tally = _tally(loaded, peer)
-    with _reached(here, peer) as there:
+    with reached(here, job.over) as there:
         report = Report(here.out, peer, time.monotonic, lambda top: None)
         most: Any = there.limits.get("inline", limits.INLINE_MAX)
         if not isinstance(most, int) or loaded.entry.size > most:
