@@ -79,7 +79,7 @@ def _naive(inbox: Path, outside: Path, number: int, chance: random.Random) -> in
 def _small(name: str, data: bytes, conflict: Conflict) -> Small:
     path = safe_path(name)
     offer = Offer(name, len(data), digest=blake3(data).hexdigest(), conflict=conflict)
-    return Small(part_key("peer:chaos", name, len(data), None), offer, path, conflict, [data])
+    return Small("peer:chaos", offer, path, conflict, [data])
 
 
 def _stream(store: LocalStore, name: str, data: bytes) -> Stored:

@@ -165,7 +165,7 @@ class _Asking:
 
     def _small(self, name: str) -> Small:
         offer = self._offer(name)
-        return Small(_key(offer), offer, safe_path(name), Conflict.RENAME, [self.data[name]])
+        return Small("peer:a", offer, safe_path(name), Conflict.RENAME, [self.data[name]])
 
     def _offer(self, name: str) -> Offer:
         data = self.data[name]

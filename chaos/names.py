@@ -25,7 +25,7 @@ from chaos.figures import Figures
 from lanxfer.errors import BadName, LanxferError
 from lanxfer.storage import Small
 from lanxfer.storage.local import LocalStore
-from lanxfer.storage.names import SafePath, from_ae, part_key, safe_path, shown
+from lanxfer.storage.names import SafePath, from_ae, safe_path, shown
 from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
 
@@ -157,7 +157,7 @@ class Trial:
 def _small(path: SafePath) -> Small:
     data = str(path).encode()[:40]
     offer = Offer(str(path), len(data), digest=blake3(data).hexdigest())
-    return Small(part_key("peer", str(path), 0, None), offer, path, Conflict.REFUSE, [data])
+    return Small("peer", offer, path, Conflict.REFUSE, [data])
 
 
 def run(

@@ -100,16 +100,21 @@ class Journal:
             self.close()
             raise
 
+    def any(self) -> bool:
+        """Whether anything was published that is remembered.
+
+        Most devices have nothing: there is a receipt only of a file that had to be renamed.
+        """
+        with self._reading() as database:
+            if self._receipts:
+                found = database.execute("SELECT 1 FROM receipts LIMIT 1").fetchone()
+                self._receipts = found is not None
+            return self._receipts
+
     def recall(self, keys: Sequence[str]) -> dict[str, Stored]:
         """What was published under these keys; those under which nothing was are missing."""
         found: dict[str, Stored] = {}
         with self._reading() as database:
-            if not self._receipts:
-                return found
-            # Most devices have none: there is one only of a file that had to be renamed.
-            self._receipts = (
-                database.execute("SELECT 1 FROM receipts LIMIT 1").fetchone() is not None
-            )
             for at in range(0, len(keys), _KEYS_MAX):
                 some = [plain(key) for key in keys[at : at + _KEYS_MAX]]
                 marks = ", ".join("?" * len(some))

@@ -581,10 +581,11 @@ class HostileTests:
         part_file(root, place, "a", 5).mkdir()
         with pytest.raises(LanxferError):
             place.open("a", 5)
-        assert isinstance(place.store.put_many([place.small("a", b"abcde")])[0], LanxferError)
+        assert place.put_small("a", b"abcde").path == "a"
         assert place.store.tidy(-1) == 0
-        part_file(root, place, "a", 5).rmdir()
-        assert place.put("a", b"abcde").path == "a"
+        part_file(root, place, "b", 5).mkdir()
+        part_file(root, place, "b", 5).rmdir()
+        assert place.put("b", b"abcde").path == "b"
 
     # covers: P20
     def test_tidy_stays_in_its_folder(self, tmp_path: Path, root: Path, place: Place) -> None:
@@ -623,6 +624,18 @@ class CrashTests:
         again = place.put("a", b"abcde", who="peer:b")
         assert again == Stored("a", 5, digest(b"abcde"), already=True)
         assert (root / "a").stat().st_ino == inode
+        place.store.close()
+
+    # covers: K01
+    def test_small_ones_that_were_left(self, root: Path) -> None:
+        """Whole files that a crash left are nobody's, and gone at the next start."""
+        place = local_place(str(root))
+        assert killed(lambda: place.put_small("a", b"abcde"), "link", 0)
+        assert len(staged(root)) == 1
+        foreign = root / STAGING / "not of ours.small"
+        foreign.touch()
+        place = place.again()
+        assert staged(root) == {foreign.name}
         place.store.close()
 
     # covers: K01

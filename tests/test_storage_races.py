@@ -39,8 +39,7 @@ def as_part(store: LocalStore, conflict: Conflict) -> Stored:
 
 def as_small(store: LocalStore, conflict: Conflict) -> Stored:
     offer = Offer("x.txt", len(OURS), digest=blake3(OURS).hexdigest())
-    key = part_key("p", "x.txt", 1, None)
-    (answer,) = store.put_many([Small(key, offer, safe_path("x.txt"), conflict, [OURS])])
+    (answer,) = store.put_many([Small("p", offer, safe_path("x.txt"), conflict, [OURS])])
     if isinstance(answer, LanxferError):
         raise answer
     return answer

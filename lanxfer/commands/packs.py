@@ -8,7 +8,7 @@ from typing import Any
 from lanxfer.commands.table import Call, Node, Reply, command
 from lanxfer.errors import BadHeader, Internal, LanxferError
 from lanxfer.storage import Small, Store
-from lanxfer.storage.names import SafePath, part_key
+from lanxfer.storage.names import SafePath
 from lanxfer.transfers import Conflict, Direction, Kind, Offer, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.native import Fields
@@ -80,9 +80,8 @@ async def _store(
     small = []
     for at in files:
         offer = offers[at]
-        key = part_key(principal, offer.path, offer.size, offer.mtime_ns)
         conflict = offer.conflict or Conflict.RENAME
-        small.append(Small(key, offer, ends[at], conflict, bodies[at]))
+        small.append(Small(principal, offer, ends[at], conflict, bodies[at]))
     stored: Sequence[Stored | LanxferError] = []
     try:
         call.check()

@@ -162,7 +162,7 @@ async def _store(
     if data is not None and call.proves:
         if offer.digest is None:
             raise BadHeader("A file that travels with its request needs its digest there.")
-        small = Small(key, offer, path, conflict, [data])
+        small = Small(whose, offer, path, conflict, [data])
         if shared is None:
             await _reserve_small(call, node, offer, path, transfer)
         transfer.enter(State.COMMITTING)

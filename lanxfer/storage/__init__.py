@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from attrs import frozen
 
 from lanxfer.errors import LanxferError
-from lanxfer.storage.names import SafePath
+from lanxfer.storage.names import SafePath, part_key
 from lanxfer.transfers import Conflict, Offer, Stored
 
 if TYPE_CHECKING:
@@ -36,15 +36,21 @@ if TYPE_CHECKING:
 class Small(NamedTuple):
     """A whole file in memory, ready to be stored in one go.
 
-    ``key`` as for ``Store.open_part``; ``offer.digest`` must be set.  The ``pieces``
-    of the file may be something else as soon as ``put_many`` has returned.
+    ``whose`` it is makes its ``key``, as for ``Store.open_part``; ``offer.digest`` must be set.
+    The ``pieces`` of the file may be something else as soon as ``put_many`` has returned.
     """
 
-    key: str
+    whose: str
     offer: Offer
     path: SafePath
     conflict: Conflict
     pieces: Sequence[bytes | memoryview]
+
+    @property
+    def key(self) -> str:
+        """What it is remembered by, made when it is asked for."""
+        offer = self.offer
+        return part_key(self.whose, offer.path, offer.size, offer.mtime_ns)
 
     @property
     def size(self) -> int:
@@ -66,6 +72,9 @@ class Receipts(Protocol):
 
     Of what is not found again by its own name and time, that is.
     """
+
+    def any(self) -> bool:
+        """Whether there may be any at all."""
 
     def recall(self, keys: Sequence[str]) -> Mapping[str, Stored]:
         """What was published under these keys; those under which nothing was are missing."""
@@ -152,7 +161,10 @@ class Store(Protocol):
         """
 
     def put_many(self, files: Sequence[Small]) -> list[Stored | LanxferError]:
-        """Store whole small files, each by itself, with one sync for all; in the order given."""
+        """Store whole small files, each by itself, with one sync for all; in the order given.
+
+        Busy for one that somebody else stores just now, where that could make two of it.
+        """
 
     def make_folder(self, path: SafePath) -> Stored:
         """Make a folder and those above it; one that is there is fine."""

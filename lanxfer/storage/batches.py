@@ -13,12 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from lanxfer.errors import Busy, DiskFull, Internal, LanxferError
+from lanxfer.errors import DiskFull, Internal, LanxferError
 from lanxfer.storage import Small
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.publishing import Publisher
 from lanxfer.storage.rules import refuse_small, told_by_name, usable_mtime
-from lanxfer.storage.staging import staged
 from lanxfer.storage.system import (
     SyncFailed,
     can_sync_all,
@@ -40,11 +39,11 @@ TOGETHER = 16
 class _File:
     """One of them: what it is, and how far it came; ``end`` is what became of it."""
 
-    __slots__ = ("end", "fd", "folder", "key", "name", "offer", "placed", "small")
+    __slots__ = ("end", "fd", "folder", "name", "offer", "placed", "small", "staged")
 
-    def __init__(self, small: Small) -> None:
+    def __init__(self, small: Small, staged: str) -> None:
         self.small = small
-        self.key = small.key
+        self.staged = staged
         self.offer = small.offer
         parts = small.path.parts
         self.folder, self.name = parts[:-1], parts[-1]
@@ -88,12 +87,14 @@ class Batch:
         self._publisher = publisher
         self._tree = publisher.tree
         self._staging = publisher.staging
-        self._files = [_File(small) for small in files]
+        names = publisher.staging.small_names(len(files))
+        self._files = list(map(_File, files, names))
         self._together = len(files) >= TOGETHER and can_sync_all()
         self._room = room
         self._scarce = room < sum(small.offer.size for small in files)
         self._dotfiles = dotfiles
-        self._claimed: list[str] = []
+        self._series: list[str] = []
+        self._written: list[str] = []
         self._remembered: dict[str, SafePath] = {}
 
     @staticmethod
@@ -106,7 +107,8 @@ class Batch:
         turn = self._staging.turn
         try:
             with turn:
-                self._claim()
+                self._each(lambda file: refuse_small(file.small, self._dotfiles))
+            self._claim()
             self._recall()
             if self._remembered:
                 self._each(self._find_renamed)
@@ -146,26 +148,30 @@ class Batch:
     # The steps.
 
     def _claim(self) -> None:
-        self._each(lambda file: refuse_small(file.small, self._dotfiles))
-        files = self._open()
-        free = self._staging.claim_each([file.key for file in files])
-        for file, ours in zip(files, free, strict=True):
-            if ours:
-                self._claimed.append(file.key)
-            else:
-                file.failed(Busy())
+        """Nobody else stores these meanwhile.
+
+        Of any other file two may be stored at once: the second finds the first there.
+        """
+
+        def claim(file: _File) -> None:
+            if file.small.conflict is Conflict.SERIES:
+                self._staging.claim(key := file.small.key)
+                self._series.append(key)
+
+        self._each(claim)
 
     def _recall(self) -> None:
+        files = self._open()
         try:
-            self._remembered = self._publisher.recall(self._claimed)
+            self._remembered = self._publisher.recall(file.small.key for file in files)
         except LanxferError as error:
-            for file in self._open():
+            for file in files:
                 file.failed(error)
 
     def _find_renamed(self, file: _File) -> None:
-        file.end = self._publisher.found_again(
-            self._remembered.get(file.key), file.offer, file.small.path, file.offer.digest or ""
-        )
+        remembered = self._remembered.get(file.small.key)
+        offer, path = file.offer, file.small.path
+        file.end = self._publisher.found_again(remembered, offer, path, offer.digest or "")
 
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
         if not (self._scarce or self._tree.may_be(parts, files[0].name)):
@@ -191,7 +197,8 @@ class Batch:
         if size > self._room:
             raise DiskFull()
         self._room -= size
-        fd = file.fd = self._staging.create(file.key)
+        fd = file.fd = self._staging.create_small(file.staged)
+        self._written.append(file.staged)
         for piece in file.small.pieces:
             written = os.write(fd, piece)
             while written < len(piece):
@@ -239,11 +246,11 @@ class Batch:
             except SyncFailed:
                 for file in placed:
                     there = file.placed or Placed(file.name, "")
-                    self._tree.withdraw(folder, self._staging.fd, staged(file.key), there)
+                    self._tree.withdraw(folder, self._staging.fd, file.staged, there)
                 raise
 
     def _name(self, folder: int, file: _File) -> None:
-        tree, staging, part = self._tree, self._staging.fd, staged(file.key)
+        tree, staging, part = self._tree, self._staging.fd, file.staged
         conflict = file.small.conflict
         if conflict is not Conflict.SERIES and tree.link(staging, part, folder, file.name):
             file.named()
@@ -252,23 +259,28 @@ class Batch:
 
     def _remember(self) -> None:
         untold: dict[str, Stored] = {}
+        files: list[_File] = []
         for file in self._files:
-            stored = file.end
+            stored, small = file.end, file.small
             if isinstance(stored, Stored) and (
-                file.key in self._remembered
-                or not told_by_name(file.offer, file.small.path, stored)
+                not told_by_name(file.offer, small.path, stored)
+                or (self._remembered and small.key in self._remembered)
             ):
-                untold[file.key] = stored
+                untold[small.key] = stored
+                files.append(file)
         try:
             self._publisher.remember(untold)
         except LanxferError as error:
-            for file in self._files:
-                if isinstance(file.end, Stored) and file.key in untold:
-                    file.failed(error)
+            for file in files:
+                file.failed(error)
 
     def _clear(self) -> None:
         for file in self._files:
             if file.fd >= 0:
                 close(file.fd)
         with self._staging.turn:
-            self._staging.finish(self._claimed)
+            self._staging.finish(self._written)
+        stored = (file for file in self._files if isinstance(file.end, Stored))
+        self._staging.remove_left(file.small.key for file in stored)
+        for key in self._series:
+            self._staging.release(key)

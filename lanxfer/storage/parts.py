@@ -259,8 +259,10 @@ class LocalPart:
                     known[size] = self._running
                 if not size:
                     self._staging.remove(self._key)
-                elif known:
-                    self._staging.remember(self._key, self._fd, thinned(known, size))
+                else:
+                    self._staging.leave(self._key)
+                    if known:
+                        self._staging.remember(self._key, self._fd, thinned(known, size))
         self._close()
 
     def discard(self) -> None:

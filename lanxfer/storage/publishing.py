@@ -11,7 +11,7 @@ was published, and no file ever gets a second name for the same content.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from attrs import frozen
@@ -60,11 +60,14 @@ class Publisher:
                 return Finished(candidate, facts)
         return None
 
-    def recall(self, keys: Sequence[str]) -> dict[str, SafePath]:
-        """The names that were given to what was published under these keys."""
+    def recall(self, keys: Iterable[str]) -> dict[str, SafePath]:
+        """The names that were given to what was published under these keys.
+
+        They are not asked for where there are none at all.
+        """
         found: dict[str, SafePath] = {}
-        if self.receipts is not None:
-            for key, stored in self.receipts.recall(keys).items():
+        if self.receipts is not None and self.receipts.any():
+            for key, stored in self.receipts.recall([*keys]).items():
                 # The record may have been tampered with; it gets no more trust than a peer.
                 with suppress(BadName):
                     found[key] = safe_path(stored.path, dotfiles=True)

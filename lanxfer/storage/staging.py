@@ -16,9 +16,11 @@ import stat
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from itertools import count, islice
+from secrets import token_hex
 
 from attrs import frozen
 from blake3 import blake3
@@ -31,6 +33,7 @@ from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, SyncFailed, close, 
 NAME = f"{RESERVED}-staging"
 
 _STAGED = re.compile(r"([0-9a-f]{32})\.part\Z")
+_SMALL = re.compile(r"[0-9a-f]{16}-[0-9]+\.small\Z")
 _LOCK = "lock"
 _PROBES = ("probe-a", "probe-b", "PROBE-A")
 
@@ -98,6 +101,8 @@ class Staging:
         self._waits: deque[float] = deque([QUICK], maxlen=8)
         self._open: set[str] = set()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._token, self._numbers = token_hex(8), count()
+        self._stuck: list[str] = []
         # A jump of the wall clock must not make parts look old.
         self._started = time.time() - time.monotonic()
         self.fd = self._open_folder(root)
@@ -105,6 +110,7 @@ class Staging:
         try:
             self._lock, locks = self._take_lock()
             self.abilities = self._probe(locks)
+            self._left = self._look()
         except BaseException:
             self.close()
             raise
@@ -172,6 +178,14 @@ class Staging:
         finally:
             self._clear_probes()
 
+    def _look(self) -> set[str]:
+        """The keys of parts that are here, and away with whole files that a crash left."""
+        names = os.listdir(self.fd)
+        for name in filter(_SMALL.match, names):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self.fd)
+        return {match[1] for match in map(_STAGED.match, names) if match}
+
     def _clear_probes(self) -> None:
         for name in _PROBES[:2]:
             with suppress(OSError):
@@ -197,33 +211,6 @@ class Staging:
             if key in self._open:
                 raise Busy()
             self._open.add(key)
-
-    def claim_each(self, keys: Sequence[str]) -> list[bool]:
-        """Reserve those that are not, in one go; which of them it did."""
-        for key in keys:
-            staged(key)
-        found = []
-        with self._mutex:
-            for key in keys:
-                found.append(key not in self._open)
-                self._open.add(key)
-        return found
-
-    def finish(self, keys: Sequence[str]) -> None:
-        """Take the names of these parts away, as far as that can be, and give the keys back.
-
-        What is left is for ``tidy`` to do.
-        """
-        with self._mutex:
-            for key in self._kept.keys() & keys:
-                del self._kept[key]
-        for key in keys:
-            try:
-                os.unlink(staged(key), dir_fd=self.fd)
-            except OSError:
-                continue
-        with self._mutex:
-            self._open.difference_update(keys)
 
     def release(self, key: str) -> None:
         """Give a key back."""
@@ -294,6 +281,28 @@ class Staging:
             self.remove(key)
             return os.open(staged(key), flags, 0o600, dir_fd=self.fd)
 
+    # Whole small files: nobody goes on with one of them, so they need names but no keys.
+
+    def small_names(self, files: int) -> list[str]:
+        """Names that nothing in the folder has."""
+        token = self._token
+        return [f"{token}-{number}.small" for number in islice(self._numbers, files)]
+
+    def create_small(self, name: str) -> int:
+        """A new, empty file of a name that ``small_names`` gave."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE_FLAGS
+        return os.open(name, flags, 0o600, dir_fd=self.fd)
+
+    def finish(self, names: Iterable[str]) -> None:
+        """Take names of small files away; what cannot be taken now is for ``tidy``."""
+        for name in names:
+            try:
+                os.unlink(name, dir_fd=self.fd)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self._stuck.append(name)
+
     def _lock_part(self, fd: int) -> None:
         try:
             flock(fd)
@@ -304,8 +313,23 @@ class Staging:
         """Take the part's name away; fine if it has gone."""
         with self._mutex:
             self._kept.pop(key, None)
+            self._left.discard(key)
         with suppress(FileNotFoundError):
             os.unlink(staged(key), dir_fd=self.fd)
+
+    def leave(self, key: str) -> None:
+        """It stays when its writer has gone."""
+        with self._mutex:
+            self._left.add(key)
+
+    def remove_left(self, keys: Iterable[str]) -> None:
+        """Remove those that stayed and that nobody writes to; they are not asked for in vain."""
+        if self._left:
+            with self._mutex:
+                found = self._left.intersection(keys) - self._open
+            for key in found:
+                with suppress(OSError):
+                    self.remove(key)
 
     def sync(self) -> None:
         """Make the names of the parts durable."""
@@ -338,7 +362,9 @@ class Staging:
     def tidy(self, older_than: float) -> int:
         """Remove what was published already and what nobody touched for so many seconds."""
         now = self._started + time.monotonic()
-        removed = 0
+        stuck, self._stuck = self._stuck, []
+        self.finish(stuck)
+        removed = len(stuck) - len(self._stuck)
         with os.scandir(self.fd) as entries:
             names = [entry.name for entry in entries]
         for name in names:
