@@ -248,6 +248,21 @@ MUTANTS = (
         _test("tests/test_storage_local.py", "tidy or tidied or stage or staging"),
     ),
     Mutant(
+        "nobody claims what is to be there once more",
+        "lanxfer/storage/batches.py",
+        "            if file.small.conflict is Conflict.SERIES:\n",
+        "            if False:\n",
+        _test("tests/test_storage.py", "one_writer"),
+    ),
+    Mutant(
+        "what broke off on the short way is forgotten",
+        "lanxfer/cli/straight_many.py",
+        "                self._left[:0] = [each.entry for pack in self._open"
+        " for each in pack.files]\n",
+        "                pass\n",
+        _test("tests/test_cli_straight_many.py", "lost"),
+    ),
+    Mutant(
         "a limit off by one",
         "lanxfer/receiver.py",
         "            if len(line) > limit:\n",

@@ -914,6 +914,30 @@ class ManyTests:
         place.store.put_many([place.small("a", b"new", Conflict.REFUSE), place.small("b", b"x")])
         assert place.store.tidy(-1) == 0
 
+    # covers: C02
+    @pytest.mark.parametrize("conflict", [Conflict.RENAME, Conflict.SERIES, Conflict.OVERWRITE])
+    def test_twice_at_once(self, place: Place, conflict: Conflict) -> None:
+        """A pack that is sent again while the first is being stored is there once all the same."""
+        taken = conflict is Conflict.RENAME
+        if taken:
+            place.put("f0", b"something else")
+        files = [place.small(f"f{n}", b"%d" % n, conflict) for n in range(20)]
+        answers: list[Stored | LanxferError] = []
+        ready = threading.Barrier(3)
+
+        def run() -> None:
+            ready.wait()
+            answers.extend(place.store.put_many(files))
+
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {type(each) for each in answers} <= {Stored, Busy}
+        assert len(place.names()) == 20 + taken
+        assert {place.read(path) for path in place.names()} >= {b"%d" % n for n in range(20)}
+
     def test_resumable_part_of_the_same_file(self, place: Place) -> None:
         """A part that an earlier attempt left is gone once the file is stored whole."""
         part = place.open("a", 5)
