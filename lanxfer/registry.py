@@ -15,7 +15,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from attrs import Factory, define
 
@@ -282,22 +282,25 @@ class Registry:
             secure=secure,
             group=group,
         )
-        plain: dict[bool, list[tuple[int, str, int, str]]] = {False: [], True: []}
+        plain: dict[bool, list[int]] = {False: [], True: []}
         others: list[Snapshot] = []
-        for number, (each, end) in enumerate(zip(what, ends, strict=True)):
-            path, size = each.path, each.size
+        for at, (each, end) in enumerate(zip(what, ends, strict=True)):
             if (
                 isinstance(end, LanxferError)
                 or each.kind is not Kind.FILE
-                or end[:2] != (path, size)
+                or end[0] != each.path
+                or end[1] != each.size
             ):
-                others.append(_ended(common._replace(id=f"{common.id}-{number}"), each, end))
+                others.append(_ended(common._replace(id=f"{common.id}-{at}"), each, end))
             else:
-                plain[end.already].append((number, path, size, end.digest))
+                plain[end.already].append(at)
         for already, some in plain.items():
             if some:
-                columns = zip(*some, strict=True)
-                self._tell(Together(common._replace(already=already), *columns))
+                files = [what[at] for at in some]
+                paths, sizes = [each.path for each in files], [each.size for each in files]
+                digests = [cast(Stored, ends[at]).digest for at in some]
+                about = common._replace(already=already)
+                self._tell(Together(about, some, paths, sizes, digests))
         if others:
             self._tell(others)
 

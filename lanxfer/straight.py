@@ -15,12 +15,6 @@ from typing import Any
 
 from lanxfer.conversation import Conversation, Wait
 from lanxfer.errors import LanxferError, Lost, NotFound
-from lanxfer.identity import (
-    CERTIFICATE_FILE,
-    CERTIFICATE_MAX,
-    KEY_FILE,
-    key_of_certificate,
-)
 from lanxfer.peers import Peers, parse_address
 from lanxfer.state import StateFolder
 from lanxfer.wire import limits
@@ -123,6 +117,8 @@ def _whom(peers: Peers, text: str, plain: bool) -> tuple[str, Callable[[str], bo
 
 def _context(state: StateFolder) -> ssl.SSLContext:
     """TLS as ``lanxfer.tls`` has it: any certificate will do, the key in it is what counts."""
+    from lanxfer.identity import CERTIFICATE_FILE, KEY_FILE  # in plain text nobody needs them
+
     if state.read(CERTIFICATE_FILE) is None or state.read(KEY_FILE, secret=True) is None:
         raise NotFound()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -141,6 +137,8 @@ def _no_password() -> str:
 
 def _key_of(connection: ssl.SSLSocket) -> str:
     """The key that the other side has proved to hold; a LanxferError where that is no device's."""
+    from lanxfer.identity import CERTIFICATE_MAX, key_of_certificate
+
     certificate = connection.getpeercert(binary_form=True)
     if connection.selected_alpn_protocol() != VERSION or not certificate:
         raise NotFound()
