@@ -28,6 +28,9 @@ LARGE_AMONG = 8
 TRIES = 2
 """So often a file goes with others, before it goes by itself."""
 
+IN_VAIN = 3
+"""Larger files that were there already after which the next ones ask before they travel."""
+
 LINE = 120
 """Bytes that a line of a manifest takes, at most, besides the path."""
 
@@ -48,10 +51,22 @@ class Ahead:
     take: Callable[[], bytearray]
     most: int = ENOUGH
     ask: bool = False
+    _always: bool = field(init=False)
+    _in_vain: int = 0
     _over: list[Loaded] = field(factory=list)
     _again: deque[Entry] = field(factory=deque)
     _tries: dict[str, int] = field(factory=dict)
     _unsure: set[str] = field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self._always = self.ask
+
+    def was_there(self, already: bool) -> None:
+        """Note whether a larger one was, and have the next ones ask first, or no longer."""
+        found = self._in_vain + 1 if already else self._in_vain - 1
+        self._in_vain = max(0, min(found, IN_VAIN))
+        if self._in_vain in (0, IN_VAIN):
+            self.ask = self._always or already
 
     def again(self, loaded: Loaded, alone: bool = False) -> None:
         """Have it read once more: all that it was sent with was refused, or is lost.
@@ -119,8 +134,11 @@ class Ahead:
 
     def _load(self, entry: Entry) -> Loaded:
         alone = self.ask or entry.shared or self._tries.get(entry.path, 0) >= TRIES
+        together = self.most - LINE - len(_as_json(entry.path))
         try:
-            return load_units(entry, limits.INLINE_MAX if alone else self.most, self.take)
+            return load_units(
+                entry, limits.INLINE_MAX if alone else max(together, limits.INLINE_MAX), self.take
+            )
         except LanxferError as error:
             if entry.size > limits.INLINE_MAX and isinstance(error, (SourceChanged, TooLarge)):
                 return Loaded(entry)  # as it is when it goes, and that is tried more than once

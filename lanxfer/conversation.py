@@ -1,4 +1,4 @@
-"""One side of a conversation without a reactor: one request at a time, and its answer.
+"""One side of a conversation without a reactor: requests, and their answers.
 
 For commands that are over in a moment: what Twisted costs to import is several
 times what they have to do.
@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, LanxferError, Lost, from_wire
@@ -27,16 +28,15 @@ _WRITE = 256 * limits.KIB
 
 
 class Wait(Protocol):
-    """Waits until there is something to read, or room to write; whether there is."""
+    """Waits until there is something to read, or, ``writing``, room to write as well."""
 
     def __call__(self, connection: socket.socket, seconds: float, writing: bool = False) -> bool:
-        """For so many seconds at most."""
+        """For so many seconds at most; whether there is."""
 
 
 def wait(connection: socket.socket, seconds: float, writing: bool = False) -> bool:
     """Just wait."""
-    some = [connection]
-    return any(select.select([] if writing else some, some if writing else [], [], seconds))
+    return any(select.select([connection], [connection] if writing else [], [], seconds))
 
 
 class Answer(NamedTuple):
@@ -49,8 +49,8 @@ class Answer(NamedTuple):
 class Conversation:
     """Over a socket that is connected; whoever made it closes it.
 
-    ``wait`` is called whenever there is nothing to read; what it raises ends the
-    request.  ``lost`` makes the error that says the other side is gone, or silent.
+    ``wait`` is called whenever there is nothing to read, or no room to write; what it raises
+    ends the request.  ``lost`` makes the error that says the other side is gone, or silent.
     """
 
     def __init__(self, connection: socket.socket, wait: Wait, lost: Callable[[bool], Lost]) -> None:
@@ -95,22 +95,25 @@ class Conversation:
     def ask_ahead(self, name: str, args: Args, body: Sequence[memoryview]) -> int:
         """Ask, and do not wait for the answer, which ``answer`` has; the number of the request.
 
-        Raises what ``lost`` made.
+        Raises what ``lost`` made, and TooLarge where it is more than goes with a request.
         """
         do = self._session.ask(name, args, sum(map(len, body)))
+        line = self._session.send(do)
         self._ahead.add(do.id)
         patience, self._pushing = self._socket.gettimeout(), True
         try:
             self._socket.settimeout(0)
-            for piece in (memoryview(self._session.send(do)), *body):
+            for piece in (memoryview(line), *body):
                 self._push(piece)
+            self._socket.settimeout(patience)
+            self._pushing = False
+            if self._gave_up:
+                self._give_up()
         except OSError:
             raise self._lost(False) from None
         finally:
             self._socket.settimeout(patience)
             self._pushing = False
-        if self._gave_up:
-            self._give_up()
         return do.id
 
     def answer(self, id: int) -> Answer:
@@ -213,12 +216,22 @@ class Conversation:
             self._data += data or b""
 
     def _push(self, piece: memoryview) -> None:
+        """Send it, and hear what is said meanwhile: who is not heard may stop reading."""
+        until = time.monotonic() + limits.REPLIES_TIMEOUT
         while piece:
             sent = self._send(piece[:_WRITE])
             if sent is not None:
                 piece = piece[sent:]
-            elif not self._wait(self._socket, limits.REPLIES_TIMEOUT, writing=True):
+                until = time.monotonic() + limits.REPLIES_TIMEOUT
+                continue
+            left = until - time.monotonic()
+            if left <= 0 or not self._wait(self._socket, left, writing=True):
                 raise self._lost(True)
+            with suppress(BlockingIOError):
+                data = self._receive()
+                if data == b"":
+                    raise self._lost(False)
+                self._data += data or b""
 
     def _send(self, some: memoryview) -> int | None:
         """How much of it was taken; None where there is no room."""

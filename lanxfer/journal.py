@@ -16,13 +16,13 @@ import shlex
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from lanxfer.errors import BadState, DiskFailed, DiskFull, LanxferError, Overloaded
-from lanxfer.rows import Damaged, ended_in, opened, plain, row_of, sealed
+from lanxfer.rows import Damaged, ended_in, opened, plain, row_of, rows_with, sealed
 from lanxfer.state import sync_folder
 from lanxfer.transfers import Snapshot, Stored, Together, Usage, used_by
 from lanxfer.wire import limits
@@ -45,6 +45,7 @@ BUSY_WAIT = 5.0
 """Seconds to wait for another process that writes just now."""
 
 _MEMORY = ":memory:"
+_SEQ_MAX = 2**63 - 1
 _IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 _SCHEMA = (
@@ -167,18 +168,16 @@ class Journal:
         not there (any more) there is nothing.  ``peer`` leaves only that
         principal's.
         """
-        wanted: list[str] = []
-        values: list[str] = []
-        if before:
-            wanted.append("seq <= (SELECT max(seq) FROM history WHERE id IN (?, ?))")
-            values += map(plain, _rows_with(before))
+        wanted, values = "", list[str | int]()
         if peer is not None:
-            wanted.append("peer = ?")
-            values.append(plain(peer))
-        where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
-        query = f"SELECT id, peer, data, crc FROM history{where} ORDER BY seq DESC"
-        with self._reading() as database, closing(database.execute(query, values)) as rows:
-            return list(islice(_newest_first(rows, before), _page(limit)))
+            wanted, values = " AND peer = ?", [plain(peer)]
+        query = f"SELECT seq, id, peer, data, crc FROM history WHERE seq < ?{wanted}"
+        with self._reading() as database:
+            newest, rest = (_SEQ_MAX, []) if not before else _place_of(database, before)
+            older = (each for each in rest if peer is None or each.peer == peer)
+            with closing(database.execute(f"{query} ORDER BY seq DESC", [newest, *values])) as rows:
+                found = chain(older, chain.from_iterable(map(_newest_first, rows)))
+                return list(islice(found, _page(limit)))
 
     def prune(self, keep: int | None = None) -> int:
         """Forget history beyond ``keep`` files, old receipts, old usage; how many rows went.
@@ -341,21 +340,22 @@ class MemoryJournal(Journal):
         super().__init__(_MEMORY, now)
 
 
-def _rows_with(id: str) -> tuple[str, str]:
-    """The ids of the rows that may tell of that transfer: one that came with others has none."""
-    return id, id.rpartition("-")[0]
+def _newest_first(row: Sequence[Any]) -> list[Snapshot]:
+    """What a row of the history says, which begins with its number."""
+    ended = ended_in(opened(row[1:]))
+    return [ended] if isinstance(ended, Snapshot) else [*reversed(ended)]
 
 
-def _newest_first(rows: Iterable[Sequence[Any]], before: str | None) -> Iterator[Snapshot]:
-    """What they say; where they begin with the row of ``before``, what is older than that."""
-    begins = set(map(plain, _rows_with(before))) if before else set()
-    for row in rows:
-        ended = ended_in(opened(row))
-        found = [ended] if isinstance(ended, Snapshot) else [*reversed(ended)]
-        if row[0] in begins:
-            newer = [each.id for each in found]
-            found = found[newer.index(before) + 1 :] if before in newer else []
-        yield from found
+def _place_of(database: sqlite3.Connection, id: str) -> tuple[int, list[Snapshot]]:
+    """The row that tells of a transfer, and what in it is older; 0 where there is none."""
+    for row in database.execute(
+        "SELECT seq, id, peer, data, crc FROM history WHERE id IN (?, ?, ?)", rows_with(id)
+    ).fetchall():
+        found = _newest_first(row)
+        ids = [each.id for each in found]
+        if id in ids:
+            return int(row[0]), found[ids.index(id) + 1 :]
+    return 0, []
 
 
 def _count(database: sqlite3.Connection, ended: Sequence[Snapshot | Together]) -> None:

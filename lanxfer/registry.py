@@ -395,7 +395,7 @@ class Registry:
         finished = self._finished
         finished.append(over)
         self._finished_count += len(over)
-        while self._finished_count - len(finished[0]) >= self.finished_max:
+        while finished and self._finished_count - len(finished[0]) >= self.finished_max:
             self._finished_count -= len(finished.popleft())
 
     def _tell(self, snapshots: Sequence[Snapshot]) -> None:

@@ -48,7 +48,18 @@ def row_of(ended: Snapshot | Together) -> tuple[Any, ...]:
         return sealed(plain(ended.id), plain(ended.peer), _said(ended))
     columns = {name: list(getattr(ended, name)) for name in _COLUMNS}
     common = ended.common
-    return sealed(plain(common.id), plain(common.peer), {**_said(common), **columns})
+    id = common.id + _THERE if common.already else common.id
+    return sealed(plain(id), plain(common.peer), {**_said(common), **columns})
+
+
+_THERE = "+"
+"""Behind the id of a pack: the row of those that had been there before."""
+
+
+def rows_with(id: str) -> tuple[str, str, str]:
+    """The ids of the rows that may tell of that transfer: one that came with others has none."""
+    pack = id.rpartition("-")[0]
+    return plain(id), plain(pack), plain(pack + _THERE)
 
 
 _COLUMNS = ("numbers", "paths", "sizes", "digests")

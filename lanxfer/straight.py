@@ -1,4 +1,4 @@
-"""Another device, asked without a reactor: for one small thing, by a process that is then over.
+"""Another device, asked without a reactor: for small things, by a process that is then over.
 
 It does what ``lanxfer.connecting`` does where all is as it was the last time: the
 device is known by its key and is at the address it had.  Whatever else there is to

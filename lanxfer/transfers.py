@@ -1,6 +1,6 @@
-"""Frozen values: what is offered, what became of it, what a reader may see.
+"""Values that do not change: what is offered, what became of it, what a reader may see.
 
-Tuples, for there is one of most of them for every small file, and no other value is made as fast.
+Mostly tuples, for there is one for every small file, and no other value is made as fast.
 No behaviour that needs a disk, a clock or a socket lives here.
 """
 

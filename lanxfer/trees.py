@@ -37,8 +37,6 @@ OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
 OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
 """Bytes that may be unanswered; of two requests they may be more."""
-IN_VAIN = 3
-"""Larger files that were there already after which the next ones ask before they travel."""
 
 
 @frozen
@@ -120,7 +118,6 @@ class _Tree:
     window: _Window = field(factory=_Window)
     under_way: set[Deferred[None]] = field(factory=set)
     arrived: int = 0
-    in_vain: int = 0
 
     async def batch(self, batch: Sequence[Loaded]) -> None:
         """Begin to send all of it."""
@@ -216,19 +213,13 @@ class _Tree:
         self.ahead.most = max(min(self.ahead.most, most), limits.INLINE_MAX)
         return most > 0
 
-    def _was_there(self, already: bool) -> None:
-        """Note whether a larger one was there, and have the next ones ask first, or no longer."""
-        self.in_vain = min(self.in_vain + 1, IN_VAIN) if already else max(self.in_vain - 1, 0)
-        if self.in_vain in (0, IN_VAIN):
-            self.ahead.ask = self.packs is None or already
-
     def _decided(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
         if isinstance(outcome, LanxferError):
             self.sent.failed.append((entry.path, outcome))
         else:
             _count(self.sent, entry, outcome)
             if entry.size > limits.INLINE_MAX:
-                self._was_there(outcome.already)
+                self.ahead.was_there(outcome.already)
         if self.on_entry is not None:
             self.on_entry(entry, outcome)
 

@@ -170,6 +170,39 @@ class LightTests:
         assert (last["files"], last["folders"], last["failed"]) == (2003, 5, 0)
         assert len(rows) == 2008 and len({row["path"] for row in rows}) == 2008
 
+    def test_just_too_large(self, nas: Serving, here: Path, tmp_path: Path) -> None:
+        """A file that would fit, were it not for its line in the manifest, goes by itself."""
+        sent = tree(tmp_path / "just", 300, 30_000)  # so that more goes together by then
+        for size in (limits.PACK_MAX, limits.PACK_MAX - 50):
+            (sent / "f2" / f"z{size}").write_bytes(os.urandom(size))
+        done = run("send", sent, "nas", "-s", here)
+        assert (done.code, done.err) == (Exit.OK, "")
+        assert "304 files (16.6 MiB) sent to nas" in done.out
+        assert facts(nas.inbox / "just") == facts(sent)
+
+    # covers: J01
+    def test_already_there(self, nas: Serving, here: Path, tmp_path: Path) -> None:
+        """Larger files ask before they travel once some of them were there in vain."""
+        (tmp_path / "again").mkdir()
+        for number in range(20):
+            (tmp_path / "again" / f"{number:02}").write_bytes(os.urandom(400_000))
+        line = ("send", tmp_path / "again", "nas", "-s", here)
+        assert run(*line).code == Exit.OK
+        again = run(*line)
+        assert again.code == Exit.OK and "20 files (7.6 MiB) there already" in again.out
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    def test_unwritten(self, nas: Serving, here: Path, tmp_path: Path) -> None:
+        """Who cannot be told how it ended hears that, whichever way it was sent."""
+        sent = tree(tmp_path / "unwritten")
+        (sent / "large").write_bytes(os.urandom(5 * limits.MIB))
+        found = []
+        for options in ((), ELSEWHERE):
+            with open("/dev/full", "wb") as full:
+                done = run("send", sent, "nas", "-s", here, *options, stdout=full)
+            found.append((done.code, done.err))
+        assert found[0] == found[1] and found[0][0] != Exit.OK
+
     def test_nothing_together(self, make: Make, here: Path, tmp_path: Path) -> None:
         """Where somebody would be asked first, nothing is offered this way."""
 

@@ -11,17 +11,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lanxfer import journal as journal_module
-from lanxfer.errors import BadState, DiskFailed, DiskFull, Overloaded
+from lanxfer.errors import BadName, BadState, DiskFailed, DiskFull, Overloaded
 from lanxfer.journal import Journal, MemoryJournal
+from lanxfer.registry import Registry
 from lanxfer.rows import row_of, sealed
-from lanxfer.transfers import Direction, Kind, Snapshot, State, Stored, Together, Usage
+from lanxfer.transfers import (
+    Direction,
+    Kind,
+    Offer,
+    Snapshot,
+    State,
+    Stored,
+    Together,
+    Usage,
+)
 
 DAY = 24 * 3600.0
 
@@ -241,7 +251,32 @@ class HistoryTests:
         assert journal.history(2)[0] == pack("q", 2, peer="peer:B")[1]
         assert ids(journal.history(peer="peer:B")) == ["q-1", "q-0"]
         assert ids(journal.history(peer="peer:AAAA", before="q-1")) == shown[2:]
-        assert ids(journal.history(before="p-7")) == ["one"]
+        assert journal.history(before="p-7") == journal.history(before="p") == []
+
+    # covers: L09
+    def test_all_of_a_pack(self, journal: Journal) -> None:
+        """Of a pack there are files that are new, some that were there, and odd ones: all stay."""
+        told: list[Snapshot | Together] = []
+
+        def hear(some: Sequence[Snapshot]) -> None:
+            told.extend([some] if isinstance(some, Together) else some)
+
+        registry = Registry(lambda: 5.0, iter(["x", "y"]).__next__, lambda error: None)
+        registry.subscribe_many(hear)
+        files = [Offer(f"f{number}", number) for number in range(9)]
+        ends = [Stored(each.path, each.size, "d", already=each.size % 2 > 0) for each in files]
+        ends[4] = ends[4]._replace(path="f4 (2)")
+        for _ in range(2):
+            registry.passed(Direction.IN, "peer:A", files, [*ends[:8], BadName("No.")], started=1.0)
+        journal.record(told)
+        shown = [f"{pack}-{number}" for pack in "yx" for number in (8, 4, 7, 5, 3, 1, 6, 2, 0)]
+        assert ids(journal.history()) == shown
+        for size in range(1, 6):
+            found: list[Snapshot] = []
+            while page := journal.history(size, before=found[-1].id if found else None):
+                found += page
+            assert ids(found) == shown
+        assert journal.usage() == {"peer:A": Usage(8, 24)}
 
     # covers: R13
     def test_prune_together(self, journal: Journal) -> None:

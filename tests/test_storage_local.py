@@ -36,6 +36,7 @@ from lanxfer.errors import (
 from lanxfer.storage import batches
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import safe_path
+from lanxfer.storage.system import SyncFailed
 from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
 
@@ -1090,6 +1091,27 @@ class FaultTests:
         assert place.read("d/a") == b"abcde"
         assert place.names() == {"d/a", "e/b"}
         assert staged(root) == set()
+
+    # covers: R04
+    @pytest.mark.parametrize("small", [True, False])
+    def test_not_durable_yet(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, small: bool
+    ) -> None:
+        """Nobody is told that a file is there whose name might have to be taken back."""
+        answers: list[object] = []
+        place.put("d/other", b"so that the folder is there")
+
+        def sync_folder(folder: int) -> None:
+            monkeypatch.undo()
+            answers.extend(place.store.put_many([place.small("d/a", b"abcde", who="peer:b")]))
+            raise SyncFailed(DiskFailed("no"))
+
+        monkeypatch.setattr(type(place.store._tree), "sync_folder", lambda self, f: sync_folder(f))
+        with pytest.raises(DiskFailed):
+            (place.put_small if small else place.put)("d/a", b"abcde")
+        assert [type(each) for each in answers] == [Busy]
+        assert place.names() == {"d/other"}
+        assert place.put_small("d/a", b"abcde", who="peer:b").path == "d/a"
 
     # covers: R01
     def test_one_of_many_fails(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,8 +116,8 @@ class Brief(Ending):
                 self._give_up()
             soonest = min([until, *(each.due for each in self._timers)])
             left = max(0.0, soonest - time.monotonic())
-            reading = [self._signalled] if writing else [connection, self._signalled]
-            heard, free, _ = select.select(reading, [connection] if writing else [], [], left)
+            room = [connection] if writing else []
+            heard, free, _ = select.select([connection, self._signalled], room, [], left)
             if self._signalled in heard:
                 self._signalled.recv(64)
                 continue

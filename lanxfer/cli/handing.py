@@ -48,7 +48,10 @@ _ENDED = "The lanxfer service on this machine ended; the same command goes on fr
 
 
 class Elsewhere(Exception):
-    """It has to be done in another way; nothing was begun that is not the same done twice."""
+    """It has to be done in another way, or gone on with in one.
+
+    Nothing was begun that is not the same done twice.
+    """
 
 
 def send(choices: Choices, job: Job) -> int | None:

@@ -1,7 +1,7 @@
 """The command ``lanxfer``: its group, and one table of exit codes for all of it.
 
 A command's module is imported when that command is meant, and what needs the
-reactor, TLS or a terminal by whoever needs it: ``lanxfer send`` of a small file is
+reactor, TLS or a terminal by whoever needs it: ``lanxfer send`` of small files is
 over before all of that would be there.
 """
 

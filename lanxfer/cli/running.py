@@ -91,7 +91,7 @@ def run(
     """
     from twisted.internet import reactor
 
-    # What has a reactor may run for long, unlike the rest (lanxfer.cli.start).
+    # What has a reactor may run for long, and leaves circles (lanxfer.cli.start).
     heap.arrange(serving=logs)
     here = Run(reactor, choices)
     if as_json and sys.stderr is not None:

@@ -1,4 +1,8 @@
-"""``lanxfer send`` and ``lanxfer message``: their options; ``lanxfer.cli.sending`` does it."""
+"""``lanxfer send`` and ``lanxfer message``: their options, and the ways there are to do it.
+
+The service here does it (``handing``), or this process without a reactor (``straight``,
+``straight_many``), or with one (``sending``): in this order, until one of them can.
+"""
 
 from __future__ import annotations
 

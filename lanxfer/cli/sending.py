@@ -34,8 +34,14 @@ if TYPE_CHECKING:
     from lanxfer.introducing import Introduced
 
 
+AT_A_TIME = 500
+"""Entries that are told of before it is looked whether something else happened."""
+
+
 async def send(here: Run, job: Job, begun: Begun | None = None) -> int:
     """Send it all, or what is left where it was begun; the exit code."""
+    if begun is not None:
+        here.out = begun.report.out  # which knows whether all could be written
     try:
         client = await _reach(here, _patient(job.over, begun), asks=not job.stdin)
     except (Cancelled, CancelledError):
@@ -43,8 +49,13 @@ async def send(here: Run, job: Job, begun: Begun | None = None) -> int:
     except LanxferError as error:
         if begun is None:
             raise
-        for entry in begun.entries:
-            begun.report.entry(entry, error)
+        for number, entry in enumerate(begun.entries):
+            if entry.skipped:
+                begun.report.skip(entry.path, entry.skipped)
+            else:
+                begun.report.entry(entry, entry.error or error)
+            if not number % AT_A_TIME:
+                await deferLater(here.reactor, 0, lambda: None)  # there may be millions
         return begun.report.end()
     try:
         return await _Sending(here, job, client, begun).run()

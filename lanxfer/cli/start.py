@@ -1,6 +1,6 @@
 """What the shell's ``lanxfer`` begins with, and ends with.
 
-A command that asked the service is over in less time than Python takes to
+A command without a reactor is mostly over in less time than Python takes to
 collect garbage and to tidy up after itself: it does neither.
 """
 

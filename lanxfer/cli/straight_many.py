@@ -86,7 +86,6 @@ class _Pack:
     """What one request has, when it was asked, in seconds, and how much had arrived by then."""
 
     files: Sequence[Loaded]
-    size: int
     asked: float
     before: int
     id: int = 0
@@ -175,12 +174,12 @@ class _Sending:
             self._left += [each.entry for each in pack]
             return
         self._tally.current = pack[0].entry.path
-        size = sum(each.size for each in pack)
-        asked = _Pack(pack, size, time.monotonic(), self._arrived)
+        asked = _Pack(pack, time.monotonic(), self._arrived)
         try:
             asked.id = there.ask_ahead("recv_files", args, body_of(manifest, pack))
-        except Lost:
-            self._broke = True  # what was answered before that is still to be heard
+        except LanxferError as error:
+            # What was answered before that is still to be heard.
+            self._broke = self._broke or isinstance(error, Lost)
             self._left += [each.entry for each in pack]
         else:
             self._open.append(asked)
@@ -198,16 +197,22 @@ class _Sending:
             self._left += [each.entry for each in pack.files]  # it may be otherwise one by one
             return
         self._open.popleft()
+        files = size = 0
         for loaded, end in zip(pack.files, ends, strict=True):
+            entry = loaded.entry
             if goes_again(end):
-                self._left.append(loaded.entry)
-            else:
-                self._decided(loaded.entry, end)
+                self._left.append(entry)
+                continue
+            self._decided(entry, end)
+            if isinstance(end, Receipt):
+                files += entry.kind is Kind.FILE
+                size += end.size
+                if end.size > limits.INLINE_MAX:
+                    ahead.was_there(end.already)
         for top, sums in self._below.take():
             self._report.below_arrived(top, sums)
-        files = sum(each.entry.kind is Kind.FILE for each in pack.files)
-        self._tally.arrived(files, pack.size)
-        self._measure(ahead, pack, most)
+        self._tally.arrived(files, size)
+        self._measure(ahead, pack, size, most)
 
     def _decided(self, entry: Entry, end: Receipt | LanxferError) -> None:
         if isinstance(end, Receipt):
@@ -216,9 +221,9 @@ class _Sending:
         elif not self._here.interrupted:  # else it is no news of each single one
             self._report.entry(entry, end)
 
-    def _measure(self, ahead: Ahead, pack: _Pack, most: int) -> None:
+    def _measure(self, ahead: Ahead, pack: _Pack, arrived: int, most: int) -> None:
         """What arrived since a pack was asked for tells how much may go at once."""
-        self._arrived += pack.size
+        self._arrived += arrived
         size = self._arrived - pack.before
         if size >= limits.INLINE_MAX:
             found = at_once(size / max(time.monotonic() - pack.asked, 0.001))

@@ -153,7 +153,6 @@ async def _store(
     default = Conflict.RENAME if shared is None else Conflict.REFUSE
     conflict = offer.conflict or default
     whose = call.principal.name if slot is None else f"ticket:{slot.session}"
-    key = part_key(whose, offer.path, offer.size, offer.mtime_ns)
     if offer.kind is Kind.FOLDER:
         return await node.in_store(store, store.make_folder, path)
     if offer.kind is Kind.LINK:
@@ -167,6 +166,7 @@ async def _store(
             await _reserve_small(call, node, offer, path, transfer)
         transfer.enter(State.COMMITTING)
         return await node.store_small(small, store)
+    key = part_key(whose, offer.path, offer.size, offer.mtime_ns)
     return await _stream(call, node, offer, path, conflict, key, transfer, slot, shared)
 
 

@@ -18,12 +18,17 @@ from typing import Any, Union, get_args, get_origin
 import attrs
 
 from lanxfer.errors import BadConfig, BadRequest
+from lanxfer.transfers import Entry, Offer, Receipt, Stored, Usage
 from lanxfer.wire import limits
 
 _INTEGER = re.compile(r"-?[0-9]{1,400}")
 _FLOAT = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?(?:e[+-]?[0-9]{1,3})?|-?inf|nan")
 
 Convert = Callable[[Any], Any]
+
+
+_NAMED = (Entry, Offer, Receipt, Stored, Usage)
+"""Tuples of ours whose places have names, which are what others know them by."""
 
 
 def plain(value: Any) -> Any:
@@ -37,6 +42,8 @@ def plain(value: Any) -> Any:
         return repr(value)
     if isinstance(value, Enum):
         return plain(value.value)
+    if isinstance(value, _NAMED):
+        return plain(value._asdict())
     if attrs.has(kind):
         return {each.name: plain(getattr(value, each.name)) for each in attrs.fields(kind)}
     if isinstance(value, Mapping):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from lanxfer.errors import DiskFull, Internal, LanxferError
+from lanxfer.errors import Busy, DiskFull, Internal, LanxferError
 from lanxfer.storage import Small
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.publishing import Publisher
@@ -150,7 +150,7 @@ class Batch:
     def _claim(self) -> None:
         """Nobody else stores these meanwhile.
 
-        Of any other file two may be stored at once: the second finds the first there.
+        Any other file two may store at once: the second finds what the first made durable.
         """
 
         def claim(file: _File) -> None:
@@ -184,7 +184,10 @@ class Batch:
                     placed = self._tree.already(folder, file.name, conflict, file.wanted)
                     if placed is not None:
                         found = True
-                        file.settled(placed)
+                        if self._staging.unsynced(parts, placed.name):
+                            file.failed(Busy())
+                        else:
+                            file.settled(placed)
                     elif not (found or self._scarce):
                         return
                 if found:
@@ -232,11 +235,11 @@ class Batch:
         self._each(lambda file: sync(file.fd))
 
     def _place(self, parts: tuple[str, ...], files: list[_File]) -> None:
-        with self._tree.reach(parts) as folder:
+        with self._tree.reach(parts) as folder, self._staging.placing(parts) as names:
             with self._staging.turn:
                 for file in files:
                     try:
-                        self._name(folder, file)
+                        self._name(folder, file, names)
                     except _ANY as error:
                         file.failed(error)
             placed = [file for file in files if not isinstance(file.end, LanxferError)]
@@ -249,13 +252,20 @@ class Batch:
                     self._tree.withdraw(folder, self._staging.fd, file.staged, there)
                 raise
 
-    def _name(self, folder: int, file: _File) -> None:
+    def _name(self, folder: int, file: _File, names: set[str]) -> None:
         tree, staging, part = self._tree, self._staging.fd, file.staged
-        conflict = file.small.conflict
-        if conflict is not Conflict.SERIES and tree.link(staging, part, folder, file.name):
+        conflict, name = file.small.conflict, file.name
+        names.add(name)
+        if conflict is not Conflict.SERIES and tree.link(staging, part, folder, name):
             file.named()
-        else:
-            file.settled(tree.place(folder, staging, part, file.name, conflict, file.wanted))
+            return
+        names.discard(name)
+        placed = tree.place(folder, staging, part, name, conflict, file.wanted)
+        if not placed.already:
+            names.add(placed.name)
+        elif self._staging.unsynced(file.folder, placed.name, names):
+            raise Busy()
+        file.settled(placed)
 
     def _remember(self) -> None:
         untold: dict[str, Stored] = {}

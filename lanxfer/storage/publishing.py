@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from attrs import frozen
 
-from lanxfer.errors import BadName
+from lanxfer.errors import BadName, Busy
 from lanxfer.storage import Facts, Receipts
 from lanxfer.storage.names import SafePath, safe_path
 from lanxfer.storage.rules import looks_like, told_by_name, usable_mtime
@@ -129,10 +129,17 @@ class Publisher:
         stored = self.found_again(remembered, offer, path, digest)
         if stored is None:
             wanted = Wanted(offer.size, digest, usable_mtime(offer.mtime_ns))
-            with self.tree.reach(path.parent) as folder:
+            with (
+                self.tree.reach(path.parent) as folder,
+                self.staging.placing(path.parent) as names,
+            ):
+                names.add(path.name)
                 placed = self.tree.place(
                     folder, self.staging.fd, staged(key), path.name, conflict, wanted
                 )
+                names.add(placed.name)
+                if placed.already and self.staging.unsynced(path.parent, placed.name, names):
+                    raise Busy()
                 try:
                     self.tree.sync_folder(folder)
                 except SyncFailed:

@@ -1,6 +1,7 @@
 """Where files are written before they have a name: ``.lanxfer-staging`` in the receiving folder.
 
-The names in it are keys, never anything a peer wrote, and the folder is open
+The names in it are keys, or numbers of our own for small files that come whole, never
+anything a peer wrote, and the folder is open
 to its owner only, so nobody can plant a file there.  All the same whatever is
 found is looked at before it is used: it must be a plain file of our own with
 one link.  A second link means that a crash came between publishing and
@@ -16,8 +17,8 @@ import stat
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import count, islice
 from secrets import token_hex
@@ -103,6 +104,7 @@ class Staging:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._token, self._numbers = token_hex(8), count()
         self._stuck: list[str] = []
+        self._unsynced: dict[object, tuple[tuple[str, ...], set[str]]] = {}
         # A jump of the wall clock must not make parts look old.
         self._started = time.time() - time.monotonic()
         self.fd = self._open_folder(root)
@@ -293,6 +295,23 @@ class Staging:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE_FLAGS
         return os.open(name, flags, 0o600, dir_fd=self.fd)
 
+    @contextmanager
+    def placing(self, folder: tuple[str, ...]) -> Iterator[set[str]]:
+        """A set for the names that are being given there, until those are durable."""
+        key, names = object(), set[str]()
+        self._unsynced[key] = (folder, names)
+        try:
+            yield names
+        finally:
+            del self._unsynced[key]
+
+    def unsynced(self, folder: tuple[str, ...], name: str, ours: set[str] | None = None) -> bool:
+        """Whether somebody else gave that name just now, and might have to take it back."""
+        return any(
+            names is not ours and where == folder and name in names
+            for where, names in [*self._unsynced.values()]
+        )
+
     def finish(self, names: Iterable[str]) -> None:
         """Take names of small files away; what cannot be taken now is for ``tidy``."""
         for name in names:
@@ -327,9 +346,11 @@ class Staging:
         if self._left:
             with self._mutex:
                 found = self._left.intersection(keys) - self._open
+                self._open |= found
             for key in found:
                 with suppress(OSError):
                     self.remove(key)
+                self.release(key)
 
     def sync(self) -> None:
         """Make the names of the parts durable."""
