@@ -30,7 +30,7 @@ from chaos.proof import Verdict, files_below
 from chaos.tracing import named
 from lanxfer.errors import Internal, LanxferError
 from lanxfer.journal import MemoryJournal
-from lanxfer.storage import Small, local, parts, publishing, staging, system, tree
+from lanxfer.storage import Small, local, parts, publishing, staging, system, tree, wholes
 from lanxfer.storage import batches as batch_module
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import part_key, safe_path
@@ -38,7 +38,7 @@ from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
 
 MODULES: tuple[ModuleType, ...] = (
-    local, parts, publishing, staging, system, tree, batch_module,
+    local, parts, publishing, staging, system, tree, wholes, batch_module,
 )  # fmt: skip
 """Where files are received; those that read what is to be sent are not among them."""
 

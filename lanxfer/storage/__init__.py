@@ -10,8 +10,8 @@ A shared folder is looked into and changed as well: ``shares`` is one of this de
 into which ``spooled`` puts files.
 
 Behind ``local``: ``tree`` is the folder and its names, ``staging`` the part
-files, ``publishing`` the way from one to the other, ``parts`` and ``batches``
-the two ways in.
+files (``wholes`` those that come in one piece), ``publishing`` the way from one to the
+other (``unsynced`` the names on it), ``parts`` and ``batches`` the two ways in.
 
 Everything here blocks and nothing here knows a reactor: floor 4 calls it from
 its disk threads.  A store may be used from several threads at once, a part

@@ -87,7 +87,7 @@ class Batch:
         self._publisher = publisher
         self._tree = publisher.tree
         self._staging = publisher.staging
-        names = publisher.staging.small_names(len(files))
+        names = publisher.staging.wholes.names(len(files))
         self._files = list(map(_File, files, names))
         self._together = len(files) >= TOGETHER and can_sync_all()
         self._room = room
@@ -184,7 +184,7 @@ class Batch:
                     placed = self._tree.already(folder, file.name, conflict, file.wanted)
                     if placed is not None:
                         found = True
-                        if self._staging.unsynced(parts, placed.name):
+                        if self._staging.unsynced.by_others(parts, placed.name):
                             file.failed(Busy())
                         else:
                             file.settled(placed)
@@ -200,7 +200,7 @@ class Batch:
         if size > self._room:
             raise DiskFull()
         self._room -= size
-        fd = file.fd = self._staging.create_small(file.staged)
+        fd = file.fd = self._staging.wholes.create(file.staged)
         self._written.append(file.staged)
         for piece in file.small.pieces:
             written = os.write(fd, piece)
@@ -235,7 +235,7 @@ class Batch:
         self._each(lambda file: sync(file.fd))
 
     def _place(self, parts: tuple[str, ...], files: list[_File]) -> None:
-        with self._tree.reach(parts) as folder, self._staging.placing(parts) as names:
+        with self._tree.reach(parts) as folder, self._staging.unsynced.placing(parts) as names:
             with self._staging.turn:
                 for file in files:
                     try:
@@ -263,7 +263,7 @@ class Batch:
         placed = tree.place(folder, staging, part, name, conflict, file.wanted)
         if not placed.already:
             names.add(placed.name)
-        elif self._staging.unsynced(file.folder, placed.name, names):
+        elif self._staging.unsynced.by_others(file.folder, placed.name, names):
             raise Busy()
         file.settled(placed)
 
@@ -289,7 +289,7 @@ class Batch:
             if file.fd >= 0:
                 close(file.fd)
         with self._staging.turn:
-            self._staging.finish(self._written)
+            self._staging.wholes.remove(self._written)
         stored = (file for file in self._files if isinstance(file.end, Stored))
         self._staging.remove_left(file.small.key for file in stored)
         for key in self._series:

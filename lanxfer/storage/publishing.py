@@ -131,14 +131,15 @@ class Publisher:
             wanted = Wanted(offer.size, digest, usable_mtime(offer.mtime_ns))
             with (
                 self.tree.reach(path.parent) as folder,
-                self.staging.placing(path.parent) as names,
+                self.staging.unsynced.placing(path.parent) as names,
             ):
                 names.add(path.name)
                 placed = self.tree.place(
                     folder, self.staging.fd, staged(key), path.name, conflict, wanted
                 )
                 names.add(placed.name)
-                if placed.already and self.staging.unsynced(path.parent, placed.name, names):
+                unsynced = self.staging.unsynced
+                if placed.already and unsynced.by_others(path.parent, placed.name, names):
                     raise Busy()
                 try:
                     self.tree.sync_folder(folder)

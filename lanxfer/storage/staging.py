@@ -17,11 +17,9 @@ import stat
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
-from itertools import count, islice
-from secrets import token_hex
 
 from attrs import frozen
 from blake3 import blake3
@@ -30,11 +28,12 @@ from lanxfer.errors import BadState, Busy
 from lanxfer.storage.names import RESERVED, whose
 from lanxfer.storage.rules import refuse_key
 from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, SyncFailed, close, flock, sync
+from lanxfer.storage.unsynced import Unsynced
+from lanxfer.storage.wholes import Wholes
 
 NAME = f"{RESERVED}-staging"
 
 _STAGED = re.compile(r"([0-9a-f]{32})\.part\Z")
-_SMALL = re.compile(r"[0-9a-f]{16}-[0-9]+\.small\Z")
 _LOCK = "lock"
 _PROBES = ("probe-a", "probe-b", "PROBE-A")
 
@@ -102,9 +101,7 @@ class Staging:
         self._waits: deque[float] = deque([QUICK], maxlen=8)
         self._open: set[str] = set()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._token, self._numbers = token_hex(8), count()
-        self._stuck: list[str] = []
-        self._unsynced: dict[object, tuple[tuple[str, ...], set[str]]] = {}
+        self.unsynced = Unsynced()
         # A jump of the wall clock must not make parts look old.
         self._started = time.time() - time.monotonic()
         self.fd = self._open_folder(root)
@@ -112,7 +109,9 @@ class Staging:
         try:
             self._lock, locks = self._take_lock()
             self.abilities = self._probe(locks)
-            self._left = self._look()
+            # The keys of parts that nobody writes to, as far as they were seen.
+            self._left = {match[1] for match in map(_STAGED.match, os.listdir(self.fd)) if match}
+            self.wholes = Wholes(self.fd)
         except BaseException:
             self.close()
             raise
@@ -179,14 +178,6 @@ class Staging:
             ) from error
         finally:
             self._clear_probes()
-
-    def _look(self) -> set[str]:
-        """The keys of parts that are here, and away with whole files that a crash left."""
-        names = os.listdir(self.fd)
-        for name in filter(_SMALL.match, names):
-            with suppress(OSError):
-                os.unlink(name, dir_fd=self.fd)
-        return {match[1] for match in map(_STAGED.match, names) if match}
 
     def _clear_probes(self) -> None:
         for name in _PROBES[:2]:
@@ -283,45 +274,6 @@ class Staging:
             self.remove(key)
             return os.open(staged(key), flags, 0o600, dir_fd=self.fd)
 
-    # Whole small files: nobody goes on with one of them, so they need names but no keys.
-
-    def small_names(self, files: int) -> list[str]:
-        """Names that nothing in the folder has."""
-        token = self._token
-        return [f"{token}-{number}.small" for number in islice(self._numbers, files)]
-
-    def create_small(self, name: str) -> int:
-        """A new, empty file of a name that ``small_names`` gave."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE_FLAGS
-        return os.open(name, flags, 0o600, dir_fd=self.fd)
-
-    @contextmanager
-    def placing(self, folder: tuple[str, ...]) -> Iterator[set[str]]:
-        """A set for the names that are being given there, until those are durable."""
-        key, names = object(), set[str]()
-        self._unsynced[key] = (folder, names)
-        try:
-            yield names
-        finally:
-            del self._unsynced[key]
-
-    def unsynced(self, folder: tuple[str, ...], name: str, ours: set[str] | None = None) -> bool:
-        """Whether somebody else gave that name just now, and might have to take it back."""
-        return any(
-            names is not ours and where == folder and name in names
-            for where, names in [*self._unsynced.values()]
-        )
-
-    def finish(self, names: Iterable[str]) -> None:
-        """Take names of small files away; what cannot be taken now is for ``tidy``."""
-        for name in names:
-            try:
-                os.unlink(name, dir_fd=self.fd)
-            except FileNotFoundError:
-                continue
-            except OSError:
-                self._stuck.append(name)
-
     def _lock_part(self, fd: int) -> None:
         try:
             flock(fd)
@@ -383,9 +335,7 @@ class Staging:
     def tidy(self, older_than: float) -> int:
         """Remove what was published already and what nobody touched for so many seconds."""
         now = self._started + time.monotonic()
-        stuck, self._stuck = self._stuck, []
-        self.finish(stuck)
-        removed = len(stuck) - len(self._stuck)
+        removed = self.wholes.tidy()
         with os.scandir(self.fd) as entries:
             names = [entry.name for entry in entries]
         for name in names:
