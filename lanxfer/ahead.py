@@ -13,7 +13,7 @@ from json.encoder import encode_basestring_ascii as _as_json
 from attrs import define, field
 
 from lanxfer.errors import LanxferError, SourceChanged, TooLarge
-from lanxfer.offering import Loaded, load_units
+from lanxfer.offering import Loaded, at_once, load_units
 from lanxfer.transfers import Entry
 from lanxfer.wire import limits
 
@@ -67,6 +67,15 @@ class Ahead:
         self._in_vain = max(0, min(found, IN_VAIN))
         if self._in_vain in (0, IN_VAIN):
             self.ask = self._always or already
+
+    def measured(self, size: int, seconds: float) -> None:
+        """So much arrived in that time, which tells how much may go at once.
+
+        More than ``ENOUGH`` only where it went fast.  Where it is slower than before it may be
+        that a disk was busy for once.
+        """
+        if size >= limits.INLINE_MAX:
+            self.most = max(at_once(size / max(seconds, 0.001)), self.most // 2, ENOUGH)
 
     def again(self, loaded: Loaded, alone: bool = False) -> None:
         """Have it read once more: all that it was sent with was refused, or is lost.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
 from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, LanxferError, Lost, from_wire
@@ -25,6 +25,9 @@ HELLO_WAIT = 5.0
 _READ = 256 * limits.KIB
 
 _WRITE = 256 * limits.KIB
+
+HEARD_MAX = 4 * limits.ANSWER_BODY_MAX
+"""Bytes kept that came while something was sent; whoever says more has not been asked for it."""
 
 
 class Wait(Protocol):
@@ -85,12 +88,8 @@ class Conversation:
         on_event: Callable[[Args], object] | None = None,
     ) -> Answer:
         """Ask, and wait for the answer; raises the LanxferError it is, or what ``lost`` made."""
-        try:
+        with self._lasting():
             return self._answer(self._ask(name, args or {}, data), on_event, limits.PING_AFTER)
-        except TimeoutError:
-            raise self._lost(True) from None
-        except OSError:
-            raise self._lost(False) from None
 
     def ask_ahead(self, name: str, args: Args, body: Sequence[memoryview]) -> int:
         """Ask, and do not wait for the answer, which ``answer`` has; the number of the request.
@@ -101,29 +100,22 @@ class Conversation:
         line = self._session.send(do)
         self._ahead.add(do.id)
         patience, self._pushing = self._socket.gettimeout(), True
-        try:
-            self._socket.settimeout(0)
-            for piece in (memoryview(line), *body):
-                self._push(piece)
-            self._socket.settimeout(patience)
-            self._pushing = False
+        with self._lasting():
+            try:
+                self._socket.settimeout(0)
+                for piece in (memoryview(line), *body):
+                    self._push(piece)
+            finally:
+                self._socket.settimeout(patience)
+                self._pushing = False
             if self._gave_up:
                 self._give_up()
-        except OSError:
-            raise self._lost(False) from None
-        finally:
-            self._socket.settimeout(patience)
-            self._pushing = False
         return do.id
 
     def answer(self, id: int) -> Answer:
         """The answer to what was asked ahead; raises as ``ask``."""
-        try:
+        with self._lasting():
             return self._answer(id, None, limits.PING_AFTER)
-        except TimeoutError:
-            raise self._lost(True) from None
-        except OSError:
-            raise self._lost(False) from None
 
     def cancel(self) -> bool:
         """Give up what is being asked, from within ``wait`` or ``on_event``.
@@ -137,6 +129,16 @@ class Conversation:
             if not self._pushing:
                 self._give_up()
         return True
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        """What the socket raises is that the other side is gone, or silent."""
+        try:
+            yield
+        except TimeoutError:
+            raise self._lost(True) from None
+        except OSError:
+            raise self._lost(False) from None
 
     def _give_up(self) -> None:
         for id in {*self._ahead, self._asking} - {0}:
@@ -229,7 +231,7 @@ class Conversation:
                 raise self._lost(True)
             with suppress(BlockingIOError):
                 data = self._receive()
-                if data == b"":
+                if data == b"" or len(self._data) > HEARD_MAX:
                     raise self._lost(False)
                 self._data += data or b""
 

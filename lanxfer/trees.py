@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from lanxfer.ahead import ENOUGH, LARGE_AT_ONCE, Ahead
 from lanxfer.disk import Disk
 from lanxfer.errors import Internal, LanxferError
-from lanxfer.offering import Loaded, at_once
+from lanxfer.offering import Loaded
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry
 from lanxfer.transfers import Conflict, Kind, Receipt
@@ -194,16 +194,9 @@ class _Tree:
         return 0.0 if self.packs is None else self.packs.seconds()
 
     def _measure(self, began: float, before: int) -> None:
-        """What arrived since then tells how much may go at once.
-
-        More than ``ENOUGH`` only where it went fast.  Where it is slower than before it may be
-        that a disk was busy for once.
-        """
-        size = self.arrived - before
-        if size >= limits.INLINE_MAX:
-            found = at_once(size / max(self._now() - began, 0.001))
-            self.ahead.most = max(found, self.ahead.most // 2, ENOUGH)
-            self.fit()
+        """What arrived since then tells how much may go at once."""
+        self.ahead.measured(self.arrived - before, self._now() - began)
+        self.fit()
 
     def fit(self) -> bool:
         """Whether files may go together, and if so no more of them than may."""

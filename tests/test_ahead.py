@@ -50,6 +50,27 @@ def together(batch: list[Loaded]) -> list[Loaded]:
 
 
 class AheadTests:
+    def test_was_there(self) -> None:
+        """Larger ones ask first after some were there in vain, until as many were not."""
+        reader = Ahead(iter(()), bytearray)
+        asked = []
+        for already in (True, True, False, True, True, False, False, True, False, False, False):
+            reader.was_there(already)
+            asked.append(reader.ask)
+        assert asked == [False] * 4 + [True] * 5 + [False] * 2
+        always = Ahead(iter(()), bytearray, ask=True)
+        always.was_there(False)
+        assert always.ask
+
+    def test_measured(self) -> None:
+        """More goes at once where it went fast; a slow moment takes half of that away."""
+        reader = Ahead(iter(()), bytearray)
+        found = []
+        for size, seconds in ((100, 0.001), (limits.MIB, 0.01), (limits.MIB, 9), (limits.MIB, 9)):
+            reader.measured(size, seconds)
+            found.append(reader.most)
+        assert found == [ENOUGH, limits.PACK_MAX, limits.PACK_MAX // 2, ENOUGH]
+
     @given(sizes=SIZES, most=MOST, ask=st.booleans())
     def test_all(self, sizes: list[int], most: int, ask: bool) -> None:
         """Everything comes once and in its order, and what comes together fits into one request."""

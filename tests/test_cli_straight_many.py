@@ -6,13 +6,17 @@ import os
 import re
 import shutil
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
-from lanxfer.errors import Exit
+from lanxfer.conversation import HEARD_MAX, Conversation, wait
+from lanxfer.errors import Exit, Lost
 from lanxfer.wire import limits
 from tests.scripted_device import Device, Hear, Script
 from tests.scripted_service import Say
@@ -184,12 +188,14 @@ class LightTests:
     def test_already_there(self, nas: Serving, here: Path, tmp_path: Path) -> None:
         """Larger files ask before they travel once some of them were there in vain."""
         (tmp_path / "again").mkdir()
-        for number in range(20):
+        for number in range(40):
             (tmp_path / "again" / f"{number:02}").write_bytes(os.urandom(400_000))
         line = ("send", tmp_path / "again", "nas", "-s", here)
-        assert run(*line).code == Exit.OK
-        again = run(*line)
-        assert again.code == Exit.OK and "20 files (7.6 MiB) there already" in again.out
+        first, heavy = imported(*line)
+        assert (first.code, heavy) == (Exit.OK, [])
+        again, heavy = imported(*line)
+        assert again.code == Exit.OK and "40 files (15.3 MiB) there already" in again.out
+        assert "twisted" in heavy  # for those that ask go the long way
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     def test_unwritten(self, nas: Serving, here: Path, tmp_path: Path) -> None:
@@ -324,6 +330,27 @@ class TroubleTests:
         cancelled = [each["cancel"] for each in device.heard[0] if "cancel" in each]
         asked = [each["do"] for each in device.heard[0] if each.get("name") == "recv_files"]
         assert sorted(cancelled) == asked[1:]
+
+    def test_says_too_much(self) -> None:
+        """Who says without end what nobody asked for, and reads nothing, is left."""
+        ours, theirs = socket.socketpair()
+
+        def talk() -> None:
+            with suppress(OSError):
+                while True:
+                    theirs.sendall(bytes(limits.MIB))
+
+        talking = threading.Thread(target=talk, daemon=True)
+        there = Conversation(ours, wait, lambda silent: Lost())
+        there._greeted = True
+        talking.start()
+        body = memoryview(bytes(limits.PACK_MAX))
+        with pytest.raises(Lost):
+            there.ask_ahead("recv_files", {"files": 1, "manifest": 10}, [body])
+        assert len(there._data) < HEARD_MAX + 2 * limits.MIB
+        there.close()
+        theirs.close()
+        talking.join(10)
 
     def test_changed(self, make: Make, here: Path, tmp_path: Path) -> None:
         """A file that changed on its way goes once more, by itself."""

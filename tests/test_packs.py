@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from lanxfer import sending, trees
+from lanxfer import ahead, sending, trees
 from lanxfer.ahead import TRIES
 from lanxfer.errors import Lost
 from lanxfer.policy import Principal, Standing
@@ -378,7 +378,7 @@ class SendingTests:
     @in_reactor
     async def test_of_some_mib(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
         """Files of up to 4 MiB go in packs where that takes no time, be it one alone."""
-        monkeypatch.setattr(trees, "at_once", lambda rate: limits.PACK_MAX)
+        monkeypatch.setattr(ahead, "at_once", lambda rate: limits.PACK_MAX)
         _, laptop = await self.laptop(devices)
         small = [300_000] * 3
         sizes = [*small, *[1_200_000] * 40, 100, limits.PACK_MAX, limits.PACK_MAX + 1, 100]
@@ -395,7 +395,7 @@ class SendingTests:
         self, devices: Devices, monkeypatch: pytest.MonkeyPatch, reads: bool
     ) -> tuple[Hostile, Any, list[str]]:
         """One, a client of it whose socket takes little at a time, and files for it."""
-        monkeypatch.setattr(trees, "at_once", lambda rate: limits.PACK_MAX)
+        monkeypatch.setattr(ahead, "at_once", lambda rate: limits.PACK_MAX)
         monkeypatch.setattr(trees, "ENOUGH", limits.PACK_MAX)  # from the first file on
         for at in range(16):
             devices.source(f"tree/{at:02}", os.urandom(3_900_000))
@@ -516,7 +516,7 @@ class SendingTests:
     @in_reactor
     async def test_two_of_a_name(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of two files of one name the second is not sent, be it as large as may be in a pack."""
-        monkeypatch.setattr(trees, "at_once", lambda rate: limits.PACK_MAX)
+        monkeypatch.setattr(ahead, "at_once", lambda rate: limits.PACK_MAX)
         _, laptop = await self.laptop(devices)
         folder = self.photos(devices, [1_100_000] * 20)
         first = devices.source("a/x", b"A" * 1_500_000)
@@ -554,7 +554,7 @@ class SendingTests:
         self, devices: Devices, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Of a folder of which a few files are there the others go together all the same."""
-        monkeypatch.setattr(trees, "at_once", lambda rate: 0)  # however fast it is
+        monkeypatch.setattr(ahead, "at_once", lambda rate: 0)  # however fast it is
         _, laptop = await self.laptop(devices)
         sizes = [400_000] * 12
         folder = self.photos(devices, sizes)

@@ -190,12 +190,12 @@ class _Sending:
         self._spool = Spool()
         self._tally = Tally(clock, peer=job.over.peer)
         self._count = Count(job.files, job.links, self._tally)
-        self._report = Report(here.out, job.over.peer, clock, self._below)
+        self._report = Report(here.out, job.over.peer, clock, self._count.of)
         self._entries: Iterator[Entry] | None = None
         if begun is not None:
             self._tally.take_row(begun.tally.as_row())
             self._report, self._entries = begun.report, begun.entries
-            self._report.below = self._below
+            self._report.below = self._count.of
 
     async def run(self) -> int:
         forget = self._here.if_killed(self._spool.stop)
@@ -283,6 +283,3 @@ class _Sending:
         # After Ctrl-C, what did not arrive is no news of each single one.
         if isinstance(outcome, Receipt) or not self._here.interrupted:
             self._report.entry(entry, outcome)
-
-    def _below(self, top: str) -> int | None:
-        return self._count.below.get(top) if self._tally.counted else None

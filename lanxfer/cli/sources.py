@@ -115,6 +115,10 @@ class Count:
                     self.tally.expect(entry.kind, entry.size)
             self.tally.counted = True
 
+    def of(self, top: str) -> int | None:
+        """How many belong to a name at the top; None while not all is counted."""
+        return self.below.get(top) if self.tally.counted else None
+
     def stop(self) -> None:
         """Nobody wants to know any more."""
         self._stopped.set()

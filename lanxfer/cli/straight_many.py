@@ -28,7 +28,7 @@ from lanxfer.cli.report import Report
 from lanxfer.cli.sources import Count
 from lanxfer.cli.straight import MOST, reached
 from lanxfer.errors import Cancelled, LanxferError, Lost
-from lanxfer.offering import Loaded, at_once
+from lanxfer.offering import Loaded
 from lanxfer.packing import body_of, ends_of, goes_again, most_together, request_for
 from lanxfer.storage.walks import walk
 from lanxfer.tally import Below, Tally
@@ -100,7 +100,7 @@ class _Sending:
         self._begun = begun
         self._tally = Tally(time.monotonic, peer=job.over.peer)
         self._count = Count(job.files, job.links, self._tally)
-        self._report = Report(here.out, job.over.peer, time.monotonic, self._below_of)
+        self._report = Report(here.out, job.over.peer, time.monotonic, self._count.of)
         self._below = Below()
         self._open: deque[_Pack] = deque()
         self._left: list[Entry] = []
@@ -212,7 +212,9 @@ class _Sending:
         for top, sums in self._below.take():
             self._report.below_arrived(top, sums)
         self._tally.arrived(files, size)
-        self._measure(ahead, pack, size, most)
+        self._arrived += size
+        ahead.measured(self._arrived - pack.before, time.monotonic() - pack.asked)
+        ahead.most = min(ahead.most, most)
 
     def _decided(self, entry: Entry, end: Receipt | LanxferError) -> None:
         if isinstance(end, Receipt):
@@ -221,17 +223,6 @@ class _Sending:
         elif not self._here.interrupted:  # else it is no news of each single one
             self._report.entry(entry, end)
 
-    def _measure(self, ahead: Ahead, pack: _Pack, arrived: int, most: int) -> None:
-        """What arrived since a pack was asked for tells how much may go at once."""
-        self._arrived += arrived
-        size = self._arrived - pack.before
-        if size >= limits.INLINE_MAX:
-            found = at_once(size / max(time.monotonic() - pack.asked, 0.001))
-            ahead.most = min(max(found, ahead.most // 2, ENOUGH), most)
-
     def _look(self) -> None:
         """It takes long enough to say of how much."""
         Thread(target=self._count.run, daemon=True).start()
-
-    def _below_of(self, top: str) -> int | None:
-        return self._count.below.get(top) if self._tally.counted else None
