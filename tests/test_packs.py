@@ -439,15 +439,18 @@ class SendingTests:
     async def test_there_already(self, devices: Devices) -> None:
         """Of a folder that is there the larger files do not travel again, but for the first few."""
         _, laptop = await self.laptop(devices)
-        sizes = [600_000] * 40
+        sizes = [600_000] * 60
         folder = self.photos(devices, sizes)
         await laptop.send_paths([folder])
         connection = await laptop.connected()
         names = self.asked(laptop, connection)
         sent = await laptop.send_paths([folder])
         assert (sent.files, sent.already) == (len(sizes), len(sizes))
-        assert names.count("recv_files") <= 16
-        assert names.count("recv_file") >= 1 + 24
+        # packs of four: one is answered, two are not, one waits for its turn, one is being read,
+        # and of those before it is known how fast they go there may be three of one file each
+        together = 5 * 4 + 3
+        assert names.count("recv_files") <= together
+        assert names.count("recv_file") >= 1 + len(sizes) - together
 
     @in_reactor
     @pytest.mark.parametrize("largest", [0, 262_144])
