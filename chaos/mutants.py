@@ -257,8 +257,7 @@ MUTANTS = (
     Mutant(
         "what broke off on the short way is forgotten",
         "lanxfer/cli/straight_many.py",
-        "                self._left[:0] = [each.entry for pack in self._open"
-        " for each in pack.files]\n",
+        "                self._left[:0] = chain.from_iterable(map(_given_back, self._open))\n",
         "                pass\n",
         _test("tests/test_cli_straight_many.py", "lost"),
     ),

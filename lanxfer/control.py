@@ -43,12 +43,12 @@ class Control(Conversation):
             raise NoService(NO_SERVICE)
         super().__init__(socket.socket(family, socket.SOCK_STREAM), wait, _lost)
         try:
-            self._socket.settimeout(HELLO_WAIT)
-            self._socket.connect(path)
+            self.socket.settimeout(HELLO_WAIT)
+            self.socket.connect(path)
             self.greet("lanxfer")
         except (OSError, ServiceLost):
-            self._socket.close()
+            self.socket.close()
             raise NoService(NO_SERVICE) from None
         except BaseException:
-            self._socket.close()
+            self.socket.close()
             raise

@@ -9,10 +9,13 @@ from typing import Any
 from attrs import define, field
 
 from lanxfer.errors import BadHeader, Cancelled, DigestMismatch
-from lanxfer.storage.sources import Entry, open_source, read_small
+from lanxfer.storage.sources import Entry, Source, Whole, open_source, read_small
 from lanxfer.transfers import Conflict, Kind, Receipt
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args
+
+READ_AHEAD_AFTER = 0.05
+"""Seconds without a go after which a receiver is taken to be reading what it has."""
 
 
 @define
@@ -75,8 +78,7 @@ def load(entry: Entry, most: int = limits.INLINE_MAX) -> Loaded:
     if not entry.readable or entry.size > most:
         return Loaded(entry)
     whole = read_small(entry.local, most)
-    found = (whole.size, whole.mtime_ns, whole.executable)
-    return Loaded(_as_found(entry, *found), whole.data, whole.digest)
+    return Loaded(as_found(entry, whole), whole.data, whole.digest)
 
 
 def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded:
@@ -84,7 +86,7 @@ def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded
     if not (entry.readable and limits.UNIT < entry.size <= most):
         return load(entry, most)
     with open_source(entry.local) as source:
-        found = _as_found(entry, source.size, source.mtime_ns, source.executable)
+        found = as_found(entry, source)
         if source.size <= limits.UNIT:
             return load(found, most)
         if source.size > most:
@@ -100,10 +102,12 @@ def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded
         return Loaded(found, None, source.digest(), read)
 
 
-def _as_found(entry: Entry, size: int, mtime_ns: int, executable: bool) -> Entry:
-    if (size, mtime_ns, executable) == (entry.size, entry.mtime_ns, entry.executable):
+def as_found(entry: Entry, source: Source | Whole) -> Entry:
+    """The entry of what was really opened, or read."""
+    found = source.size, source.mtime_ns, source.executable
+    if found == (entry.size, entry.mtime_ns, entry.executable):
         return entry
-    return entry._replace(size=size, mtime_ns=mtime_ns, executable=executable)
+    return entry._replace(size=source.size, mtime_ns=source.mtime_ns, executable=source.executable)
 
 
 def request_of(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from lanxfer.errors import (
 )
 from lanxfer.exchange import Exchange
 from lanxfer.offering import (
+    READ_AHEAD_AFTER,
     Loaded,
     maybe_arrived,
     receipt_of,
@@ -39,9 +40,6 @@ from lanxfer.storage.sources import Entry, Source, open_source
 from lanxfer.transfers import Conflict, Kind, Receipt, State, Stored
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Args, Go
-
-READ_AHEAD_AFTER = 0.05
-"""Seconds without a go after which a receiver is taken to be reading what it has."""
 
 
 async def send(

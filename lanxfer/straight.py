@@ -17,13 +17,11 @@ from lanxfer.conversation import Conversation, Wait
 from lanxfer.errors import LanxferError, Lost, NotFound
 from lanxfer.peers import Peers, parse_address
 from lanxfer.state import StateFolder
-from lanxfer.wire import limits
+from lanxfer.straight_tls import Tls
 from lanxfer.wire.native import VERSION
 
 PATIENCE = 2.0
 """Seconds for the connection, and again for TLS: whoever is slower is worth the other way."""
-
-_RECORD = 16 * limits.KIB
 
 
 class NotStraight(Exception):
@@ -59,11 +57,11 @@ class Straight(Conversation):
             raise NotStraight from None
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._tls = None if context is None else context.wrap_socket(connection)
+            self._tls = None if context is None else Tls(context, connection)
         except (OSError, ValueError):
             connection.close()
             raise NotStraight from None
-        super().__init__(self._tls or connection, wait, lost)
+        super().__init__(connection, wait, lost)
         try:
             key = "" if self._tls is None else _key_of(self._tls)
             if not expects(key):
@@ -81,27 +79,26 @@ class Straight(Conversation):
             self.close()
             raise
 
-    def _ready(self, seconds: float) -> bool:
-        waits = self._tls is not None and bool(self._tls.pending())
-        return waits or super()._ready(seconds)
+    @property
+    def _waits(self) -> bool:
+        return self._tls is not None and self._tls.waits
 
-    def _send(self, some: memoryview) -> int | None:
+    def _send(self, some: memoryview, more: bool) -> int | None:
+        if self._tls is None:
+            return super()._send(some, more)
         try:
-            return super()._send(some)
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            return None  # the same once more, says OpenSSL
+            return self._tls.send(some, more)
+        except BlockingIOError:
+            return None
+
+    def _send_all(self, data: bytes) -> None:
+        if self._tls is None:
+            super()._send_all(data)
+        else:
+            self._tls.send_all(data)
 
     def _receive(self) -> bytes | None:
-        if self._tls is None:
-            return super()._receive()
-        patience = self._tls.gettimeout()
-        self._tls.settimeout(0)
-        try:
-            return self._tls.recv(_RECORD)
-        except ssl.SSLWantReadError:
-            return None  # TLS itself had something to say
-        finally:
-            self._tls.settimeout(patience)
+        return super()._receive() if self._tls is None else self._tls.receive()
 
 
 def _whom(peers: Peers, text: str, plain: bool) -> tuple[str, Callable[[str], bool]]:
@@ -135,12 +132,12 @@ def _no_password() -> str:
     raise ValueError("The key of a device has no password.")
 
 
-def _key_of(connection: ssl.SSLSocket) -> str:
+def _key_of(connection: Tls) -> str:
     """The key that the other side has proved to hold; a LanxferError where that is no device's."""
     from lanxfer.identity import CERTIFICATE_MAX, key_of_certificate
 
-    certificate = connection.getpeercert(binary_form=True)
-    if connection.selected_alpn_protocol() != VERSION or not certificate:
+    certificate = connection.certificate
+    if connection.protocol != VERSION or not certificate:
         raise NotFound()
     if len(certificate) > CERTIFICATE_MAX:
         raise NotFound()

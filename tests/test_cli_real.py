@@ -469,14 +469,15 @@ class ControlTests:
         assert [row["path"] for row in rows] == ["two", "one"]
         assert len(nas.ask("history", "--limit", 1).out.splitlines()) == 2
 
-    def test_watch(self, nas: Serving, here: Path) -> None:
+    def test_watch(self, nas: Serving, here: Path, tmp_path: Path) -> None:
         """watch tells of what happens as it happens, until Ctrl-C, which is no failure."""
         rows = start("watch", "--json", "-s", nas.state)
         lines = start("watch", "-s", nas.state)
         assert "Watching" in next_line(lines.stderr)
         # What does not say that it watches shows that it does.
         until(lambda: run("message", "x", "nas", "-s", here) and self.readable(rows.stdout))
-        run("send", __file__, "nas", "--name", "watched.txt", "-s", here)
+        (tmp_path / "large").write_bytes(bytes(3_000_000))
+        run("send", tmp_path / "large", "nas", "--name", "watched.txt", "-s", here)
         states: list[str] = []
         while not states or states[-1] != "done":
             row = json.loads(next_line(rows.stdout))

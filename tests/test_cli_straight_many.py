@@ -165,7 +165,7 @@ class LightTests:
         assert outcome() == outcome(*ELSEWHERE)
 
     def test_large_among_small(self, nas: Serving, here: Path, tmp_path: Path) -> None:
-        """What is large goes the long way, and all of it is one send to whoever reads of it."""
+        """What is large goes by itself, and all of it is one send to whoever reads of it."""
         sent = tree(tmp_path / "among", 2000)
         (sent / "f1" / "large").write_bytes(os.urandom(6 * limits.MIB))
         done = run("send", sent, "nas", "-s", here, "--json")
@@ -194,8 +194,8 @@ class LightTests:
         first, heavy = imported(*line)
         assert (first.code, heavy) == (Exit.OK, [])
         again, heavy = imported(*line)
-        assert again.code == Exit.OK and "40 files (15.3 MiB) there already" in again.out
-        assert "twisted" in heavy  # for those that ask go the long way
+        assert (again.code, heavy) == (Exit.OK, [])
+        assert "40 files (15.3 MiB) there already" in again.out
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     def test_unwritten(self, nas: Serving, here: Path, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ class TroubleTests:
         assert done.err == f"lanxfer: Cancelled; {first - 2} files had arrived.\n"
         cancelled = [each["cancel"] for each in device.heard[0] if "cancel" in each]
         asked = [each["do"] for each in device.heard[0] if each.get("name") == "recv_files"]
-        assert sorted(cancelled) == asked[1:]
+        assert {*asked[1:]} <= {*cancelled} <= {*asked}  # the first answer may be unread yet
 
     def test_says_too_much(self) -> None:
         """Who says without end what nobody asked for, and reads nothing, is left."""

@@ -34,6 +34,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "state",
         "storage",
         "straight",
+        "straight_tls",
+        "upload",
         "views",
     ),
     ("admission", "allowance", "commands", "policy", "rights"),

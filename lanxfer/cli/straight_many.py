@@ -1,8 +1,9 @@
-"""``lanxfer send`` of small files and folders, to a device that is where it was.
+"""``lanxfer send`` of files and folders, to a device that is where it was.
 
-As ``lanxfer.cli.straight`` does it with one: no reactor, whose import takes as long as sending
-five thousand files.  They go many together and several requests ahead of their answers.  What
-does not, and all there is if something is in the way, ``lanxfer.cli.sending`` goes on with.
+As ``lanxfer.cli.straight`` does it with a small one: no reactor, whose import takes as long as
+sending five thousand of them.  They go many together and several requests ahead of their
+answers; a large one by itself.  What is odd, and all there is if something is in the way,
+``lanxfer.cli.sending`` goes on with.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -27,12 +28,13 @@ from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
 from lanxfer.cli.sources import Count
 from lanxfer.cli.straight import MOST, reached
+from lanxfer.cli.straight_large import Large
 from lanxfer.errors import Cancelled, LanxferError, Lost
-from lanxfer.offering import Loaded
+from lanxfer.offering import Loaded, maybe_arrived, single
 from lanxfer.packing import body_of, ends_of, goes_again, most_together, request_for
 from lanxfer.storage.walks import walk
 from lanxfer.tally import Below, Tally
-from lanxfer.transfers import Entry, Kind, Receipt
+from lanxfer.transfers import Direction, Entry, Kind, Receipt, Snapshot, State
 from lanxfer.wire import limits
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Begun:
 
 def send(choices: Choices, job: Job) -> int | Begun | None:
     """Send it; the exit code, or what is left, or None where nothing was begun."""
-    if job.name is not None or not _worth(job.paths):
+    if job.stdin or not _worth(job.paths):
         return None
     left: list[Begun] = []
     code = tried(choices, job.over, lambda here: _Sending(here, job, left).run(), served=False)
@@ -68,15 +70,14 @@ def send(choices: Choices, job: Job) -> int | Begun | None:
 
 
 def _worth(paths: Sequence[str]) -> bool:
-    """Whether any of it is a folder, or goes this way."""
+    """Whether any of it is a folder, or a file that had no way of its own."""
     try:
         found = [os.lstat(path) for path in paths]
     except (OSError, ValueError):
         return False
-    least = MOST + 1 if len(paths) == 1 else 0  # a smaller one had a way of its own
+    least = MOST + 1 if len(paths) == 1 else 0
     return any(
-        stat.S_ISDIR(each.st_mode)
-        or (stat.S_ISREG(each.st_mode) and least <= each.st_size <= ENOUGH)
+        stat.S_ISDIR(each.st_mode) or (stat.S_ISREG(each.st_mode) and least <= each.st_size)
         for each in found
     )
 
@@ -102,7 +103,9 @@ class _Sending:
         self._count = Count(job.files, job.links, self._tally)
         self._report = Report(here.out, job.over.peer, time.monotonic, self._count.of)
         self._below = Below()
-        self._open: deque[_Pack] = deque()
+        self._open: deque[_Pack | Large] = deque()
+        self._memory = bytearray()
+        self._stop_looking: Callable[[], None] = lambda: None
         self._left: list[Entry] = []
         self._arrived = 0
         self._broke = False
@@ -115,15 +118,14 @@ class _Sending:
             most = most_together(there.limits, None)
             if not most:
                 raise Elsewhere
-            entries = walk(job.paths, links=job.links)
-            ahead = Ahead(entries, lambda: bytearray(limits.UNIT), min(ENOUGH, most))
+            ahead = Ahead(_entries(job), lambda: bytearray(limits.UNIT), min(ENOUGH, most))
             try:
                 self._send(there, ahead, most)
             except Lost:
                 self._broke = True
-                self._left[:0] = [each.entry for pack in self._open for each in pack.files]
+                self._left[:0] = chain.from_iterable(map(_given_back, self._open))
         if self._here.interrupted:
-            raise Cancelled(self._report.so_far)
+            raise self._cancelled()
         rest = chain(self._left, ahead.left())
         first = next(rest, None)
         if first is not None:
@@ -131,15 +133,23 @@ class _Sending:
             raise Elsewhere
         return self._report.end()
 
+    def _cancelled(self) -> Cancelled:
+        so_far = self._report.so_far
+        if not self._broke:
+            return Cancelled(so_far)
+        return Cancelled(f"{so_far} More may have arrived.") if so_far else maybe_arrived()
+
     def _send(self, there: Straight, ahead: Ahead, most: int) -> None:
-        stop = show_progress(self._here.every, self._tally, self._here.out, self._look)
+        stop = show_progress(self._here.every, self._tally, self._here.out, self._look(there))
         forget = self._here.if_killed(stop)
         try:
             while len(self._left) < LEFT and not (self._broke or self._here.interrupted):
                 batch = ahead.read()
                 if not batch:
                     break
-                self._ask(there, self._together(batch, "folders" in there.features))
+                pack, large = self._sorted(batch, "folders" in there.features)
+                self._ask(there, pack)
+                self._send_large(there, large)
                 while len(self._open) > OPEN:
                     self._settle(there, ahead, most)
                 self._here.tick()
@@ -148,22 +158,25 @@ class _Sending:
         finally:
             stop()
             forget()
+            self._stop_looking()
             self._count.stop()
 
-    def _together(self, batch: Sequence[Loaded], folders: bool) -> list[Loaded]:
-        """What of a batch goes together; the rest is decided, or left."""
-        pack = []
+    def _sorted(self, batch: Sequence[Loaded], folders: bool) -> tuple[list[Loaded], list[Entry]]:
+        """What of a batch goes together, and what by itself; the rest is decided, or left."""
+        pack, large = [], []
         for loaded in batch:
             entry = loaded.entry
             if loaded.whole or (folders and loaded.folder):
                 pack.append(loaded)
             elif entry.error is not None:
-                self._report.entry(entry, entry.error)
+                self._end(entry, entry.error)
             elif entry.skipped:
                 self._report.skip(entry.path, entry.skipped)
+            elif entry.kind is Kind.FILE:
+                large.append(entry)
             else:
                 self._left.append(entry)
-        return pack
+        return pack, large
 
     def _ask(self, there: Straight, pack: Sequence[Loaded]) -> None:
         if not pack:
@@ -184,45 +197,160 @@ class _Sending:
         else:
             self._open.append(asked)
 
+    def _send_large(self, there: Straight, entries: Sequence[Entry]) -> None:
+        """Ask for these, and send those of the batch before, which may have their go by now.
+
+        Where one of these takes a while it is sent as well: nobody waits that long for a byte.
+        """
+        due = [each for each in self._open if isinstance(each, Large) and not each.sent]
+        asked = [*filter(None, [self._offer(there, entry) for entry in entries])]
+        if not all(each.brief for each in asked):
+            due += asked
+        for large in due:
+            self._upload(large)
+
+    def _offer(self, there: Straight, entry: Entry) -> Large | None:
+        try:
+            if self._broke:
+                raise Lost
+            how = self._job.conflict, self._group
+            large = Large(there, entry, *how, self._arrived, self._moved)
+        except LanxferError as error:
+            self._broke = self._broke or isinstance(error, Lost)
+            if goes_again(error):
+                self._left.append(entry)
+            else:
+                self._end(entry, error)
+            return None
+        self._open.append(large)
+        return large
+
+    def _upload(self, large: Large) -> None:
+        """Send it, unless the connection is broken."""
+        self._memory = self._memory or bytearray(limits.UNIT)
+        try:
+            if self._broke:
+                raise Lost
+            large.send(self._memory)
+        except LanxferError as error:
+            self._broke = self._broke or isinstance(error, Lost)
+            self._open.remove(large)
+            self._end_large(large, error)
+
     def _settle(self, there: Straight, ahead: Ahead, most: int) -> None:
         """Hear what became of those that were asked first."""
-        pack = self._open[0]
+        asked = self._open[0]
+        if isinstance(asked, _Pack):
+            size = self._settle_pack(there, ahead, asked)
+        elif asked.sent:
+            size = self._settle_large(ahead, asked)
+        else:
+            self._upload(asked)
+            return
+        self._arrived += size
+        ahead.measured(self._arrived - asked.before, time.monotonic() - asked.asked)
+        ahead.most = min(ahead.most, most)
+
+    def _settle_pack(self, there: Straight, ahead: Ahead, asked: _Pack) -> int:
+        """How many bytes arrived with it."""
         try:
-            answer = there.answer(pack.id)
-            ends = ends_of(pack.files, answer.args, answer.body)
+            answer = there.answer(asked.id)
+            ends = ends_of(asked.files, answer.args, answer.body)
         except Lost:
             raise
         except LanxferError:
             self._open.popleft()
-            self._left += [each.entry for each in pack.files]  # it may be otherwise one by one
-            return
+            self._left += [each.entry for each in asked.files]  # it may be otherwise one by one
+            return 0
         self._open.popleft()
         files = size = 0
-        for loaded, end in zip(pack.files, ends, strict=True):
+        for loaded, end in zip(asked.files, ends, strict=True):
             entry = loaded.entry
             if goes_again(end):
                 self._left.append(entry)
                 continue
-            self._decided(entry, end)
+            self._end(entry, end)
             if isinstance(end, Receipt):
                 files += entry.kind is Kind.FILE
                 size += end.size
                 if end.size > limits.INLINE_MAX:
                     ahead.was_there(end.already)
+        self._report_below()
+        self._tally.arrived(files, size)
+        return size
+
+    def _settle_large(self, ahead: Ahead, large: Large) -> int:
+        """How many bytes arrived that were not there."""
+        end: Receipt | LanxferError
+        try:
+            end = large.receipt()
+        except Lost:
+            raise
+        except LanxferError as error:
+            end = error
+        self._open.popleft()
+        self._end_large(large, end)
+        if isinstance(end, LanxferError):
+            return 0
+        ahead.was_there(end.already)
+        return 0 if end.already else end.size - end.resumed_from
+
+    def _end_large(self, large: Large, end: Receipt | LanxferError) -> None:
+        if goes_again(end):
+            self._left.append(large.give_back())
+        else:
+            large.over(end)
+            self._end(large.entry, end)
+            self._report_below()
+
+    def _end(self, entry: Entry, end: Receipt | LanxferError) -> None:
+        named = self._job.name is not None
+        if isinstance(end, Receipt):
+            if named or self._here.out.json or not self._below.add(entry, end):
+                self._report.entry(entry, end, single=named)
+        elif not self._here.interrupted:  # else it is no news of each single one
+            self._report.entry(entry, end, single=named)
+
+    def _report_below(self) -> None:
         for top, sums in self._below.take():
             self._report.below_arrived(top, sums)
-        self._tally.arrived(files, size)
-        self._arrived += size
-        ahead.measured(self._arrived - pack.before, time.monotonic() - pack.asked)
-        ahead.most = min(ahead.most, most)
 
-    def _decided(self, entry: Entry, end: Receipt | LanxferError) -> None:
-        if isinstance(end, Receipt):
-            if self._here.out.json or not self._below.add(entry, end):
-                self._report.entry(entry, end)
-        elif not self._here.interrupted:  # else it is no news of each single one
-            self._report.entry(entry, end)
+    def _moved(self, entry: Entry, state: State, done: int) -> None:
+        """Hear how far a large file is."""
+        size, peer = entry.size, self._job.over.peer
+        self._tally.hear(
+            [Snapshot(entry.path, Direction.OUT, entry.kind, peer, entry.path, size, state, done)]
+        )
+        if state is State.WAITING:
+            self._report.waits(entry.path)
+        self._here.tick()
 
-    def _look(self) -> None:
-        """It takes long enough to say of how much."""
-        Thread(target=self._count.run, daemon=True).start()
+    def _look(self, there: Straight) -> Callable[[], None]:
+        """What is done when it takes long enough to say of how much, and what keeps it slow."""
+
+        def look() -> None:
+            from lanxfer.bottleneck import EVERY, Bottleneck
+
+            Thread(target=self._count.run, daemon=True).start()
+            bottleneck = Bottleneck(time.monotonic, lambda: there.socket)
+
+            def judge() -> None:
+                self._tally.slow = bottleneck.look().value
+
+            self._stop_looking = self._here.every(EVERY, judge)
+
+        return look
+
+
+def _entries(job: Job) -> Iterator[Entry]:
+    """What is to be sent; Elsewhere where there is something to say about it."""
+    if job.name is None:
+        return walk(job.paths, links=job.links)
+    try:
+        return iter([single(job.paths[0], job.name)])
+    except LanxferError:
+        raise Elsewhere from None
+
+
+def _given_back(asked: _Pack | Large) -> list[Entry]:
+    return [asked.give_back()] if isinstance(asked, Large) else [each.entry for each in asked.files]
