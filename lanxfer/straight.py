@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import ssl
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from lanxfer.conversation import Conversation, Wait
 from lanxfer.errors import LanxferError, Lost, NotFound
 from lanxfer.peers import Peers, parse_address
 from lanxfer.state import StateFolder
-from lanxfer.straight_tls import Tls
 from lanxfer.wire.native import VERSION
+
+if TYPE_CHECKING:
+    from lanxfer.straight_tls import Tls
 
 PATIENCE = 2.0
 """Seconds for the connection, and again for TLS: whoever is slower is worth the other way."""
@@ -49,7 +51,7 @@ class Straight(Conversation):
         try:
             peers = Peers(state)
             address, expects = _whom(peers, peer, plain)
-            context = None if plain else _context(state)
+            tls = None if plain else _tls(state)
             host, port = parse_address(address)
             ipaddress.ip_address(host)  # looking up a name cannot be interrupted
             connection = socket.create_connection((host, port), PATIENCE)
@@ -57,7 +59,7 @@ class Straight(Conversation):
             raise NotStraight from None
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._tls = None if context is None else Tls(context, connection)
+            self._tls = None if tls is None else tls(connection)
         except (OSError, ValueError):
             connection.close()
             raise NotStraight from None
@@ -112,9 +114,13 @@ def _whom(peers: Peers, text: str, plain: bool) -> tuple[str, Callable[[str], bo
     return found.addresses[0], lambda key: key == found.key
 
 
-def _context(state: StateFolder) -> ssl.SSLContext:
+def _tls(state: StateFolder) -> Callable[[socket.socket], Tls]:
     """TLS as ``lanxfer.tls`` has it: any certificate will do, the key in it is what counts."""
-    from lanxfer.identity import CERTIFICATE_FILE, KEY_FILE  # in plain text nobody needs them
+    # In plain text nobody needs them.
+    import ssl
+
+    from lanxfer.identity import CERTIFICATE_FILE, KEY_FILE
+    from lanxfer.straight_tls import Tls
 
     if state.read(CERTIFICATE_FILE) is None or state.read(KEY_FILE, secret=True) is None:
         raise NotFound()
@@ -125,7 +131,7 @@ def _context(state: StateFolder) -> ssl.SSLContext:
     context.set_alpn_protocols([VERSION])
     # OpenSSL compares the two: a certificate of another key is an error.
     context.load_cert_chain(state.file(CERTIFICATE_FILE), state.file(KEY_FILE), _no_password)
-    return context
+    return partial(Tls, context)
 
 
 def _no_password() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,6 +35,8 @@ class Spool:
 
     def fill(self) -> None:
         """Read all there is; blocks.  SourceUnreadable where that fails."""
+        import tempfile  # costs as much as a hundred small files, and is seldom needed
+
         source = _stdin()
         try:
             self._folder = tempfile.mkdtemp(prefix="lanxfer-")  # for this user alone
