@@ -29,11 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from lanxfer.errors import AuthFailed, BadState
-from lanxfer.state import StateFolder
+from lanxfer.state import CERTIFICATE_FILE, KEY_FILE, StateFolder
 from lanxfer.wire import limits
-
-KEY_FILE = "key.pem"
-CERTIFICATE_FILE = "certificate.pem"
 
 CERTIFICATE_MAX = 16 * limits.KIB
 """Bytes of one certificate in DER; ours has about 300.  OpenSSL takes 100 KiB for a whole chain."""

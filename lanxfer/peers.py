@@ -56,13 +56,15 @@ class Peer:
 
     ``addresses`` are "HOST" or "HOST:PORT", the one that worked last first.  A
     ``legacy`` device speaks the old plain-text protocol and has no key (``key``
-    is empty); every other device has one.
+    is empty); every other device has one.  ``certificate`` is the SHA-256 of one that was found
+    to be of that key, for those who do not want to take it apart each time.
     """
 
     name: str
     key: str
     addresses: tuple[str, ...] = ()
     legacy: bool = False
+    certificate: str = ""
 
 
 class Peers:
@@ -80,6 +82,7 @@ class Peers:
         self._seen: tuple[int, ...] | None = None
         self._by_name: dict[str, Peer] = {}
         self._by_key: dict[str, Peer] = {}
+        self._by_certificate: dict[str, Peer] = {}
         # What this version does not know stays in the file.
         self._extra: dict[str, Any] = {}
         self._extra_by_name: dict[str, dict[str, Any]] = {}
@@ -93,7 +96,7 @@ class Peers:
                 return False
             # Until all of it has been read and found good, nobody is known.
             self._seen = None
-            self._by_name, self._by_key = {}, {}
+            self._by_name, self._by_key, self._by_certificate = {}, {}, {}
             self._extra, self._extra_by_name = {}, {}
             data = self._state.read(FILE, secret=True)
             if data is not None:
@@ -112,6 +115,12 @@ class Peers:
         with self._guard:
             self.refresh()
             return self._by_key.get(key)
+
+    def by_certificate(self, der: bytes) -> Peer | None:
+        """Whose certificate this is, if it is the one that somebody was met with before."""
+        with self._guard:
+            self.refresh()
+            return self._by_certificate.get(_certificate(der))
 
     def find(self, text: str) -> Peer:
         """By exact name, or by the beginning of the key, at least four characters.
@@ -155,7 +164,7 @@ class Peers:
             if known is not None and not replace:
                 if known.key != peer.key:
                     raise KeyChanged(_changed(known, peer))
-                peer = _met_at(peer, *peer.addresses, *known.addresses)
+                peer = _met_at(known, *peer.addresses, *known.addresses)
             draft[peer.name] = peer
         return peer
 
@@ -167,16 +176,19 @@ class Peers:
                 raise NotFound(f"No peer is called {name!r}.")
         return gone
 
-    def remember_address(self, key: str, address: str) -> None:
-        """This address worked just now; a key that is not known (any more) is left alone."""
+    def remember_address(self, key: str, address: str, certificate: bytes = b"") -> None:
+        """This address worked just now; a key that is not known (any more) is left alone.
+
+        A ``certificate`` was found to be of that key.
+        """
         parse_address(address)
         known = self.by_key(key)
-        if known is None or known.addresses[:1] == (address,):
+        if known is None or known == _met(known, address, certificate):
             return
         with self._changing() as draft:
             peer = draft.get(known.name)
             if peer is not None and peer.key == key:
-                draft[peer.name] = _met_at(peer, address, *peer.addresses)
+                draft[peer.name] = _met(peer, address, certificate)
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Peer]]:
@@ -222,6 +234,7 @@ class Peers:
                 raise ValueError("not what was written")
             by_name: dict[str, Peer] = {}
             by_key: dict[str, Peer] = {}
+            by_certificate: dict[str, Peer] = {}
             rows: list[dict[str, Any]] = document["peers"]
             for row in rows:
                 peer = _from_row(row)
@@ -230,12 +243,14 @@ class Peers:
                 by_name[peer.name] = peer
                 if peer.key:
                     by_key[peer.key] = peer
+                if peer.certificate:
+                    by_certificate[peer.certificate] = peer
         except _UNEXPECTED as error:
             raise BadState(
                 f"{self._shown()}, the list of known peers, is damaged, so nobody is let in. Put"
                 " it back from a backup; or move it away and pair again."
             ) from error
-        self._by_name, self._by_key = by_name, by_key
+        self._by_name, self._by_key, self._by_certificate = by_name, by_key, by_certificate
         self._extra = document
         self._extra_by_name = dict(zip(by_name, rows, strict=True))
 
@@ -332,6 +347,15 @@ def _met_at(peer: Peer, *addresses: str) -> Peer:
     return evolve(peer, addresses=tuple(dict.fromkeys(addresses))[:ADDRESSES_MAX])
 
 
+def _met(peer: Peer, address: str, certificate: bytes) -> Peer:
+    met = _met_at(peer, address, *peer.addresses)
+    return evolve(met, certificate=_certificate(certificate)) if certificate else met
+
+
+def _certificate(der: bytes) -> str:
+    return hashlib.sha256(der).hexdigest()
+
+
 def _changed(known: Peer, peer: Peer) -> str:
     old = short_key(known.key) if known.key else "none (an ae device)"
     new = short_key(peer.key) if peer.key else "none (an ae device)"
@@ -348,14 +372,18 @@ def _as_row(peer: Peer) -> dict[str, Any]:
         "key": peer.key,
         "addresses": list(peer.addresses),
         "legacy": peer.legacy,
+        **({"certificate": peer.certificate} if peer.certificate else {}),
     }
 
 
 def _from_row(row: Mapping[str, Any]) -> Peer:
     name, key, addresses, legacy = row["name"], row["key"], row["addresses"], row["legacy"]
+    certificate = row.get("certificate", "")
     if not isinstance(addresses, list) or not isinstance(legacy, bool):
         raise TypeError("not a peer")
-    return _checked(Peer(name, key, tuple(addresses), legacy))
+    if not isinstance(certificate, str) or (certificate and not key):
+        raise TypeError("not a certificate")
+    return _checked(Peer(name, key, tuple(addresses), legacy, certificate))
 
 
 def _check(document: Mapping[str, Any]) -> str:

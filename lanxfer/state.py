@@ -26,6 +26,10 @@ else:
     import fcntl
     import resource
 
+KEY_FILE = "key.pem"
+CERTIFICATE_FILE = "certificate.pem"
+"""The key of this device, and a certificate that is made of it (``lanxfer.identity``)."""
+
 FILE_MAX = 16 * limits.MIB
 """No file of the state folder that is read as a whole is anywhere near this large."""
 

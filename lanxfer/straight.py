@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lanxfer.conversation import Conversation, Wait
 from lanxfer.errors import LanxferError, Lost, NotFound
 from lanxfer.peers import Peers, parse_address
-from lanxfer.state import StateFolder
+from lanxfer.state import CERTIFICATE_FILE, KEY_FILE, StateFolder
 from lanxfer.wire.native import VERSION
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Straight(Conversation):
             raise NotStraight from None
         super().__init__(connection, wait, lost)
         try:
-            key = "" if self._tls is None else _key_of(self._tls)
+            certificate = b"" if self._tls is None else _proved(self._tls)
+            key = "" if self._tls is None else _key_of(certificate, peers)
             if not expects(key):
                 raise NotStraight
             hello = self.greet(socket.gethostname())
@@ -73,7 +74,7 @@ class Straight(Conversation):
             self.limits = said if isinstance(said, dict) else {}
             self.features = features if isinstance(features, list) else []
             if key:
-                peers.remember_address(key, address)
+                peers.remember_address(key, address, certificate)
         except (LanxferError, OSError, ValueError):
             self.close()
             raise NotStraight from None
@@ -119,7 +120,6 @@ def _tls(state: StateFolder) -> Callable[[socket.socket], Tls]:
     # In plain text nobody needs them.
     import ssl
 
-    from lanxfer.identity import CERTIFICATE_FILE, KEY_FILE
     from lanxfer.straight_tls import Tls
 
     if state.read(CERTIFICATE_FILE) is None or state.read(KEY_FILE, secret=True) is None:
@@ -138,13 +138,21 @@ def _no_password() -> str:
     raise ValueError("The key of a device has no password.")
 
 
-def _key_of(connection: Tls) -> str:
-    """The key that the other side has proved to hold; a LanxferError where that is no device's."""
+def _proved(connection: Tls) -> bytes:
+    """The certificate of whose key the other side has; a LanxferError where it is no device."""
+    if connection.protocol != VERSION or not connection.certificate:
+        raise NotFound()
+    return connection.certificate
+
+
+def _key_of(certificate: bytes, peers: Peers) -> str:
+    """The key in that certificate; a LanxferError where that is no device's."""
+    known = peers.by_certificate(certificate)
+    if known is not None:
+        return known.key
+    # What takes certificates apart takes as long to import as all the rest.
     from lanxfer.identity import CERTIFICATE_MAX, key_of_certificate
 
-    certificate = connection.certificate
-    if connection.protocol != VERSION or not certificate:
-        raise NotFound()
     if len(certificate) > CERTIFICATE_MAX:
         raise NotFound()
     return key_of_certificate(certificate)

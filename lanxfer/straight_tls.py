@@ -51,9 +51,9 @@ class Tls:
         return self._tls.selected_alpn_protocol()
 
     @property
-    def certificate(self) -> bytes | None:
-        """What the other side has shown, as DER."""
-        return self._tls.getpeercert(binary_form=True)
+    def certificate(self) -> bytes:
+        """What the other side has shown, as DER, and proved to hold the key of."""
+        return self._tls.getpeercert(binary_form=True) or b""
 
     @property
     def waits(self) -> bool:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from lanxfer.identity import CERTIFICATE_FILE, KEY_FILE, load_identity
-from lanxfer.state import StateFolder
+from lanxfer.identity import load_identity
+from lanxfer.state import CERTIFICATE_FILE, KEY_FILE, StateFolder
 from tests.scripted_service import HELLO, Say
 
 Hear = Callable[[], dict[str, Any]]

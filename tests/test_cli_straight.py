@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -79,7 +79,10 @@ def make(here: Path, tmp_path: Path) -> Iterator[Make]:
         run("peer", "forget", "odd", "-s", here)
 
 
-def imported(*line: object) -> tuple[Done, list[str]]:
+HEAVY = ("twisted", "asyncio", "OpenSSL")
+
+
+def imported(*line: object, heavy: Sequence[str] = HEAVY) -> tuple[Done, list[str]]:
     """What a command says, and what of the heavy packages it imported."""
     script = (
         "import sys\n"
@@ -87,7 +90,7 @@ def imported(*line: object) -> tuple[Done, list[str]]:
         "try:\n"
         "    main(sys.argv[1:])\n"
         "finally:\n"
-        "    print(*[each for each in ('twisted', 'asyncio', 'OpenSSL') if each in sys.modules])\n"
+        f"    print(*[each for each in {heavy!r} if each in sys.modules])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, line)], capture_output=True, text=True, check=False
@@ -97,6 +100,18 @@ def imported(*line: object) -> tuple[Done, list[str]]:
 
 
 class StraightTests:
+    def test_met_before(self, nas: Serving, tmp_path: Path) -> None:
+        """A certificate is taken apart once; later on it is enough that it is the same one."""
+        here = met(nas, tmp_path / "state", "twice")
+        heavy = ("cryptography", "OpenSSL", "ssl")
+        for wanted in (["cryptography", "ssl"], ["ssl"], ["ssl"]):
+            done, found = imported("message", "again", "nas", "-s", here, heavy=heavy)
+            assert (done.code, found) == (Exit.OK, wanted)
+        # Somebody else's certificate is still somebody else's.
+        stranger = own_key(tmp_path / "stranger")
+        know(here, "nas", stranger, nas.address)
+        assert run("message", "to whom", "nas", "-s", here).code == Exit.REFUSED
+
     def test_light(self, nas: Serving, here: Path, tmp_path: Path) -> None:
         """One file, small or not, and a text, take no reactor; patience does."""
         (tmp_path / "light.txt").write_text("light")

@@ -181,6 +181,25 @@ class KeepingTests:
         with pytest.raises(BadConfig):
             peers.remember_address(NAS.key, "a b")
 
+    def test_certificate(self, folder: StateFolder, peers: Peers) -> None:
+        """The certificate somebody was met with last stands for the key, until another one does."""
+        peers.add(NAS)
+        peers.add(PHONE)
+        assert peers.by_certificate(b"one") is None and peers.by_certificate(b"") is None
+        peers.remember_address(NAS.key, "10.0.0.2", b"one")
+        assert Peers(folder).by_certificate(b"one") == peers.find("nas")
+        before = os.stat(folder.file("peers.json")).st_ino
+        peers.remember_address(NAS.key, "10.0.0.2", b"one")
+        peers.remember_address(NAS.key, "10.0.0.2")  # where nobody looked at it
+        assert os.stat(folder.file("peers.json")).st_ino == before
+        peers.add(NAS)
+        assert peers.by_certificate(b"one") == peers.find("nas")
+        peers.remember_address(NAS.key, "10.0.0.2", b"two")
+        assert peers.by_certificate(b"one") is None
+        assert peers.by_certificate(b"two") == peers.find("nas")
+        peers.add(Peer("nas", key("other")), replace=True)
+        assert Peers(folder).by_certificate(b"two") is None
+
 
 class FindTests:
     def test_by_name_and_prefix(self, peers: Peers) -> None:

@@ -19,8 +19,8 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher, textFileLogObserver
 
 from lanxfer.errors import LanxferError, NotPaired
-from lanxfer.identity import KEY_FILE, load_identity
-from lanxfer.state import StateFolder
+from lanxfer.identity import load_identity
+from lanxfer.state import KEY_FILE, StateFolder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
 
