@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import socket
 
-from lanxfer.conversation import HELLO_WAIT, Conversation, Wait, wait
+from lanxfer.conversation import HELLO_WAIT, Conversation
 from lanxfer.errors import Lost, Unreachable
+from lanxfer.packet_socket import Wait, wait
 
 NO_SERVICE = (
     "No lanxfer service of yours runs here with this state folder;"

@@ -6,15 +6,12 @@ times what they have to do.
 
 from __future__ import annotations
 
-import select
 import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, LanxferError, Lost, from_wire
-from lanxfer.sessions.native import NativeSession
+from lanxfer.errors import BadHeader, Cancelled, LanxferError, Lost, from_wire
+from lanxfer.packet_socket import PacketSocket, Plain, Stream, Wait
 from lanxfer.wire import limits
 from lanxfer.wire.native import VERSION
 from lanxfer.wire.packets import (
@@ -35,27 +32,6 @@ from lanxfer.wire.packets import (
 HELLO_WAIT = 5.0
 """Seconds in which whoever lives says hello, however busy."""
 
-_READ = 256 * limits.KIB
-
-_WRITE = 512 * limits.KIB
-
-_MORE = getattr(socket, "MSG_MORE", 0)
-
-HEARD_MAX = 4 * limits.ANSWER_BODY_MAX
-"""Bytes kept that came while something was sent; whoever says more has not been asked for it."""
-
-
-class Wait(Protocol):
-    """Waits until there is something to read, or, ``writing``, room to write as well."""
-
-    def __call__(self, connection: socket.socket, seconds: float, writing: bool = False) -> bool:
-        """For so many seconds at most; whether there is."""
-
-
-def wait(connection: socket.socket, seconds: float, writing: bool = False) -> bool:
-    """Just wait."""
-    return any(select.select([connection], [connection] if writing else [], [], seconds))
-
 
 class Answer(NamedTuple):
     """A good answer: its fields, and its body where it had one."""
@@ -65,25 +41,21 @@ class Answer(NamedTuple):
 
 
 class Conversation:
-    """Over a socket that is connected; whoever made it closes it.
+    """Over a socket that is connected, as ``PacketSocket``; what ``wait`` raises ends a request."""
 
-    ``wait`` is called whenever there is nothing to read, or no room to write; what it raises
-    ends the request.  ``lost`` makes the error that says the other side is gone, or silent.
-    """
-
-    def __init__(self, connection: socket.socket, wait: Wait, lost: Callable[[bool], Lost]) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        wait: Wait,
+        lost: Callable[[bool], Lost],
+        stream: Stream | None = None,
+    ) -> None:
         self.socket = connection
-        self._wait = wait
-        self._lost = lost
-        self._session = NativeSession(known=True)
-        self._data = bytearray()
-        self._packet: Packet | Drop | None = None
-        self._greeted = False
+        self._packets = PacketSocket(connection, stream or Plain(connection), wait, lost)
         self._asking = 0
         self._ahead: set[int] = set()
         self._goes: dict[int, Go] = {}
         self._ends: dict[int, Answer | LanxferError] = {}
-        self._pushing = False
         self._gave_up = False
 
     def greet(self, device: str) -> Args:
@@ -92,7 +64,7 @@ class Conversation:
         said = self._answer(self._ask("hello", hello, b""), None, HELLO_WAIT).args
         if said.get("speaks") != VERSION:
             raise BadHeader("The other side speaks another version than it was asked for.")
-        self._greeted = True
+        self._packets.greeted = True
         self.socket.settimeout(limits.REPLIES_TIMEOUT)
         return said
 
@@ -104,7 +76,7 @@ class Conversation:
         on_event: Callable[[Args], object] | None = None,
     ) -> Answer:
         """Ask, and wait for the answer; raises the LanxferError it is, or what ``lost`` made."""
-        with self._lasting():
+        with self._packets.lasting():
             return self._answer(self._ask(name, args or {}, data), on_event, limits.PING_AFTER)
 
     def ask_ahead(self, name: str, args: Args, body: Sequence[memoryview]) -> int:
@@ -112,44 +84,40 @@ class Conversation:
 
         Raises what ``lost`` made, and TooLarge where it is more than goes with a request.
         """
-        do = self._session.ask(name, args, sum(map(len, body)))
-        line = self._session.send(do)
+        do = self._packets.session.ask(name, args, sum(map(len, body)))
+        line = self._packets.session.send(do)
         self._ahead.add(do.id)
-        self._push_all(memoryview(line), *body)
+        self._push(memoryview(line), *body)
         return do.id
 
     def answer(self, id: int) -> Answer:
         """The answer to what was asked ahead; raises as ``ask``."""
-        with self._lasting():
+        with self._packets.lasting():
             return self._answer(id, None, limits.PING_AFTER)
 
     # The body of a large file that was asked ahead (``lanxfer.upload``).
 
     def going(self, id: int, on_event: Callable[[Args], object]) -> Go | None:
         """Wait until its receiver says where to begin; None where it has answered instead."""
-        with self._lasting():
+        with self._packets.lasting():
             while id not in self._goes and id not in self._ends:
                 self._hear(id, on_event, limits.PING_AFTER)
         return self._goes.pop(id, None)
 
     def wanted(self, id: int) -> bool:
         """Whether it is neither answered nor given up, as far as that is known by now."""
-        with self._lasting():
-            if self._ready(0):
-                self._take_in()
-            packet, body = self._read()
-            while packet is not None:
+        with self._packets.lasting():
+            for packet, body in self._packets.here():
                 self._heard(packet, body, id, None)
-                packet, body = self._read()
         return not self._gave_up and id not in self._ends
 
     def room(self, id: int) -> int:
         """Bytes of it that may be sent now, for which it waits; 0 where it is not ``wanted``."""
         while self.wanted(id):
-            room = self._session.credit(id)
+            room = self._packets.session.credit(id)
             if room:
                 return room
-            with self._lasting():
+            with self._packets.lasting():
                 self._hear(id, None, limits.PING_AFTER)
         return 0
 
@@ -159,11 +127,11 @@ class Conversation:
 
     def send_part(self, part: Part, data: memoryview) -> None:
         """Send so much of it."""
-        self._push_all(memoryview(self._session.send(part)), data)
+        self._push(memoryview(self._packets.session.send(part)), data)
 
     def say(self, packet: End | Cancel) -> None:
         """Say that this is all of it, or that there will be no more."""
-        self._push_all(memoryview(self._session.send(packet)))
+        self._push(memoryview(self._packets.session.send(packet)))
 
     def cancel(self) -> bool:
         """Give up what is being asked, from within ``wait`` or ``on_event``.
@@ -174,41 +142,34 @@ class Conversation:
             return False
         if not self._gave_up:
             self._gave_up = True
-            if not self._pushing:
+            if not self._packets.pushing:
                 self._give_up()
         return True
 
-    @contextmanager
-    def _lasting(self) -> Iterator[None]:
-        """What the socket raises is that the other side is gone, or silent."""
-        try:
-            yield
-        except TimeoutError:
-            raise self._lost(True) from None
-        except OSError:
-            raise self._lost(False) from None
-
     def _give_up(self) -> None:
         for id in {*self._ahead, self._asking} - {0}:
-            self._say(Cancel(id, Cancelled().reason, Cancelled.code))
+            self._packets.say(Cancel(id, Cancelled().reason, Cancelled.code))
 
     def close(self) -> None:
         """End the connection."""
         self.socket.close()
 
-    def _say(self, packet: Packet, data: bytes = b"") -> None:
-        self._send_all(self._session.send(packet) + data)
+    def _push(self, *pieces: memoryview) -> None:
+        with self._packets.lasting():
+            self._packets.push(*pieces)
+            if self._gave_up:
+                self._give_up()
 
     def _ask(self, name: str, args: Args, data: bytes) -> int:
-        do = self._session.ask(name, args, len(data))
-        self._say(do, data)
+        do = self._packets.session.ask(name, args, len(data))
+        self._packets.say(do, data)
         return do.id
 
     def _answer(
         self, id: int, on_event: Callable[[Args], object] | None, patience: float
     ) -> Answer:
         if id not in self._ahead:
-            self._asking, self._gave_up = (id if self._greeted else 0), False
+            self._asking, self._gave_up = (id if self._packets.greeted else 0), False
         try:
             while id not in self._ends:
                 self._hear(id, on_event, patience)
@@ -222,12 +183,12 @@ class Conversation:
 
     def _hear(self, id: int, on_event: Callable[[Args], object] | None, patience: float) -> None:
         """Wait for one packet more; ``id`` is what is being asked."""
-        packet, body = self._next(patience)
+        packet, body = self._packets.next(patience)
         self._heard(packet, body, id, on_event)
 
     def _heard(
         self,
-        packet: Packet | Drop | None,
+        packet: Packet | Drop,
         body: bytes,
         id: int,
         on_event: Callable[[Args], object] | None,
@@ -246,114 +207,13 @@ class Conversation:
             case Do():
                 self._refuse(packet)
             case Bye(all=True):
-                raise self._lost(False)
+                raise self._packets.lost(False)
             case _:
                 pass
 
     def _refuse(self, do: Do) -> None:
         """The other side may ask whether this one lives, and nothing else."""
         if do.name == "ping":
-            self._say(Ok(do.id))
+            self._packets.say(Ok(do.id))
         else:
-            self._say(Failed(do.id, "unknown-command"))
-
-    def _next(self, patience: float) -> tuple[Packet | Drop | None, bytes]:
-        """The next packet, with its body."""
-        pinged, began = False, time.monotonic()
-        while True:
-            packet, body = self._read()
-            if packet is not None:
-                return packet, body
-            if self._greeted:
-                began = time.monotonic()
-            elif time.monotonic() - began >= patience:  # drop by drop is no way to say hello
-                raise self._lost(True)
-            while not self._ready(max(0.0, patience - (time.monotonic() - began))):
-                if time.monotonic() - began < patience:
-                    continue
-                if pinged or not self._greeted:
-                    raise self._lost(True)
-                pinged, began, patience = True, time.monotonic(), limits.PING_TIMEOUT
-                self._ask("ping", {}, b"")
-            self._take_in()
-
-    def _take_in(self) -> None:
-        data = self._receive()
-        if data == b"":
-            raise self._lost(False)
-        self._data += data or b""
-
-    def _push_all(self, *pieces: memoryview) -> None:
-        patience, self._pushing = self.socket.gettimeout(), True
-        with self._lasting():
-            try:
-                self.socket.settimeout(0)
-                for number, piece in enumerate(pieces, 1):
-                    self._push(piece, number < len(pieces))
-            finally:
-                self.socket.settimeout(patience)
-                self._pushing = False
-            if self._gave_up:
-                self._give_up()
-
-    def _push(self, piece: memoryview, more: bool) -> None:
-        """Send it, and hear what is said meanwhile: who is not heard may stop reading.
-
-        Where ``more`` comes at once, the end of it may wait for that.
-        """
-        until = time.monotonic() + limits.REPLIES_TIMEOUT
-        while piece or (self._waits and not more):
-            sent = self._send(piece[:_WRITE], more or len(piece) > _WRITE)
-            if sent is not None:
-                piece = piece[sent:]
-                until = time.monotonic() + limits.REPLIES_TIMEOUT
-                continue
-            left = until - time.monotonic()
-            if left <= 0 or not self._wait(self.socket, left, writing=True):
-                raise self._lost(True)
-            with suppress(BlockingIOError):
-                data = self._receive()
-                if data == b"" or len(self._data) > HEARD_MAX:
-                    raise self._lost(False)
-                self._data += data or b""
-
-    @property
-    def _waits(self) -> bool:
-        """Whether something that was taken is still to be sent."""
-        return False
-
-    def _send(self, some: memoryview, more: bool) -> int | None:
-        """How much of it was taken; None where there is no room."""
-        try:
-            return self.socket.send(some, _MORE if more else 0)
-        except BlockingIOError:
-            return None
-
-    def _send_all(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def _ready(self, seconds: float) -> bool:
-        return self._wait(self.socket, seconds)
-
-    def _receive(self) -> bytes | None:
-        """What is there; b"" at the end, None where it was nothing that counts."""
-        return self.socket.recv(_READ)
-
-    def _read(self) -> tuple[Packet | Drop | None, bytes]:
-        """A packet that is here as a whole, if one is."""
-        while self._packet is None:
-            end = self._data.find(b"\n")
-            if max(end, len(self._data) if end < 0 else 0) > self._session.line_limit:
-                raise HeaderTooLong()
-            if end < 0:
-                return None, b""
-            line = bytes(self._data[:end])
-            del self._data[: end + 1]
-            self._packet = self._session.receive(line.removesuffix(b"\r"))
-        size = self._packet.body
-        if len(self._data) < size:
-            return None, b""
-        body = bytes(self._data[:size])
-        del self._data[:size]
-        packet, self._packet = self._packet, None
-        return packet, body
+            self._packets.say(Failed(do.id, "unknown-command"))

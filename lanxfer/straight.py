@@ -13,8 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lanxfer.conversation import Conversation, Wait
+from lanxfer.conversation import Conversation
 from lanxfer.errors import LanxferError, Lost, NotFound
+from lanxfer.packet_socket import Wait
 from lanxfer.peers import Peers, parse_address
 from lanxfer.state import CERTIFICATE_FILE, KEY_FILE, StateFolder
 from lanxfer.wire.native import VERSION
@@ -59,14 +60,14 @@ class Straight(Conversation):
             raise NotStraight from None
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._tls = None if tls is None else tls(connection)
+            stream = None if tls is None else tls(connection)
         except (OSError, ValueError):
             connection.close()
             raise NotStraight from None
-        super().__init__(connection, wait, lost)
+        super().__init__(connection, wait, lost, stream)
         try:
-            certificate = b"" if self._tls is None else _proved(self._tls)
-            key = "" if self._tls is None else _key_of(certificate, peers)
+            certificate = b"" if stream is None else _proved(stream)
+            key = "" if stream is None else _key_of(certificate, peers)
             if not expects(key):
                 raise NotStraight
             hello = self.greet(socket.gethostname())
@@ -81,27 +82,6 @@ class Straight(Conversation):
         except BaseException:
             self.close()
             raise
-
-    @property
-    def _waits(self) -> bool:
-        return self._tls is not None and self._tls.waits
-
-    def _send(self, some: memoryview, more: bool) -> int | None:
-        if self._tls is None:
-            return super()._send(some, more)
-        try:
-            return self._tls.send(some, more)
-        except BlockingIOError:
-            return None
-
-    def _send_all(self, data: bytes) -> None:
-        if self._tls is None:
-            super()._send_all(data)
-        else:
-            self._tls.send_all(data)
-
-    def _receive(self) -> bytes | None:
-        return super()._receive() if self._tls is None else self._tls.receive()
 
 
 def _whom(peers: Peers, text: str, plain: bool) -> tuple[str, Callable[[str], bool]]:

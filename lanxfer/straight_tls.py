@@ -56,15 +56,12 @@ class Tls:
         return self._tls.getpeercert(binary_form=True) or b""
 
     @property
-    def waits(self) -> bool:
-        """Whether something of what ``send`` took was not sent yet."""
-        return bool(self._waiting or self._to_there.pending)
+    def waits(self) -> int:
+        """As ``packet_socket.Stream``."""
+        return len(self._waiting) + self._to_there.pending
 
     def send(self, some: memoryview, more: bool = False) -> int:
-        """Bytes that were taken; BlockingIOError where there is no room for any.
-
-        Where ``more`` comes at once it need not be sent before that.
-        """
+        """As ``packet_socket.Stream``."""
         if self._to_there.pending + len(some) > PIECE + limits.KIB or not some:
             self._push()
         size = self._tls.write(some[:PIECE]) if some else 0
@@ -74,14 +71,14 @@ class Tls:
         return size
 
     def send_all(self, data: bytes) -> None:
-        """Send it, and what waits, for as long as the socket waits."""
+        """As ``packet_socket.Stream``."""
         self._tls.write(data)
         self._socket.sendall(self._waiting)
         self._socket.sendall(self._to_there.read())
         self._waiting = memoryview(b"")
 
     def receive(self) -> bytes | None:
-        """What came; None where that was nothing that counts, b"" where nothing more will."""
+        """As ``packet_socket.Stream``."""
         data = b"" if self._over else self._socket.recv(_READ)
         if not data:
             return b""

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import pytest
 from blake3 import blake3
 
-from lanxfer import conversation
+from lanxfer import conversation, packet_socket
 from lanxfer.cli import progress, straight
 from lanxfer.cli.brief import Brief
 from lanxfer.cli.jobs import Job, Over
@@ -351,7 +351,7 @@ class TroubleTests:
         device = make(drips)
         device.slow = 0.1
         with pytest.raises(NotStraight):
-            Straight(StateFolder(str(here)), "odd", conversation.wait, lambda silent: Lost())
+            Straight(StateFolder(str(here)), "odd", packet_socket.wait, lambda silent: Lost())
 
     def test_remembered(self, nas: Serving, here: Path, tmp_path: Path) -> None:
         """The address that worked is the one that is tried first from then on."""

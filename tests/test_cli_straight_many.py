@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from lanxfer.conversation import HEARD_MAX, Conversation, wait
+from lanxfer.conversation import Conversation
 from lanxfer.errors import Exit, Lost
+from lanxfer.packet_socket import HEARD_MAX, wait
 from lanxfer.wire import limits
 from tests.scripted_device import Device, Hear, Script
 from tests.scripted_service import Say
@@ -342,12 +343,12 @@ class TroubleTests:
 
         talking = threading.Thread(target=talk, daemon=True)
         there = Conversation(ours, wait, lambda silent: Lost())
-        there._greeted = True
+        there._packets.greeted = True
         talking.start()
         body = memoryview(bytes(limits.PACK_MAX))
         with pytest.raises(Lost):
             there.ask_ahead("recv_files", {"files": 1, "manifest": 10}, [body])
-        assert len(there._data) < HEARD_MAX + 2 * limits.MIB
+        assert len(there._packets._data) < HEARD_MAX + 2 * limits.MIB
         there.close()
         theirs.close()
         talking.join(10)

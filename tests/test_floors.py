@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "labels",
         "ahead",
         "offering",
+        "packet_socket",
         "packing",
         "pake",
         "peers",

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from lanxfer.conversation import Conversation, wait
+from lanxfer.conversation import Conversation
 from lanxfer.errors import DigestMismatch, LanxferError, Lost
+from lanxfer.packet_socket import wait
 from lanxfer.storage.sources import open_source
 from lanxfer.upload import Upload
 from lanxfer.wire import limits
@@ -82,7 +83,7 @@ def other(request: pytest.FixtureRequest) -> Iterator[Callable[[Peer], Other]]:
 
 def sent(other: Other, path: Path) -> tuple[Any, list[int]]:
     there = Conversation(other.ours, wait, lambda silent: Lost())
-    there._greeted = True
+    there._packets.greeted = True
     moved: list[int] = []
     upload = Upload(there, open_source(str(path)), {"path": "file", "size": SIZE})
     upload.send(bytearray(limits.UNIT), lambda event: None, moved.append)
