@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from blake3 import blake3
 
 from bench.processes import BenchFailed
 from lanxfer.identity import load_identity
-from lanxfer.peers import Peer, Peers
+from lanxfer.peers import Peer, Peers, name_certificate
 from lanxfer.state import StateFolder
 
 MIB = 1024 * 1024
@@ -66,11 +67,12 @@ class Place:
         self._pair()
 
     def _pair(self) -> None:
-        """Two devices that know each other's key."""
+        """Two devices that have met before, and so know each other's key, and its certificate."""
         folders = [StateFolder(str(self._states / name)) for name in ("server", "client")]
-        keys = [load_identity(each).key for each in folders]
-        Peers(folders[0]).add(Peer("client", keys[1]))
-        Peers(folders[1]).add(Peer("server", keys[0]))
+        server, client = [load_identity(each) for each in folders]
+        shown = name_certificate(ssl.PEM_cert_to_DER_cert(server.certificate_pem.decode()))
+        Peers(folders[0]).add(Peer("client", client.key))
+        Peers(folders[1]).add(Peer("server", server.key, certificate=shown))
 
     def large(self, mib: int) -> Path:
         """One file of so many MiB, no two of them alike."""

@@ -120,7 +120,7 @@ class Peers:
         """Whose certificate this is, if it is the one that somebody was met with before."""
         with self._guard:
             self.refresh()
-            return self._by_certificate.get(_certificate(der))
+            return self._by_certificate.get(name_certificate(der))
 
     def find(self, text: str) -> Peer:
         """By exact name, or by the beginning of the key, at least four characters.
@@ -349,10 +349,11 @@ def _met_at(peer: Peer, *addresses: str) -> Peer:
 
 def _met(peer: Peer, address: str, certificate: bytes) -> Peer:
     met = _met_at(peer, address, *peer.addresses)
-    return evolve(met, certificate=_certificate(certificate)) if certificate else met
+    return evolve(met, certificate=name_certificate(certificate)) if certificate else met
 
 
-def _certificate(der: bytes) -> str:
+def name_certificate(der: bytes) -> str:
+    """What a certificate is remembered by: its SHA-256."""
     return hashlib.sha256(der).hexdigest()
 
 

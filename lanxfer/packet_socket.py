@@ -1,0 +1,198 @@
+"""Packets over a socket that is waited for, for those who have no reactor."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol, TypeAlias
+
+from lanxfer.errors import HeaderTooLong, Lost
+from lanxfer.sessions.native import NativeSession
+from lanxfer.wire import limits
+from lanxfer.wire.packets import Drop, Packet
+
+HEARD_MAX = 4 * limits.ANSWER_BODY_MAX
+"""Bytes kept that came while something was sent; whoever says more has not been asked for it."""
+
+WRITE = 512 * limits.KIB
+"""Bytes given to a stream at a time."""
+
+_READ = 256 * limits.KIB
+
+_MORE = getattr(socket, "MSG_MORE", 0)
+
+Heard: TypeAlias = tuple[Packet | Drop, bytes]
+"""A packet, and its body."""
+
+
+class Wait(Protocol):
+    """Waits until there is something to read, or, ``writing``, room to write as well."""
+
+    def __call__(self, connection: socket.socket, seconds: float, writing: bool = False) -> bool:
+        """For so many seconds at most; whether there is."""
+
+
+def wait(connection: socket.socket, seconds: float, writing: bool = False) -> bool:
+    """Just wait."""
+    return any(select.select([connection], [connection] if writing else [], [], seconds))
+
+
+class Stream(Protocol):
+    """Bytes over a socket, as they are (``Plain``) or in TLS; what goes wrong is an OSError."""
+
+    @property
+    def waits(self) -> int:
+        """Bytes of what ``send`` took that were not sent yet, as they will be."""
+
+    def send(self, some: memoryview, more: bool = False) -> int:
+        """Bytes that were taken; BlockingIOError where there is no room for any.
+
+        Where ``more`` comes at once it need not be sent before that.
+        """
+
+    def send_all(self, data: bytes) -> None:
+        """Send it, and what waits, for as long as the socket waits."""
+
+    def receive(self) -> bytes | None:
+        """What came; None where that was nothing that counts, b"" where nothing more will."""
+
+
+class Plain:
+    """The bytes as they are."""
+
+    waits = 0
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def send(self, some: memoryview, more: bool = False) -> int:
+        return self._socket.send(some, _MORE if more else 0)
+
+    def send_all(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def receive(self) -> bytes:
+        return self._socket.recv(_READ)
+
+
+class PacketSocket:
+    """Packets of the native dialect over a socket that is connected; whoever made that closes it.
+
+    ``wait`` is called whenever there is nothing to read, or no room to write.  ``lost`` makes
+    the error that says the other side is gone, or silent.
+    """
+
+    def __init__(
+        self, connection: socket.socket, stream: Stream, wait: Wait, lost: Callable[[bool], Lost]
+    ) -> None:
+        self.socket = connection
+        self.session = NativeSession(known=True)
+        self.greeted = False
+        self.pushing = False
+        """Whether it is in the midst of sending, and nothing else can be said."""
+        self.lost = lost
+        self._stream = stream
+        self._wait = wait
+        self._data = bytearray()
+        self._packet: Packet | Drop | None = None
+
+    @contextmanager
+    def lasting(self) -> Iterator[None]:
+        """What the socket raises is that the other side is gone, or silent."""
+        try:
+            yield
+        except TimeoutError:
+            raise self.lost(True) from None
+        except OSError:
+            raise self.lost(False) from None
+
+    def say(self, packet: Packet, data: bytes = b"") -> None:
+        """Say it, with its body, for as long as the socket waits."""
+        self._stream.send_all(self.session.send(packet) + data)
+
+    def push(self, *pieces: memoryview) -> None:
+        """Send these, and hear what is said meanwhile: who is not heard may stop reading."""
+        patience, self.pushing = self.socket.gettimeout(), True
+        try:
+            self.socket.settimeout(0)
+            for number, piece in enumerate(pieces, 1):
+                self._push(piece, number < len(pieces))
+        finally:
+            self.socket.settimeout(patience)
+            self.pushing = False
+
+    def _push(self, piece: memoryview, more: bool) -> None:
+        stream, until = self._stream, time.monotonic() + limits.REPLIES_TIMEOUT
+        while piece or (stream.waits and not more):
+            before = len(piece), stream.waits
+            try:
+                piece = piece[stream.send(piece[:WRITE], more or len(piece) > WRITE) :]
+                room = more or not stream.waits
+            except BlockingIOError:
+                room = False
+            if (len(piece), stream.waits) != before:
+                until = time.monotonic() + limits.REPLIES_TIMEOUT
+            if room:
+                continue
+            left = until - time.monotonic()
+            if left <= 0 or not self._wait(self.socket, left, writing=True):
+                raise self.lost(True)
+            with suppress(BlockingIOError):
+                if len(self._data) > HEARD_MAX:
+                    raise self.lost(False)
+                self._take_in()
+
+    def next(self, patience: float) -> Heard:
+        """The next packet, for which it waits, and asks in between whether the other side lives."""
+        pinged, began = False, time.monotonic()
+        while True:
+            heard = self._read()
+            if heard is not None:
+                return heard
+            if self.greeted:
+                began = time.monotonic()
+            elif time.monotonic() - began >= patience:  # drop by drop is no way to say hello
+                raise self.lost(True)
+            while not self._wait(self.socket, max(0.0, patience - (time.monotonic() - began))):
+                if time.monotonic() - began < patience:
+                    continue
+                if pinged or not self.greeted:
+                    raise self.lost(True)
+                pinged, began, patience = True, time.monotonic(), limits.PING_TIMEOUT
+                self.say(self.session.ask("ping", {}))
+            self._take_in()
+
+    def here(self) -> Iterator[Heard]:
+        """The packets that came by now, without waiting for more."""
+        if self._wait(self.socket, 0):
+            self._take_in()
+        while (heard := self._read()) is not None:
+            yield heard
+
+    def _take_in(self) -> None:
+        data = self._stream.receive()
+        if data == b"":
+            raise self.lost(False)
+        self._data += data or b""
+
+    def _read(self) -> Heard | None:
+        """A packet that is here as a whole, if one is."""
+        while self._packet is None:
+            end = self._data.find(b"\n")
+            if max(end, len(self._data) if end < 0 else 0) > self.session.line_limit:
+                raise HeaderTooLong()
+            if end < 0:
+                return None
+            line = bytes(self._data[:end])
+            del self._data[: end + 1]
+            self._packet = self.session.receive(line.removesuffix(b"\r"))
+        size = self._packet.body
+        if len(self._data) < size:
+            return None
+        body = bytes(self._data[:size])
+        del self._data[:size]
+        packet, self._packet = self._packet, None
+        return packet, body
