@@ -262,6 +262,20 @@ MUTANTS = (
         _test("tests/test_cli_straight_many.py", "lost"),
     ),
     Mutant(
+        "a large file that is to be tried again on the short way is forgotten",
+        "lanxfer/cli/straight_many.py",
+        "            self._left.append(large.give_back())\n",
+        "            large.give_back()\n",
+        _test("tests/test_cli_straight_large.py", "busy or changed or lost"),
+    ),
+    Mutant(
+        "whoever shows a certificate is whom one met before",
+        "lanxfer/peers.py",
+        "            return self._by_certificate.get(name_certificate(der))\n",
+        "            return next(iter(self._by_certificate.values()), None)\n",
+        _test("tests/test_cli_straight.py", "met_before"),
+    ),
+    Mutant(
         "a limit off by one",
         "lanxfer/receiver.py",
         "            if len(line) > limit:\n",

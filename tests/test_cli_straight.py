@@ -20,7 +20,7 @@ from lanxfer.cli.brief import Brief
 from lanxfer.cli.jobs import Job, Over
 from lanxfer.cli.options import Choices
 from lanxfer.errors import Exit, Lost
-from lanxfer.peers import Peers
+from lanxfer.peers import Peer, Peers
 from lanxfer.state import StateFolder
 from lanxfer.straight import NotStraight, Straight
 from lanxfer.tally import Tally
@@ -111,6 +111,18 @@ class StraightTests:
         stranger = own_key(tmp_path / "stranger")
         know(here, "nas", stranger, nas.address)
         assert run("message", "to whom", "nas", "-s", here).code == Exit.REFUSED
+
+    def test_met_before_and_another(self, make: Make, nas: Serving, tmp_path: Path) -> None:
+        """Who answers with another certificate has another key, whatever was seen before."""
+        here = met(nas, tmp_path / "state", "again")
+        assert run("message", "hello", "nas", "-s", here).code == Exit.OK
+        device = make(lambda hear, say: None, lambda hear, say: None)
+        known = Peers(StateFolder(str(here)))
+        known.add(Peer("nas", own_key(nas.state), (device.address,)))
+        assert known.find("nas").certificate
+        done = run("message", "to whom", "nas", "-s", here)
+        assert done.code == Exit.REFUSED and "shows the key" in done.err
+        assert not any(device.heard)  # nothing was said there
 
     def test_light(self, nas: Serving, here: Path, tmp_path: Path) -> None:
         """One file, small or not, and a text, take no reactor; patience does."""
