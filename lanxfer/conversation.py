@@ -7,6 +7,7 @@ times what they have to do.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -96,6 +97,18 @@ class Conversation:
             return self._answer(id, None, limits.PING_AFTER)
 
     # The body of a large file that was asked ahead (``lanxfer.upload``).
+
+    def decided(self, id: int, on_event: Callable[[Args], object], seconds: float) -> bool:
+        """Whether within so many seconds its receiver says where to begin, or answers instead."""
+        until = time.monotonic() + seconds
+        with self._packets.lasting():
+            while id not in self._goes and id not in self._ends:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                for packet, body in self._packets.here(left):
+                    self._heard(packet, body, id, on_event)
+        return True
 
     def going(self, id: int, on_event: Callable[[Args], object]) -> Go | None:
         """Wait until its receiver says where to begin; None where it has answered instead."""

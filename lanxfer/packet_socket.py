@@ -165,9 +165,9 @@ class PacketSocket:
                 self.say(self.session.ask("ping", {}))
             self._take_in()
 
-    def here(self) -> Iterator[Heard]:
-        """The packets that came by now, without waiting for more."""
-        if self._wait(self.socket, 0):
+    def here(self, seconds: float = 0.0) -> Iterator[Heard]:
+        """The packets that came by now; for the first bytes of them it waits so long."""
+        if self._wait(self.socket, seconds):
             self._take_in()
         while (heard := self._read()) is not None:
             yield heard

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Thread, Timer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from lanxfer.errors import LanxferError, Lost
@@ -83,18 +83,19 @@ class Upload:
         Whoever lets wait for it reads what is there, and wants to see the same of this side's:
         so that is read meanwhile.  Who has to ask somebody first reads nothing.
         """
-        reading = Timer(READ_AHEAD_AFTER, _read_ahead, [self._source])
-        reading.daemon = True
+        asks: list[Args] = []
 
         def told(event: Args) -> None:
-            reading.cancel()
+            asks.append(event)
             on_event(event)
 
+        if self._there.decided(self.id, told, READ_AHEAD_AFTER) or asks:
+            return self._there.going(self.id, told)
+        reading = Thread(target=_read_ahead, args=[self._source], daemon=True)
         reading.start()
         try:
-            return self._there.going(self.id, told)
+            return self._there.going(self.id, on_event)
         finally:
-            reading.cancel()
             self._source.enough()
             reading.join()
 
