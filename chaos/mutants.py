@@ -257,8 +257,9 @@ MUTANTS = (
     Mutant(
         "what broke off on the short way is forgotten",
         "lanxfer/cli/straight_many.py",
-        "                self._left[:0] = chain.from_iterable(map(_given_back, self._open))\n",
-        "                pass\n",
+        "            self._left[:0] = chain.from_iterable("
+        "map(_given_back, [*self._open, *way.files]))\n",
+        "",
         _test("tests/test_cli_straight_many.py", "lost"),
     ),
     Mutant(

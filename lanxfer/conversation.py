@@ -1,15 +1,16 @@
 """One side of a conversation without a reactor: requests, and their answers.
 
-For commands that are over in a moment: what Twisted costs to import is several
-times what they have to do.
+For commands whose work is over before Twisted would be imported, or takes one thread: what a
+reactor is for they have not.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, TypeAlias
 
 from lanxfer.errors import BadHeader, Cancelled, LanxferError, Lost, from_wire
 from lanxfer.packet_socket import PacketSocket, Plain, Stream, Wait
@@ -33,6 +34,8 @@ from lanxfer.wire.packets import (
 HELLO_WAIT = 5.0
 """Seconds in which whoever lives says hello, however busy."""
 
+OnEvent: TypeAlias = Callable[[Args], object]
+
 
 class Answer(NamedTuple):
     """A good answer: its fields, and its body where it had one."""
@@ -53,19 +56,19 @@ class Conversation:
     ) -> None:
         self.socket = connection
         self._packets = PacketSocket(connection, stream or Plain(connection), wait, lost)
-        self._asking = 0
-        self._ahead: set[int] = set()
+        self._asked: dict[int, OnEvent | None] = {}
         self._goes: dict[int, Go] = {}
         self._ends: dict[int, Answer | LanxferError] = {}
         self._gave_up = False
 
     def greet(self, device: str) -> Args:
         """Say hello; what the other side is and takes.  BadHeader where it speaks otherwise."""
-        hello = {"speaks": [VERSION], "device": device}
-        said = self._answer(self._ask("hello", hello, b""), None, HELLO_WAIT).args
+        self._packets.due = time.monotonic() + HELLO_WAIT
+        said = self.ask("hello", {"speaks": [VERSION], "device": device}).args
         if said.get("speaks") != VERSION:
             raise BadHeader("The other side speaks another version than it was asked for.")
         self._packets.greeted = True
+        self._packets.due = time.monotonic() + limits.PING_AFTER
         self.socket.settimeout(limits.REPLIES_TIMEOUT)
         return said
 
@@ -74,84 +77,53 @@ class Conversation:
         name: str,
         args: Args | None = None,
         data: bytes = b"",
-        on_event: Callable[[Args], object] | None = None,
+        on_event: OnEvent | None = None,
     ) -> Answer:
         """Ask, and wait for the answer; raises the LanxferError it is, or what ``lost`` made."""
         with self._packets.lasting():
-            return self._answer(self._ask(name, args or {}, data), on_event, limits.PING_AFTER)
+            id = self._ask(name, args or {}, [memoryview(data)], on_event)
+            self._await(id)
+        return self._taken(id)
 
-    def ask_ahead(self, name: str, args: Args, body: Sequence[memoryview]) -> int:
+    def ask_ahead(
+        self, name: str, args: Args, body: Sequence[memoryview], on_event: OnEvent | None = None
+    ) -> int:
         """Ask, and do not wait for the answer, which ``answer`` has; the number of the request.
 
         Raises what ``lost`` made, and TooLarge where it is more than goes with a request.
         """
-        do = self._packets.session.ask(name, args, sum(map(len, body)))
-        line = self._packets.session.send(do)
-        self._ahead.add(do.id)
-        self._push(memoryview(line), *body)
-        return do.id
+        with self._packets.lasting():
+            return self._ask(name, args, body, on_event)
 
     def answer(self, id: int) -> Answer:
         """The answer to what was asked ahead; raises as ``ask``."""
-        with self._packets.lasting():
-            return self._answer(id, None, limits.PING_AFTER)
+        with self._sound():
+            self._await(id)
+        return self._taken(id)
 
-    # The body of a large file that was asked ahead (``lanxfer.upload``).
+    def hear(self, seconds: float = 0.0) -> None:
+        """Take in what was said, for the first of which it waits so long.
 
-    def decided(self, id: int, on_event: Callable[[Args], object], seconds: float) -> bool:
-        """Whether within so many seconds its receiver says where to begin, or answers instead."""
-        until = time.monotonic() + seconds
-        with self._packets.lasting():
-            while id not in self._goes and id not in self._ends:
-                left = until - time.monotonic()
-                if left <= 0:
-                    return False
-                for packet, body in self._packets.here(left):
-                    self._heard(packet, body, id, on_event)
-        return True
-
-    def going(self, id: int, on_event: Callable[[Args], object]) -> Go | None:
-        """Wait until its receiver says where to begin; None where it has answered instead."""
-        with self._packets.lasting():
-            while id not in self._goes and id not in self._ends:
-                self._hear(id, on_event, limits.PING_AFTER)
-        return self._goes.pop(id, None)
+        Raises what ``lost`` made, but not before all is taken that was said before that.
+        """
+        with self._sound():
+            heard = self._packets.next(seconds)
+            if heard is not None:
+                self._heard(*heard)
+        with suppress(Lost), self._sound():
+            while heard is not None and (heard := self._packets.next(0)) is not None:
+                self._heard(*heard)
 
     def wanted(self, id: int) -> bool:
-        """Whether it is neither answered nor given up, as far as that is known by now."""
-        with self._packets.lasting():
-            for packet, body in self._packets.here():
-                self._heard(packet, body, id, None)
+        """Whether it is neither answered nor given up, as far as was heard."""
         return not self._gave_up and id not in self._ends
-
-    def room(self, id: int) -> int:
-        """Bytes of it that may be sent now, for which it waits; 0 where it is not ``wanted``."""
-        while self.wanted(id):
-            room = self._packets.session.credit(id)
-            if room:
-                return room
-            with self._packets.lasting():
-                self._hear(id, None, limits.PING_AFTER)
-        return 0
-
-    def asks(self, id: int) -> bool:
-        """Whether it was neither answered nor given up."""
-        return id in self._ahead and id not in self._ends and not self._gave_up
-
-    def send_part(self, part: Part, data: memoryview) -> None:
-        """Send so much of it."""
-        self._push(memoryview(self._packets.session.send(part)), data)
-
-    def say(self, packet: End | Cancel) -> None:
-        """Say that this is all of it, or that there will be no more."""
-        self._push(memoryview(self._packets.session.send(packet)))
 
     def cancel(self) -> bool:
         """Give up what is being asked, from within ``wait`` or ``on_event``.
 
         Its answer is still waited for.  False where nothing was being asked.
         """
-        if not (self._asking or self._ahead):
+        if not (self._asked and self._packets.greeted):
             return False
         if not self._gave_up:
             self._gave_up = True
@@ -159,68 +131,99 @@ class Conversation:
                 self._give_up()
         return True
 
-    def _give_up(self) -> None:
-        for id in {*self._ahead, self._asking} - {0}:
-            self._packets.say(Cancel(id, Cancelled().reason, Cancelled.code))
-
     def close(self) -> None:
         """End the connection."""
         self.socket.close()
 
-    def _push(self, *pieces: memoryview) -> None:
-        with self._packets.lasting():
-            self._packets.push(*pieces)
-            if self._gave_up:
-                self._give_up()
+    # The body of a large file that was asked ahead (``lanxfer.upload``).
 
-    def _ask(self, name: str, args: Args, data: bytes) -> int:
-        do = self._packets.session.ask(name, args, len(data))
-        self._packets.say(do, data)
+    def go_of(self, id: int) -> Go | None:
+        """Where its receiver said to begin, once; None where it did not yet."""
+        return self._goes.pop(id, None)
+
+    def credit(self, id: int) -> int:
+        """Bytes of it that may be sent now."""
+        return self._packets.session.credit(id)
+
+    def send_part(self, part: Part, data: memoryview) -> None:
+        """Send so much of it."""
+        with self._packets.lasting():
+            self._push(memoryview(self._packets.session.send(part)), data)
+
+    def say(self, packet: End | Cancel) -> None:
+        """Say that this is all of it, or that there will be no more."""
+        with self._packets.lasting():
+            self._push(memoryview(self._packets.session.send(packet)))
+
+    # Within.
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Who says what makes no sense is lost: nobody knows what comes after that."""
+        try:
+            with self._packets.lasting():
+                yield
+        except (Cancelled, Lost):
+            raise
+        except LanxferError:
+            raise self._packets.lost(False) from None
+
+    def _ask(
+        self, name: str, args: Args, body: Sequence[memoryview], on_event: OnEvent | None
+    ) -> int:
+        if not self._asked:
+            self._gave_up = False
+        do = self._packets.session.ask(name, args, sum(map(len, body)))
+        line = self._packets.session.send(do)
+        self._asked[do.id] = on_event
+        self._push(memoryview(line), *body)
         return do.id
 
-    def _answer(
-        self, id: int, on_event: Callable[[Args], object] | None, patience: float
-    ) -> Answer:
-        if id not in self._ahead:
-            self._asking, self._gave_up = (id if self._packets.greeted else 0), False
+    def _push(self, *pieces: memoryview) -> None:
         try:
-            while id not in self._ends:
-                self._hear(id, on_event, patience)
-        finally:
-            self._asking = 0
-            self._ahead.discard(id)
+            self._packets.push(*pieces)
+        except (Lost, OSError):
+            for packet, body in self._packets.last_words():
+                with suppress(LanxferError):
+                    self._heard(packet, body)
+            raise
+        if self._gave_up:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        for id in list(self._asked):
+            self._packets.say(Cancel(id, Cancelled().reason, Cancelled.code))
+
+    def _await(self, id: int) -> None:
+        while id not in self._ends:
+            heard = self._packets.next()
+            assert heard is not None
+            self._heard(*heard)
+
+    def _taken(self, id: int) -> Answer:
+        self._asked.pop(id, None)
         end = self._ends.pop(id)
         if isinstance(end, LanxferError):
             raise end
         return end
 
-    def _hear(self, id: int, on_event: Callable[[Args], object] | None, patience: float) -> None:
-        """Wait for one packet more; ``id`` is what is being asked."""
-        packet, body = self._packets.next(patience)
-        self._heard(packet, body, id, on_event)
-
-    def _heard(
-        self,
-        packet: Packet | Drop,
-        body: bytes,
-        id: int,
-        on_event: Callable[[Args], object] | None,
-    ) -> None:
+    def _heard(self, packet: Packet | Drop, body: bytes) -> None:
         match packet:
-            case Ok() if packet.id == id or packet.id in self._ahead:
+            case Ok() if packet.id in self._asked:
                 self._ends[packet.id] = Answer(packet.args, body)
-            case Failed() if packet.id == id or packet.id in self._ahead:
+            case Failed() if packet.id in self._asked:
                 self._ends[packet.id] = from_wire(packet.code, packet.reason)
             case Failed(id=0):
+                self._packets.end()
                 raise from_wire(packet.code, packet.reason)
-            case Go() if packet.id in self._ahead:
+            case Go() if packet.id in self._asked:
                 self._goes[packet.id] = packet
-            case Event() if packet.id == id and on_event is not None:
+            case Event() if (on_event := self._asked.get(packet.id)) is not None:
                 on_event(packet.args)
             case Do():
                 self._refuse(packet)
             case Bye(all=True):
-                raise self._packets.lost(False)
+                self._packets.end()
             case _:
                 pass
 

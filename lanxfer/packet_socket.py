@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol, TypeAlias
 
-from lanxfer.errors import HeaderTooLong, Lost
+from lanxfer.errors import HeaderTooLong, LanxferError, Lost
 from lanxfer.sessions.native import NativeSession
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Drop, Packet
@@ -53,9 +53,6 @@ class Stream(Protocol):
         Where ``more`` comes at once it need not be sent before that.
         """
 
-    def send_all(self, data: bytes) -> None:
-        """Send it, and what waits, for as long as the socket waits."""
-
     def receive(self) -> bytes | None:
         """What came; None where that was nothing that counts, b"" where nothing more will."""
 
@@ -71,9 +68,6 @@ class Plain:
     def send(self, some: memoryview, more: bool = False) -> int:
         return self._socket.send(some, _MORE if more else 0)
 
-    def send_all(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
     def receive(self) -> bytes:
         return self._socket.recv(_READ)
 
@@ -88,16 +82,20 @@ class PacketSocket:
     def __init__(
         self, connection: socket.socket, stream: Stream, wait: Wait, lost: Callable[[bool], Lost]
     ) -> None:
-        self.socket = connection
         self.session = NativeSession(known=True)
         self.greeted = False
         self.pushing = False
         """Whether it is in the midst of sending, and nothing else can be said."""
+        self.due = time.monotonic() + limits.PING_AFTER
+        """When something has to be heard at the latest: else it is asked, or has gone."""
         self.lost = lost
+        self._socket = connection
         self._stream = stream
         self._wait = wait
         self._data = bytearray()
         self._packet: Packet | Drop | None = None
+        self._pinged = False
+        self._over = False
 
     @contextmanager
     def lasting(self) -> Iterator[None]:
@@ -109,24 +107,31 @@ class PacketSocket:
         except OSError:
             raise self.lost(False) from None
 
+    def end(self) -> None:
+        """Nothing that comes after this makes sense."""
+        self._over = True
+        self._data.clear()
+
     def say(self, packet: Packet, data: bytes = b"") -> None:
-        """Say it, with its body, for as long as the socket waits."""
-        self._stream.send_all(self.session.send(packet) + data)
+        """Say it, with its body, as ``push``."""
+        self.push(memoryview(self.session.send(packet) + data))
 
     def push(self, *pieces: memoryview) -> None:
         """Send these, and hear what is said meanwhile: who is not heard may stop reading."""
-        patience, self.pushing = self.socket.gettimeout(), True
+        patience, self.pushing = self._socket.gettimeout(), True
         try:
-            self.socket.settimeout(0)
+            self._socket.settimeout(0)
             for number, piece in enumerate(pieces, 1):
                 self._push(piece, number < len(pieces))
         finally:
-            self.socket.settimeout(patience)
+            self._socket.settimeout(patience)
             self.pushing = False
 
     def _push(self, piece: memoryview, more: bool) -> None:
         stream, until = self._stream, time.monotonic() + limits.REPLIES_TIMEOUT
         while piece or (stream.waits and not more):
+            if self._over:
+                raise self.lost(False)
             before = len(piece), stream.waits
             try:
                 piece = piece[stream.send(piece[:WRITE], more or len(piece) > WRITE) :]
@@ -138,57 +143,73 @@ class PacketSocket:
             if room:
                 continue
             left = until - time.monotonic()
-            if left <= 0 or not self._wait(self.socket, left, writing=True):
+            if left <= 0 or not self._wait(self._socket, left, writing=True):
                 raise self.lost(True)
             with suppress(BlockingIOError):
                 if len(self._data) > HEARD_MAX:
                     raise self.lost(False)
                 self._take_in()
 
-    def next(self, patience: float) -> Heard:
-        """The next packet, for which it waits, and asks in between whether the other side lives."""
-        pinged, began = False, time.monotonic()
-        while True:
-            heard = self._read()
-            if heard is not None:
-                return heard
-            if self.greeted:
-                began = time.monotonic()
-            elif time.monotonic() - began >= patience:  # drop by drop is no way to say hello
-                raise self.lost(True)
-            while not self._wait(self.socket, max(0.0, patience - (time.monotonic() - began))):
-                if time.monotonic() - began < patience:
-                    continue
-                if pinged or not self.greeted:
-                    raise self.lost(True)
-                pinged, began, patience = True, time.monotonic(), limits.PING_TIMEOUT
-                self.say(self.session.ask("ping", {}))
-            self._take_in()
+    def next(self, seconds: float | None = None) -> Heard | None:
+        """The next packet, for which it waits; None where that takes so many seconds.
 
-    def here(self, seconds: float = 0.0) -> Iterator[Heard]:
-        """The packets that came by now; for the first bytes of them it waits so long."""
-        if self._wait(self.socket, seconds):
-            self._take_in()
-        while (heard := self._read()) is not None:
-            yield heard
+        Asks in between whether the other side lives.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        while (heard := self._read()) is None:
+            if self._over:
+                raise self.lost(False)
+            now = time.monotonic()
+            left = self.due - now if until is None else min(self.due, until) - now
+            if self._wait(self._socket, max(0.0, left)):
+                self._take_in()
+            elif time.monotonic() >= self.due:
+                self._silent()
+            elif until is not None and time.monotonic() >= until:
+                return None
+        return heard
+
+    def last_words(self) -> Iterator[Heard]:
+        """What the other side had said before it hung up."""
+        with suppress(LanxferError, OSError):
+            self._socket.settimeout(0)
+            while not self._over and len(self._data) <= HEARD_MAX:
+                self._take_in()
+        with suppress(LanxferError):
+            while (heard := self._read()) is not None:
+                yield heard
+
+    def _silent(self) -> None:
+        if self._pinged or not self.greeted:
+            raise self.lost(True)
+        self._pinged, self.due = True, time.monotonic() + limits.PING_TIMEOUT
+        self.say(self.session.ask("ping", {}))
 
     def _take_in(self) -> None:
         data = self._stream.receive()
         if data == b"":
-            raise self.lost(False)
-        self._data += data or b""
+            self._over = True
+        if not data:
+            return
+        self._data += data
+        if self.greeted:  # drop by drop is no way to say hello
+            self._pinged, self.due = False, time.monotonic() + limits.PING_AFTER
 
     def _read(self) -> Heard | None:
         """A packet that is here as a whole, if one is."""
-        while self._packet is None:
-            end = self._data.find(b"\n")
-            if max(end, len(self._data) if end < 0 else 0) > self.session.line_limit:
-                raise HeaderTooLong()
-            if end < 0:
-                return None
-            line = bytes(self._data[:end])
-            del self._data[: end + 1]
-            self._packet = self.session.receive(line.removesuffix(b"\r"))
+        try:
+            while self._packet is None:
+                end = self._data.find(b"\n")
+                if max(end, len(self._data) if end < 0 else 0) > self.session.line_limit:
+                    raise HeaderTooLong()
+                if end < 0:
+                    return None
+                line = bytes(self._data[:end])
+                del self._data[: end + 1]
+                self._packet = self.session.receive(line.removesuffix(b"\r"))
+        except LanxferError:
+            self.end()
+            raise
         size = self._packet.body
         if len(self._data) < size:
             return None

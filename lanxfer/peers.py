@@ -31,6 +31,9 @@ FILE = "peers.json"
 VERSION = 1
 DEFAULT_PORT = 36969
 
+FORGOTTEN = "The other device's key is known no longer; to go on, pair the two again."
+"""What whoever is connected hears when a peer is forgotten."""
+
 NAME_MAX = 64
 PREFIX_MIN = 4
 """Characters of a key that may stand for it, where they tell it from all others."""

@@ -16,12 +16,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from lanxfer.errors import BadState, NotPaired
-from lanxfer.peers import Peers
+from lanxfer.peers import FORGOTTEN, Peers
 from lanxfer.policy import Standing
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.wire import limits
-
-FORGOTTEN = "The other device's key is known no longer; to go on, pair the two again."
 
 _CLOSING = 0.3
 """Seconds for the last word to get out."""

@@ -1,4 +1,4 @@
-"""Another device, asked without a reactor: for small things, by a process that is then over.
+"""Another device, asked without a reactor, by a process that is over when that is done.
 
 It does what ``lanxfer.connecting`` does where all is as it was the last time: the
 device is known by its key and is at the address it had.  Whatever else there is to
@@ -10,11 +10,12 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lanxfer.conversation import Conversation
-from lanxfer.errors import LanxferError, Lost, NotFound
+from lanxfer.errors import BadState, LanxferError, Lost, NotFound
 from lanxfer.packet_socket import Wait
 from lanxfer.peers import Peers, parse_address
 from lanxfer.state import CERTIFICATE_FILE, KEY_FILE, StateFolder
@@ -40,6 +41,8 @@ class Straight(Conversation):
 
     limits: dict[str, Any]
     features: list[Any]
+    forgotten = False
+    """Whether its key is known no longer."""
 
     def __init__(
         self,
@@ -76,12 +79,21 @@ class Straight(Conversation):
             self.features = features if isinstance(features, list) else []
             if key:
                 peers.remember_address(key, address, certificate)
+            self._peers, self._key = peers, key
         except (LanxferError, OSError, ValueError):
             self.close()
             raise NotStraight from None
         except BaseException:
             self.close()
             raise
+
+    def end_if_forgotten(self) -> None:
+        """End the connection where its key is known no longer (catalogue A08)."""
+        with suppress(BadState):  # that nobody can be read does not say who was forgotten
+            self.forgotten = bool(self._key) and self._peers.by_key(self._key) is None
+        if self.forgotten:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _whom(peers: Peers, text: str, plain: bool) -> tuple[str, Callable[[str], bool]]:
@@ -111,7 +123,7 @@ def _tls(state: StateFolder) -> Callable[[socket.socket], Tls]:
     context.set_alpn_protocols([VERSION])
     # OpenSSL compares the two: a certificate of another key is an error.
     context.load_cert_chain(state.file(CERTIFICATE_FILE), state.file(KEY_FILE), _no_password)
-    return partial(Tls, context)
+    return partial(Tls, context, seconds=PATIENCE)
 
 
 def _no_password() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from contextlib import suppress
 
 from lanxfer.wire import limits
@@ -23,17 +24,20 @@ class Tls:
     What ``ssl`` and the socket raise are OSErrors.
     """
 
-    def __init__(self, context: ssl.SSLContext, connection: socket.socket) -> None:
-        """Shake hands, which waits as long as the socket does each time."""
+    def __init__(self, context: ssl.SSLContext, connection: socket.socket, seconds: float) -> None:
+        """Shake hands, within so many seconds."""
         self._socket = connection
         self._from_there, self._to_there = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._from_there, self._to_there)
         self._waiting = memoryview(b"")
         self._over = False
+        self._wrong: OSError | None = None
+        until = time.monotonic() + seconds
         while not self._shaken():
+            connection.settimeout(max(0.001, until - time.monotonic()))
             data = connection.recv(_READ)
-            if not data:
-                raise ConnectionError("The other side hung up before it had shown its key.")
+            if not data or time.monotonic() >= until:
+                raise ConnectionError("The other side did not show its key.")
             self._from_there.write(data)
 
     def _shaken(self) -> bool:
@@ -70,15 +74,10 @@ class Tls:
                 self._push()
         return size
 
-    def send_all(self, data: bytes) -> None:
-        """As ``packet_socket.Stream``."""
-        self._tls.write(data)
-        self._socket.sendall(self._waiting)
-        self._socket.sendall(self._to_there.read())
-        self._waiting = memoryview(b"")
-
     def receive(self) -> bytes | None:
         """As ``packet_socket.Stream``."""
+        if self._wrong is not None:
+            raise self._wrong
         data = b"" if self._over else self._socket.recv(_READ)
         if not data:
             return b""
@@ -90,6 +89,10 @@ class Tls:
             self._over = True
         except ssl.SSLWantReadError:
             pass
+        except OSError as error:
+            if not found:
+                raise
+            self._wrong = error  # what came before it counts
         if not found:
             return b"" if self._over else None
         return b"".join(found)

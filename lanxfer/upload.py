@@ -6,144 +6,162 @@ processor's cache, as ``lanxfer.stretch_out`` does it for those who have a react
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from lanxfer.errors import LanxferError, Lost
 from lanxfer.offering import READ_AHEAD_AFTER, receipt_of
 from lanxfer.storage.sources import Source
-from lanxfer.transfers import Receipt
+from lanxfer.transfers import Receipt, State
 from lanxfer.wire.packets import Args, Cancel, End, Go, Part
 
 if TYPE_CHECKING:
     from lanxfer.conversation import Conversation
 
-LOOK_EVERY = 0.02
-"""Seconds after which a Ctrl-C is seen while a thread proves what is there."""
-
 
 class Upload:
-    """One such file: asked for when it is made, then sent, then heard of.
+    """One such file: asked for when it is made, sent step by step, then heard of.
 
-    ``args`` are those of ``recv_file``.  Whoever makes one soon sends it, for the receiver gives
-    up what does not move; ``send`` closes the source, or whoever does not come to that.
+    ``args`` are those of ``recv_file``.  ``told`` hears its state, and up to which byte all of
+    it is there or on its way.  It closes the source, at the latest when it is ``close``d.
     """
 
-    def __init__(self, there: Conversation, source: Source, args: dict[str, Any]) -> None:
-        self.offset = 0
+    def __init__(
+        self,
+        there: Conversation,
+        source: Source,
+        args: dict[str, Any],
+        told: Callable[[State, int], object],
+    ) -> None:
+        self.over = False
+        """Whether there is nothing more to be sent of it."""
         self._there = there
         self._source = source
+        self._told = told
+        self._began = time.monotonic()
+        self._offset: int | None = None
         self._digest = ""
-        self.id = there.ask_ahead("recv_file", args, ())
+        self._waits = False
+        self._go: Go | None = None
+        self._aside: Thread | None = None
+        self._wrong: Exception | None = None
+        self.id = there.ask_ahead("recv_file", args, (), self._event)
+        told(State.OFFERED, 0)
 
-    def send(
-        self,
-        memory: bytearray,
-        on_event: Callable[[Args], object],
-        on_moved: Callable[[int], object],
-    ) -> None:
-        """Send it; what is wrong with it there, ``receipt`` says.
+    def step(self, memory: bytearray) -> bool:
+        """Send what fits into ``memory``, and may be sent by now; whether there was anything.
 
-        ``memory`` is filled again and again.  ``on_moved`` is told up to which byte all of the
-        file is there or on its way, first of all where it begins.
-
-        Raises what is wrong with the source, of which the receiver was told then, and what
-        the conversation raises where the other side is gone.
+        Raises what the conversation raises where the other side is gone.  All else that goes
+        wrong its receiver hears, and then ``receipt`` raises it.
         """
         try:
-            go = self._going(on_event)
-            if go is not None and self._prove(go):
-                on_moved(self.offset)
-                self._send(memory, on_moved)
+            return self._step(memory)
         except Lost:
+            if not self._there.wanted(self.id):  # that had been its last word
+                return self._end()
             raise
         except LanxferError as error:
-            if self._there.asks(self.id):
-                self._there.say(Cancel(self.id, error.reason, error.code))
-                with suppress(LanxferError):
-                    self._there.answer(self.id)
-            raise
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Close the source."""
-        self._source.close()
+            self._wrong = error
+            self._there.say(Cancel(self.id, error.reason, error.code))
+            return self._end()
 
     def receipt(self) -> Receipt:
         """Wait for the receiver's word; raises what it refused it with, or Cancelled."""
-        args = self._there.answer(self.id).args
-        return receipt_of(args, self._digest, self._source.size, self.offset)
-
-    def _going(self, on_event: Callable[[Args], object]) -> Go | None:
-        """Wait for the go; None where there is an answer instead.
-
-        Whoever lets wait for it reads what is there, and wants to see the same of this side's:
-        so that is read meanwhile.  Who has to ask somebody first reads nothing.
-        """
-        asks: list[Args] = []
-
-        def told(event: Args) -> None:
-            asks.append(event)
-            on_event(event)
-
-        if self._there.decided(self.id, told, READ_AHEAD_AFTER) or asks:
-            return self._there.going(self.id, told)
-        reading = Thread(target=_read_ahead, args=[self._source], daemon=True)
-        reading.start()
         try:
-            return self._there.going(self.id, on_event)
-        finally:
-            self._source.enough()
-            reading.join()
+            args = self._there.answer(self.id).args
+        except Lost:
+            raise
+        except LanxferError as error:
+            raise self._wrong or error from None
+        if self._wrong is not None:
+            raise self._wrong
+        return receipt_of(args, self._digest, self._source.size, self._offset or 0)
 
-    def _prove(self, go: Go) -> bool:
-        """Go to the byte from which on the receiver lacks ours; False where it is given up."""
-        if not go.have:
-            return True
-        wrong: list[BaseException] = []
+    def close(self) -> None:
+        """Close the source, when nobody reads it any more."""
+        self._source.stop()
+        self._join()
+        self._source.close()
 
-        def prove() -> None:
-            try:
-                self._source.prove(go.have)
-            except BaseException as error:
-                wrong.append(error)
-
-        proving = Thread(target=prove, daemon=True)
-        proving.start()
-        while proving.is_alive():
-            if not self._there.wanted(self.id):
-                return False
-            proving.join(LOOK_EVERY)
-        if wrong:
-            raise wrong[0]
-        self.offset = self._source.position
-        return True
-
-    def _send(self, memory: bytearray, on_moved: Callable[[int], object]) -> None:
+    def _step(self, memory: bytearray) -> bool:
         there, source = self._there, self._source
-        while source.position < source.size:
-            offset, room = source.position, there.room(self.id)
-            if not room:
-                return
-            rest = memoryview(memory)[: source.size - offset]
-            source.read_into(rest)
-            while rest:
-                part, rest = rest[:room], rest[room:]
-                there.send_part(Part(self.id, offset, len(part)), part)
-                offset += len(part)
-                room = there.room(self.id) if rest else 0
-                if rest and not room:
-                    return
-            on_moved(offset)
+        if not there.wanted(self.id):
+            return self._end()
+        if self._offset is None and not self._begin():
+            return False
+        if source.position < source.size:
+            room = min(there.credit(self.id), source.size - source.position)
+            part = memoryview(memory)[:room]
+            if part:
+                position = source.position
+                source.read_into(part)
+                there.send_part(Part(self.id, position, len(part)), part)
+                self._told(State.MOVING, source.position)
+            return bool(part)
         source.check_unchanged()
         self._digest = source.digest()
-        if there.wanted(self.id):
-            there.say(End(self.id, source.size, self._digest))
+        there.say(End(self.id, source.size, self._digest))
+        self._told(State.COMMITTING, source.size)
+        return self._end()
 
+    def _end(self) -> bool:
+        self.over = True
+        self.close()
+        return True
 
-def _read_ahead(source: Source) -> None:
-    with suppress(LanxferError):  # it shows again when it is to be proved, or sent
-        source.read_ahead()
+    def _begin(self) -> bool:
+        """Whether it is known where to begin: what its receiver has, and what of that is alike."""
+        if self._go is None:
+            self._go = self._there.go_of(self.id)
+            if self._go is None:
+                self._read_ahead()
+                return False
+            self._source.enough()
+            self._join()
+            self._wrong = None  # it shows again when it is to be proved, or sent
+            if self._go.have:
+                self._begin_aside(self._prove)
+        if self._aside is not None:
+            if self._aside.is_alive():
+                return False
+            self._join()
+            if self._wrong is not None:
+                raise self._wrong
+        self._offset = self._source.position
+        self._told(State.MOVING, self._offset)
+        return True
+
+    def _read_ahead(self) -> None:
+        """Whoever lets wait for its go reads what is there, and will want to see the same of ours.
+
+        But not who has to ask somebody first.
+        """
+        late = time.monotonic() - self._began >= READ_AHEAD_AFTER
+        if late and not self._waits and self._aside is None:
+            self._begin_aside(self._source.read_ahead)
+
+    def _prove(self) -> None:
+        assert self._go is not None
+        self._source.prove(self._go.have)
+
+    def _begin_aside(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:
+                self._wrong = error
+
+        self._aside = Thread(target=run, daemon=True)
+        self._aside.start()
+
+    def _join(self) -> None:
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            aside.join()
+
+    def _event(self, event: Args) -> None:
+        if event.get("waiting") is True:
+            self._waits = True
+            self._told(State.WAITING, 0)

@@ -7,16 +7,20 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from lanxfer.errors import Lost
 from lanxfer.identity import key_of_certificate, load_identity
+from lanxfer.packet_socket import PacketSocket, wait
 from lanxfer.state import CERTIFICATE_FILE, KEY_FILE, StateFolder
 from lanxfer.straight_tls import PIECE, Tls
 from lanxfer.wire import limits
+from tests.test_cli_real import until
 
 Work = Callable[[ssl.SSLSocket], None]
 
@@ -83,7 +87,7 @@ def test_much(ends: Callable[[Work], socket.socket], tmp_path: Path) -> None:
         wire.sendall(found)
 
     ours = ends(back)
-    tls = Tls(client(), ours)
+    tls = Tls(client(), ours, 10.0)
     assert tls.protocol == "lanxfer/1"
     assert key_of_certificate(tls.certificate) == load_identity(StateFolder(str(tmp_path))).key
     push(ours, tls, data)
@@ -102,18 +106,14 @@ def test_together(ends: Callable[[Work], socket.socket]) -> None:
             heard.append(data)
 
     ours = ends(hear)
-    tls = Tls(client(), ours)
+    tls = Tls(client(), ours, 10.0)
     assert tls.send(memoryview(b"header\n"), more=True) == 7
     assert tls.waits
     assert tls.send(memoryview(b"body")) == 4
     assert not tls.waits
-    tls.send(memoryview(b"x"), more=True)
-    tls.send_all(b"y")
+    push(ours, tls, b"x")
     ours.shutdown(socket.SHUT_WR)
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and thread.daemon:
-            thread.join(10)
-    assert b"".join(heard) == b"header\nbodyxy"
+    until(lambda: b"".join(heard) == b"header\nbodyx")
 
 
 def test_end(ends: Callable[[Work], socket.socket]) -> None:
@@ -125,12 +125,75 @@ def test_end(ends: Callable[[Work], socket.socket]) -> None:
             wire.unwrap()
 
     ours = ends(last)
-    tls = Tls(client(), ours)
+    tls = Tls(client(), ours, 10.0)
     found = b""
     while not found:
         found = tls.receive() or b""
     assert found == b"last"
     assert tls.receive() == b""
+
+
+def test_wrong_after(ends: Callable[[Work], socket.socket]) -> None:
+    """What came before something that is no record counts."""
+
+    def wrong(wire: ssl.SSLSocket) -> None:
+        wire.recv(1)
+        both = socket.socket(fileno=os.dup(wire.fileno()))
+        both.setblocking(True)
+        wire.sendall(b"last")
+        with both:
+            both.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+
+    ours = ends(wrong)
+    tls = Tls(client(), ours, 10.0)
+    push(ours, tls, b"x")
+    time.sleep(0.2)  # so that both are there
+    found = b""
+    while not found:
+        found = tls.receive() or b""
+    assert found == b"last"
+    with pytest.raises(OSError):
+        tls.receive()
+
+
+def test_slow(ends: Callable[[Work], socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes it slowly, but takes it, is not silent."""
+    monkeypatch.setattr(limits, "REPLIES_TIMEOUT", 0.5)
+    size = limits.MIB
+
+    def read(wire: ssl.SSLSocket) -> None:
+        left = size
+        while left:
+            left -= len(wire.recv(left))
+            time.sleep(0.02)
+
+    ours = ends(read)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * limits.KIB)
+    packets = PacketSocket(ours, Tls(client(), ours, 10.0), wait, lambda silent: Lost())
+    began = time.monotonic()
+    packets.push(memoryview(bytes(size)))
+    assert time.monotonic() - began > 1.0  # else it was not slow
+
+
+def test_drips() -> None:
+    """Who says drop by drop who it is has so long for all of it."""
+    ours, theirs = socket.socketpair()
+    over = threading.Event()
+
+    def drip() -> None:
+        data = b"\x16\x03\x03\x40\x00" + bytes(16_384)
+        for byte in data:
+            if over.wait(0.01):
+                return
+            theirs.sendall(bytes([byte]))
+
+    dripping = threading.Thread(target=drip, daemon=True)
+    dripping.start()
+    with ours, pytest.raises(OSError):
+        Tls(client(), ours, 0.3)
+    over.set()
+    dripping.join(10)
+    theirs.close()
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
@@ -142,4 +205,4 @@ def test_no_tls(said: bytes) -> None:
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(OSError):
-            Tls(client(), ours)
+            Tls(client(), ours, 10.0)

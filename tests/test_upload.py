@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,15 +16,18 @@ import pytest
 from blake3 import blake3
 
 from lanxfer.conversation import Conversation
-from lanxfer.errors import DigestMismatch, LanxferError, Lost
+from lanxfer.errors import DigestMismatch, Lost, QuotaExceeded
+from lanxfer.offering import READ_AHEAD_AFTER
 from lanxfer.packet_socket import wait
 from lanxfer.storage.sources import open_source
+from lanxfer.transfers import State
 from lanxfer.upload import Upload
 from lanxfer.wire import limits
 
 SIZE = 2 * limits.UNIT + 77
 
 Peer = Callable[[Any, Callable[[str], None]], None]
+Told = tuple[State, int]
 
 
 @pytest.fixture
@@ -81,13 +85,23 @@ def other(request: pytest.FixtureRequest) -> Iterator[Callable[[Peer], Other]]:
         each.close()
 
 
-def sent(other: Other, path: Path) -> tuple[Any, list[int]]:
+def sent(other: Other, path: Path) -> tuple[Any, list[Told]]:
     there = Conversation(other.ours, wait, lambda silent: Lost())
     there._packets.greeted = True
-    moved: list[int] = []
-    upload = Upload(there, open_source(str(path)), {"path": "file", "size": SIZE})
-    upload.send(bytearray(limits.UNIT), lambda event: None, moved.append)
-    return upload.receipt(), moved
+    told: list[Told] = []
+    args = {"path": "file", "size": SIZE}
+    upload = Upload(there, open_source(str(path)), args, lambda *heard: told.append(heard))
+    steps(there, upload)
+    return upload.receipt(), told
+
+
+def steps(there: Conversation, upload: Upload) -> None:
+    memory = bytearray(limits.UNIT)
+    while True:
+        moved = upload.step(memory)
+        if upload.over:
+            return
+        there.hear(0.0 if moved else 0.02)
 
 
 def last_of(hear: Any) -> dict[str, Any]:
@@ -111,10 +125,13 @@ def test_whole(other: Callable[[Peer], Other], data: bytes, tmp_path: Path) -> N
         say(answer + '{"bye": "requests"}\n{"window": 1, "bytes": 5}\n{"eve')
 
     there = other(takes)
-    receipt, moved = sent(there, tmp_path / "file")
+    receipt, told = sent(there, tmp_path / "file")
     assert (receipt.stored, receipt.digest, receipt.size) == ("file", digest, SIZE)
     assert there.body == data
-    assert moved == [0, limits.UNIT, 2 * limits.UNIT, SIZE]
+    assert told[:2] == [(State.OFFERED, 0), (State.MOVING, 0)]
+    assert told[-2:] == [(State.MOVING, SIZE), (State.COMMITTING, SIZE)]
+    positions = [done for state, done in told if state is State.MOVING]
+    assert positions == sorted(positions)
     sizes = [each["body"] for each in there.heard if "part" in each]
     assert sum(sizes) == SIZE
     assert there.heard[-1] == {"end": 1, "size": SIZE, "blake3": digest}
@@ -139,20 +156,93 @@ def test_something_else(other: Callable[[Peer], Other], data: bytes, tmp_path: P
         '{"ok": 1, "stored": "file", "size": 1}\n',
         '{"go": 1, "window": 5, "have": [[9000000, "00"]]}\n',
         '{"go": 1}\n',
+        '{"error": 0, "code": "bad-header", "reason": "", "retry": false}\n',
+        '{"bye": "all"}\n',
         "nonsense\n",
     ],
 )
 def test_nonsense(other: Callable[[Peer], Other], data: bytes, tmp_path: Path, said: str) -> None:
-    """What cannot be is an error, and nothing is taken for stored."""
+    """Where there is nothing more to be understood the other side is lost, though it is there."""
+    asked = threading.Event()
 
     def talks(hear: Any, say: Callable[[str], None]) -> None:
         hear()
         say(said)
+        asked.wait(10)
+
+    with pytest.raises(Lost):
+        sent(other(talks), tmp_path / "file")
+    asked.set()
+
+
+def test_last_word(other: Callable[[Peer], Other], data: bytes, tmp_path: Path) -> None:
+    """What was said before somebody hung up counts, also in the midst of what is sent to him."""
+    heard = threading.Event()
+
+    def refuses(hear: Any, say: Callable[[str], None]) -> None:
+        hear()
+        say(f'{{"go": 1, "window": {SIZE}, "have": []}}\n')
+        said = '{"error": 1, "code": "", "reason": "No more.", "retry": false}\n'
+        say(said)
+        there._theirs.shutdown(socket.SHUT_WR)
+        heard.wait(10)
+
+    there = other(refuses)
+    with pytest.raises(QuotaExceeded, match=r"No more\."):
+        sent(there, tmp_path / "file")
+    heard.set()
+
+
+@pytest.mark.parametrize("how", ["proves", "reads ahead"])
+def test_closed_meanwhile(other: Callable[[Peer], Other], tmp_path: Path, how: str) -> None:
+    """Whoever closes it waits for the thread that reads the file."""
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(1 << 40)
+
+    def goes(hear: Any, say: Callable[[str], None]) -> None:
+        hear()
+        if how == "proves":
+            say(f'{{"go": 1, "window": 5, "have": [[{1 << 40}, "{"0" * 64}"]]}}\n')
         hear()
 
-    with pytest.raises(LanxferError) as error:
-        sent(other(talks), tmp_path / "file")
-    assert error.value.code in ("bad-header", "connection-lost")
+    there = Conversation(other(goes).ours, wait, lambda silent: Lost())
+    there._packets.greeted = True
+    source = open_source(str(huge))
+    upload = Upload(there, source, {"path": "file", "size": 1 << 40}, lambda state, done: None)
+    while upload._aside is None:
+        there.hear(0.02)
+        assert not upload.step(bytearray(10))
+    reading = upload._aside
+    assert reading.is_alive()
+    if how == "reads ahead":
+        source.enough()
+    upload.close()
+    assert not reading.is_alive() and source._fd == -1
+
+
+def test_waits_unread(other: Callable[[Peer], Other], data: bytes, tmp_path: Path) -> None:
+    """While somebody is asked, what he may refuse is not read."""
+
+    def asks(hear: Any, say: Callable[[str], None]) -> None:
+        hear()
+        say('{"event": 1, "waiting": true}\n')
+        hear()
+
+    there = Conversation(other(asks).ours, wait, lambda silent: Lost())
+    there._packets.greeted = True
+    told: list[State] = []
+    upload = Upload(
+        there,
+        open_source(str(tmp_path / "file")),
+        {"path": "file", "size": SIZE},
+        lambda state, done: told.append(state),
+    )
+    while State.WAITING not in told:
+        there.hear(0.02)
+    time.sleep(2 * READ_AHEAD_AFTER)
+    assert not upload.step(bytearray(10)) and upload._aside is None
+    upload.close()
 
 
 def test_closed(other: Callable[[Peer], Other], data: bytes, tmp_path: Path) -> None:
@@ -165,7 +255,8 @@ def test_closed(other: Callable[[Peer], Other], data: bytes, tmp_path: Path) -> 
 
     there = Conversation(other(goes).ours, wait, lambda silent: Lost())
     source = open_source(str(tmp_path / "file"))
-    upload = Upload(there, source, {"path": "file", "size": SIZE})
+    upload = Upload(there, source, {"path": "file", "size": SIZE}, lambda state, done: None)
     with pytest.raises(Lost):
-        upload.send(bytearray(limits.UNIT), lambda event: None, lambda moved: None)
+        steps(there, upload)
+    upload.close()
     assert source._fd == -1

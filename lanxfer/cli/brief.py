@@ -1,4 +1,4 @@
-"""A command that is over in a moment: no reactor, from start to exit code.
+"""A command that takes no reactor, from start to exit code.
 
 The service on this machine does what there is to do, or the other device at once.
 
@@ -132,14 +132,15 @@ class Brief(Ending):
         if self._gave_up:
             return
         self._gave_up = True
-        if self._asked is None or not self._asked.cancel():
-            raise Cancelled()
 
         def tell() -> None:
             stop()
             self.out.say(f"Cancelling; {AGAIN}")
 
         stop = self.every(PATIENT, tell)
+        if self._asked is None or not self._asked.cancel():
+            stop()
+            raise Cancelled()
 
 
 def run(work: Work, here: Brief) -> int:

@@ -21,7 +21,7 @@ from lanxfer.cli.pair import by_secret, check_secret
 from lanxfer.transfers import Conflict
 
 if TYPE_CHECKING:
-    from lanxfer.cli.straight_many import Begun
+    from lanxfer.cli.begun import Begun
 
 PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
 

@@ -30,7 +30,7 @@ from lanxfer.tally import Tally
 from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State, Together
 
 if TYPE_CHECKING:
-    from lanxfer.cli.straight_many import Begun
+    from lanxfer.cli.begun import Begun
     from lanxfer.introducing import Introduced
 
 
@@ -45,15 +45,11 @@ async def send(here: Run, job: Job, begun: Begun | None = None) -> int:
     try:
         client = await _reach(here, _patient(job.over, begun), asks=not job.stdin)
     except (Cancelled, CancelledError):
-        raise Cancelled("" if begun is None else begun.report.so_far) from None
+        raise Cancelled() if begun is None else begun.cancelled from None
     except LanxferError as error:
         if begun is None:
             raise
-        for number, entry in enumerate(begun.entries):
-            if entry.skipped:
-                begun.report.skip(entry.path, entry.skipped)
-            else:
-                begun.report.entry(entry, entry.error or error)
+        for number, _ in enumerate(begun.fail(error)):
             if not number % AT_A_TIME:
                 await deferLater(here.reactor, 0, lambda: None)  # there may be millions
         return begun.report.end()

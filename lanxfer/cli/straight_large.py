@@ -1,10 +1,12 @@
-"""One large file of a send that has no reactor (``lanxfer.cli.straight_many``)."""
+"""The large files of a send that has no reactor (``lanxfer.cli.straight_many``)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import define, field
 
 from lanxfer.errors import LanxferError, SourceChanged
 from lanxfer.offering import Loaded, as_found, request_of
@@ -12,77 +14,99 @@ from lanxfer.storage.sources import open_source
 from lanxfer.transfers import Conflict, Entry, Receipt, State
 from lanxfer.upload import Upload
 from lanxfer.wire import limits
-from lanxfer.wire.packets import Args
 
 if TYPE_CHECKING:
     from lanxfer.straight import Straight
+
+PATIENCE = 1.0
+"""Seconds for which one that cannot go on keeps the others waiting: it may be paused there."""
+
+LOOK_EVERY = 0.02
+"""Seconds after which is seen what was done beside: a file that is read, a Ctrl-C."""
 
 Told: TypeAlias = Callable[[Entry, State, int], object]
 """Hears how far a file is: bytes that are there, or on their way."""
 
 
+@define(eq=False)
 class Large:
-    """A large file that was asked for, and is then sent, and heard of.
+    """One of them.  ``before`` is how many bytes had arrived when it was ``asked``, in seconds."""
 
-    ``before`` is how many bytes of all had arrived when it was ``asked``, in seconds.  Making
-    one raises what is wrong with the file, SourceChanged where it is small by now, and what the
-    connection raises.
-    """
-
-    def __init__(
-        self,
-        there: Straight,
-        entry: Entry,
-        conflict: Conflict | None,
-        group: str,
-        before: int,
-        told: Told,
-    ) -> None:
-        self.asked = time.monotonic()
-        self.before = before
-        self.sent = False
-        self._told = told
-        source = open_source(entry.local)
-        try:
-            self.entry = as_found(entry, source)
-            if self.entry.size <= limits.INLINE_MAX:
-                raise SourceChanged
-            args = request_of(Loaded(self.entry), conflict, group)
-            self._upload = Upload(there, source, args)
-        except BaseException:
-            source.close()
-            raise
-        told(self.entry, State.OFFERED, 0)
-
-    @property
-    def brief(self) -> bool:
-        """Whether it may wait for others without being missed there."""
-        return self.entry.size <= limits.WINDOW
-
-    def send(self, memory: bytearray) -> None:
-        """Send it; raises as ``Upload.send``."""
-        self.sent = True
-
-        def heard(event: Args) -> None:
-            if event.get("waiting") is True:
-                self._told(self.entry, State.WAITING, 0)
-
-        def moved(position: int) -> None:
-            self._told(self.entry, State.MOVING, position)
-
-        self._upload.send(memory, heard, moved)
-
-    def receipt(self) -> Receipt:
-        """Wait for the word of its receiver; raises as ``Upload.receipt``."""
-        return self._upload.receipt()
+    entry: Entry
+    upload: Upload
+    before: int
+    told: Told
+    asked: float = field(factory=time.monotonic)
+    moved: float = field(factory=time.monotonic)
 
     def over(self, end: Receipt | LanxferError) -> None:
         """It came to its end."""
         state = State.DONE if isinstance(end, Receipt) else State.FAILED
-        self._told(self.entry, state, self.entry.size)
+        self.told(self.entry, state, self.entry.size)
 
     def give_back(self) -> Entry:
         """What is to be sent once more, by somebody else."""
-        self._upload.close()
-        self._told(self.entry, State.OFFERED, 0)
+        self.upload.close()
+        self.told(self.entry, State.OFFERED, 0)
         return self.entry
+
+
+class UnderWay:
+    """Those that were asked for, and are not sent as a whole.
+
+    Each goes as a whole before the next one does, but overtakes who cannot go on.
+    """
+
+    def __init__(self, there: Straight, told: Told) -> None:
+        self.files: list[Large] = []
+        self._there = there
+        self._told = told
+        self._memory = bytearray()
+
+    @property
+    def size(self) -> int:
+        """Bytes of them all."""
+        return sum(each.entry.size for each in self.files)
+
+    def ask(self, entry: Entry, conflict: Conflict | None, group: str, before: int) -> None:
+        """Ask for one more.
+
+        Raises what is wrong with the file, SourceChanged where it is small by now, and what the
+        connection raises.
+        """
+        source = open_source(entry.local)
+        try:
+            entry = as_found(entry, source)
+            if entry.size <= limits.INLINE_MAX:
+                raise SourceChanged
+            args = request_of(Loaded(entry), conflict, group)
+            upload = Upload(
+                self._there, source, args, lambda state, done: self._told(entry, state, done)
+            )
+        except BaseException:
+            source.close()
+            raise
+        self.files.append(Large(entry, upload, before, self._told))
+
+    def send(self, due: Sequence[Large]) -> Iterator[Large]:
+        """Send these, and give each whose end was said, as long as there is one that goes on."""
+        self._memory = self._memory or bytearray(limits.UNIT)
+        left = [*due]
+        while left:
+            moved = next((each for each in left if each.upload.step(self._memory)), None)
+            now = time.monotonic()
+            if moved is None and all(now - each.moved >= PATIENCE for each in left):
+                return
+            if moved is not None:
+                moved.moved = now
+                if moved.upload.over:
+                    left.remove(moved)
+                    self.files.remove(moved)
+                    yield moved
+                    continue
+            self._there.hear(LOOK_EVERY if moved is None else 0.0)
+
+    def close(self) -> None:
+        """Close what is open here."""
+        for each in self.files:
+            each.upload.close()

@@ -17,9 +17,10 @@ from itertools import chain
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from attrs import define, frozen
+from attrs import define, evolve
 
 from lanxfer.ahead import ENOUGH, Ahead
+from lanxfer.cli.begun import Begun
 from lanxfer.cli.brief import Brief
 from lanxfer.cli.handing import Elsewhere, tried
 from lanxfer.cli.jobs import Job
@@ -28,10 +29,11 @@ from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
 from lanxfer.cli.sources import Count
 from lanxfer.cli.straight import MOST, reached
-from lanxfer.cli.straight_large import Large
-from lanxfer.errors import Cancelled, LanxferError, Lost
-from lanxfer.offering import Loaded, maybe_arrived, single
+from lanxfer.cli.straight_large import PATIENCE, Large, UnderWay
+from lanxfer.errors import LanxferError, Lost, NotPaired
+from lanxfer.offering import Loaded, single
 from lanxfer.packing import body_of, ends_of, goes_again, most_together, request_for
+from lanxfer.peers import FORGOTTEN
 from lanxfer.storage.walks import walk
 from lanxfer.tally import Below, Tally
 from lanxfer.transfers import Direction, Entry, Kind, Receipt, Snapshot, State
@@ -45,19 +47,6 @@ OPEN = 3
 
 LEFT = 1000
 """Entries kept for the other way, before all that comes goes that way."""
-
-
-@frozen
-class Begun:
-    """A send that has been begun: what is still to be sent, and what became of the rest.
-
-    ``broke`` says that it is the connection that was in the way.
-    """
-
-    entries: Iterator[Entry]
-    report: Report
-    tally: Tally
-    broke: bool = False
 
 
 def send(choices: Choices, job: Job) -> int | Begun | None:
@@ -104,7 +93,6 @@ class _Sending:
         self._report = Report(here.out, job.over.peer, time.monotonic, self._count.of)
         self._below = Below()
         self._open: deque[_Pack | Large] = deque()
-        self._memory = bytearray()
         self._stop_looking: Callable[[], None] = lambda: None
         self._left: list[Entry] = []
         self._arrived = 0
@@ -119,29 +107,31 @@ class _Sending:
             if not most:
                 raise Elsewhere
             ahead = Ahead(_entries(job), lambda: bytearray(limits.UNIT), min(ENOUGH, most))
+            way = UnderWay(there, self._moved)
             try:
-                self._send(there, ahead, most)
+                self._send(there, ahead, way, most)
             except Lost:
                 self._broke = True
-                self._left[:0] = chain.from_iterable(map(_given_back, self._open))
-        if self._here.interrupted:
-            raise self._cancelled()
+            self._left[:0] = chain.from_iterable(map(_given_back, [*self._open, *way.files]))
+            forgotten = there.forgotten
         rest = chain(self._left, ahead.left())
-        first = next(rest, None)
-        if first is not None:
-            self._begun.append(Begun(chain([first], rest), self._report, self._tally, self._broke))
+        begun = Begun(rest, self._report, self._tally, self._broke, job.name is not None)
+        if self._here.interrupted:
+            raise begun.cancelled
+        if forgotten:
+            for _ in begun.fail(NotPaired(FORGOTTEN)):
+                pass
+        elif (first := next(rest, None)) is not None:
+            self._begun.append(evolve(begun, entries=chain([first], rest)))
             raise Elsewhere
         return self._report.end()
 
-    def _cancelled(self) -> Cancelled:
-        so_far = self._report.so_far
-        if not self._broke:
-            return Cancelled(so_far)
-        return Cancelled(f"{so_far} More may have arrived.") if so_far else maybe_arrived()
-
-    def _send(self, there: Straight, ahead: Ahead, most: int) -> None:
-        stop = show_progress(self._here.every, self._tally, self._here.out, self._look(there))
-        forget = self._here.if_killed(stop)
+    def _send(self, there: Straight, ahead: Ahead, way: UnderWay, most: int) -> None:
+        stops = [
+            show_progress(self._here.every, self._tally, self._here.out, self._look(there)),
+            self._here.every(limits.REVOKE_EVERY, there.end_if_forgotten),
+        ]
+        forget = self._here.if_killed(stops[0])
         try:
             while len(self._left) < LEFT and not (self._broke or self._here.interrupted):
                 batch = ahead.read()
@@ -149,17 +139,23 @@ class _Sending:
                     break
                 pack, large = self._sorted(batch, "folders" in there.features)
                 self._ask(there, pack)
-                self._send_large(there, large)
+                self._send_large(way, large)
                 while len(self._open) > OPEN:
                     self._settle(there, ahead, most)
                 self._here.tick()
-            while self._open:
-                self._settle(there, ahead, most)
+            while self._open or (way.files and not self._broke):
+                self._go_on(way, way.files)
+                if self._open:
+                    self._settle(there, ahead, most)
+                elif way.files:
+                    there.hear(PATIENCE)
         finally:
-            stop()
+            for stop in stops:
+                stop()
             forget()
             self._stop_looking()
             self._count.stop()
+            way.close()
 
     def _sorted(self, batch: Sequence[Loaded], folders: bool) -> tuple[list[Loaded], list[Entry]]:
         """What of a batch goes together, and what by itself; the rest is decided, or left."""
@@ -197,56 +193,48 @@ class _Sending:
         else:
             self._open.append(asked)
 
-    def _send_large(self, there: Straight, entries: Sequence[Entry]) -> None:
+    def _send_large(self, way: UnderWay, entries: Sequence[Entry]) -> None:
         """Ask for these, and send those of the batch before, which may have their go by now.
 
-        Where one of these takes a while it is sent as well: nobody waits that long for a byte.
+        Of what is larger than that they are sent at once: nobody is asked for more than he gets
+        soon, or he would take it for stuck.
         """
-        due = [each for each in self._open if isinstance(each, Large) and not each.sent]
-        asked = [*filter(None, [self._offer(there, entry) for entry in entries])]
-        if not all(each.brief for each in asked):
-            due += asked
-        for large in due:
-            self._upload(large)
+        before = [*way.files]
+        for entry in entries:
+            if way.size + entry.size > limits.WINDOW:
+                self._go_on(way, way.files)
+            self._offer(way, entry)
+        self._go_on(way, [each for each in before if each in way.files])
 
-    def _offer(self, there: Straight, entry: Entry) -> Large | None:
+    def _offer(self, way: UnderWay, entry: Entry) -> None:
         try:
             if self._broke:
                 raise Lost
-            how = self._job.conflict, self._group
-            large = Large(there, entry, *how, self._arrived, self._moved)
+            way.ask(entry, self._job.conflict, self._group, self._arrived)
         except LanxferError as error:
             self._broke = self._broke or isinstance(error, Lost)
             if goes_again(error):
                 self._left.append(entry)
             else:
+                self._moved(entry, State.FAILED, 0)
                 self._end(entry, error)
-            return None
-        self._open.append(large)
-        return large
 
-    def _upload(self, large: Large) -> None:
-        """Send it, unless the connection is broken."""
-        self._memory = self._memory or bytearray(limits.UNIT)
+    def _go_on(self, way: UnderWay, due: Sequence[Large]) -> None:
+        """Send these, unless the connection is broken."""
+        if self._broke:
+            return
         try:
-            if self._broke:
-                raise Lost
-            large.send(self._memory)
-        except LanxferError as error:
-            self._broke = self._broke or isinstance(error, Lost)
-            self._open.remove(large)
-            self._end_large(large, error)
+            self._open.extend(way.send(due))
+        except Lost:
+            self._broke = True  # what was answered before that is still to be heard
 
     def _settle(self, there: Straight, ahead: Ahead, most: int) -> None:
         """Hear what became of those that were asked first."""
         asked = self._open[0]
         if isinstance(asked, _Pack):
             size = self._settle_pack(there, ahead, asked)
-        elif asked.sent:
-            size = self._settle_large(ahead, asked)
         else:
-            self._upload(asked)
-            return
+            size = self._settle_large(ahead, asked)
         self._arrived += size
         ahead.measured(self._arrived - asked.before, time.monotonic() - asked.asked)
         ahead.most = min(ahead.most, most)
@@ -283,7 +271,7 @@ class _Sending:
         """How many bytes arrived that were not there."""
         end: Receipt | LanxferError
         try:
-            end = large.receipt()
+            end = large.upload.receipt()
         except Lost:
             raise
         except LanxferError as error:

@@ -82,7 +82,7 @@ class Source:
         self._marks = _marks_of(found) if fd >= 0 else {}
         checkpoint = limits.CHECKPOINT
         self._step = max(1, -(-self.size // (checkpoint * _MARKS_MAX))) * checkpoint
-        self._enough = False
+        self._enough = self._stopped = False
 
     def read(self, n: int) -> bytes:
         """The next ``n`` bytes, fewer only before the end at ``size``, b"" there.
@@ -141,6 +141,10 @@ class Source:
         """End ``read_ahead``, from any thread."""
         self._enough = True
 
+    def stop(self) -> None:
+        """Have what another thread reads of it end soon, with SourceUnreadable."""
+        self._stopped = True
+
     def seek(self, offset: int) -> None:
         """Go to an offset, at most ``size``; the digest will still be that of all before it."""
         if not 0 <= offset <= self.size:
@@ -193,7 +197,7 @@ class Source:
             raise SourceChanged()
 
     def _read_at(self, offset: int, size: int) -> bytes:
-        if self._fd < 0:
+        if self._fd < 0 or self._stopped:
             raise SourceUnreadable("The file was closed.")
         try:
             if hasattr(os, "pread"):
