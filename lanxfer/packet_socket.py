@@ -121,8 +121,9 @@ class PacketSocket:
         patience, self.pushing = self._socket.gettimeout(), True
         try:
             self._socket.settimeout(0)
-            for number, piece in enumerate(pieces, 1):
-                self._push(piece, number < len(pieces))
+            some = [each for each in pieces if each]
+            for number, piece in enumerate(some, 1):
+                self._push(piece, number < len(some))
         finally:
             self._socket.settimeout(patience)
             self.pushing = False

@@ -182,7 +182,7 @@ def test_last_word(other: Callable[[Peer], Other], data: bytes, tmp_path: Path) 
     def refuses(hear: Any, say: Callable[[str], None]) -> None:
         hear()
         say(f'{{"go": 1, "window": {SIZE}, "have": []}}\n')
-        said = '{"error": 1, "code": "", "reason": "No more.", "retry": false}\n'
+        said = '{"error": 1, "code": "quota", "reason": "No more.", "retry": false}\n'
         say(said)
         there._theirs.shutdown(socket.SHUT_WR)
         heard.wait(10)
