@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field
 
+from lanxfer.ahead import LARGE_AT_ONCE
 from lanxfer.errors import LanxferError, SourceChanged
 from lanxfer.offering import Loaded, as_found, request_of
 from lanxfer.storage.sources import open_source
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lanxfer.straight import Straight
 
 PATIENCE = 1.0
-"""Seconds for which one that cannot go on keeps the others waiting: it may be paused there."""
+"""Seconds for which one that cannot go on holds up what comes next: it may be paused there."""
 
 LOOK_EVERY = 0.02
 """Seconds after which is seen what was done beside: a file that is read, a Ctrl-C."""
@@ -54,7 +55,7 @@ class Large:
 class UnderWay:
     """Those that were asked for, and are not sent as a whole.
 
-    Each goes as a whole before the next one does, but overtakes who cannot go on.
+    Each goes as a whole before the next one does, but one that cannot go on is overtaken.
     """
 
     def __init__(self, there: Straight, told: Told) -> None:
@@ -89,18 +90,20 @@ class UnderWay:
         self.files.append(Large(entry, upload, before, self._told))
 
     def send(self, due: Sequence[Large]) -> Iterator[Large]:
-        """Send these, and give each whose end was said, as long as there is one that goes on."""
+        """Send until these are sent, and give each whose end was said.
+
+        Or until none can go on, where that leaves room for one more.
+        """
         self._memory = self._memory or bytearray(limits.UNIT)
-        left = [*due]
-        while left:
-            moved = next((each for each in left if each.upload.step(self._memory)), None)
+        while any(each in self.files for each in due):
+            moved = next((each for each in self.files if each.upload.step(self._memory)), None)
             now = time.monotonic()
-            if moved is None and all(now - each.moved >= PATIENCE for each in left):
+            stuck = all(now - each.moved >= PATIENCE for each in self.files)
+            if moved is None and stuck and len(self.files) < LARGE_AT_ONCE:
                 return
             if moved is not None:
                 moved.moved = now
                 if moved.upload.over:
-                    left.remove(moved)
                     self.files.remove(moved)
                     yield moved
                     continue

@@ -196,8 +196,8 @@ class _Sending:
     def _send_large(self, way: UnderWay, entries: Sequence[Entry]) -> None:
         """Ask for these, and send those of the batch before, which may have their go by now.
 
-        Of what is larger than that they are sent at once: nobody is asked for more than he gets
-        soon, or he would take it for stuck.
+        No more than a window waits for its turn: what is asked for and does not come would be
+        taken for stuck.
         """
         before = [*way.files]
         for entry in entries:
