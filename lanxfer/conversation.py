@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeAlias
 
-from lanxfer.errors import BadHeader, Cancelled, LanxferError, Lost, from_wire
+from lanxfer.errors import BadHeader, Busy, Cancelled, LanxferError, Lost, from_wire
 from lanxfer.packet_socket import PacketSocket, Plain, Stream, Wait
 from lanxfer.wire import limits
 from lanxfer.wire.native import VERSION
@@ -44,6 +44,14 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class _Ended(Exception):
+    """What the other side said of the connection as a whole."""
+
+    def __init__(self, error: LanxferError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Conversation:
     """Over a socket that is connected, as ``PacketSocket``; what ``wait`` raises ends a request."""
 
@@ -60,6 +68,7 @@ class Conversation:
         self._goes: dict[int, Go] = {}
         self._ends: dict[int, Answer | LanxferError] = {}
         self._gave_up = False
+        self._cancelled: set[int] = set()
 
     def greet(self, device: str) -> Args:
         """Say hello; what the other side is and takes.  BadHeader where it speaks otherwise."""
@@ -80,9 +89,12 @@ class Conversation:
         on_event: OnEvent | None = None,
     ) -> Answer:
         """Ask, and wait for the answer; raises the LanxferError it is, or what ``lost`` made."""
-        with self._packets.lasting():
-            id = self._ask(name, args or {}, [memoryview(data)], on_event)
-            self._await(id)
+        try:
+            with self._packets.lasting():
+                id = self._ask(name, args or {}, [memoryview(data)], on_event)
+                self._await(id)
+        except _Ended as end:
+            raise end.error from None
         return self._taken(id)
 
     def ask_ahead(
@@ -107,6 +119,7 @@ class Conversation:
         Raises what ``lost`` made, but not before all is taken that was said before that.
         """
         with self._sound():
+            self._give_up()
             heard = self._packets.next(seconds)
             if heard is not None:
                 self._heard(*heard)
@@ -114,8 +127,12 @@ class Conversation:
             while heard is not None and (heard := self._packets.next(0)) is not None:
                 self._heard(*heard)
 
+    def answered(self, id: int) -> bool:
+        """Whether ``answer`` has it without waiting."""
+        return id in self._ends
+
     def wanted(self, id: int) -> bool:
-        """Whether it is neither answered nor given up, as far as was heard."""
+        """Whether it is neither answered nor given up, as far as was heard; before ``answer``."""
         return not self._gave_up and id not in self._ends
 
     def cancel(self) -> bool:
@@ -125,10 +142,9 @@ class Conversation:
         """
         if not (self._asked and self._packets.greeted):
             return False
-        if not self._gave_up:
-            self._gave_up = True
-            if not self._packets.pushing:
-                self._give_up()
+        self._gave_up = True
+        if not self._packets.pushing:
+            self._give_up()
         return True
 
     def close(self) -> None:
@@ -165,7 +181,7 @@ class Conversation:
                 yield
         except (Cancelled, Lost):
             raise
-        except LanxferError:
+        except (_Ended, LanxferError):
             raise self._packets.lost(False) from None
 
     def _ask(
@@ -183,25 +199,30 @@ class Conversation:
         try:
             self._packets.push(*pieces)
         except (Lost, OSError):
-            for packet, body in self._packets.last_words():
-                with suppress(LanxferError):
+            with suppress(_Ended, LanxferError):
+                for packet, body in self._packets.last_words():
                     self._heard(packet, body)
             raise
-        if self._gave_up:
-            self._give_up()
+        self._give_up()
 
     def _give_up(self) -> None:
-        for id in list(self._asked):
-            self._packets.say(Cancel(id, Cancelled().reason, Cancelled.code))
+        """Say of what is asked that nobody wants it, once of each."""
+        while self._gave_up and (left := self._asked.keys() - self._cancelled):
+            id = min(left)
+            self._cancelled.add(id)
+            if not self._packets.mute:
+                self._packets.say(Cancel(id, Cancelled().reason, Cancelled.code))
 
     def _await(self, id: int) -> None:
         while id not in self._ends:
+            self._give_up()
             heard = self._packets.next()
             assert heard is not None
             self._heard(*heard)
 
     def _taken(self, id: int) -> Answer:
         self._asked.pop(id, None)
+        self._goes.pop(id, None)
         end = self._ends.pop(id)
         if isinstance(end, LanxferError):
             raise end
@@ -212,10 +233,12 @@ class Conversation:
             case Ok() if packet.id in self._asked:
                 self._ends[packet.id] = Answer(packet.args, body)
             case Failed() if packet.id in self._asked:
-                self._ends[packet.id] = from_wire(packet.code, packet.reason)
+                error = from_wire(packet.code, packet.reason)
+                # Of this request alone; the connection is there.
+                self._ends[packet.id] = Busy(error.reason) if isinstance(error, Lost) else error
             case Failed(id=0):
                 self._packets.end()
-                raise from_wire(packet.code, packet.reason)
+                raise _Ended(from_wire(packet.code, packet.reason))
             case Go() if packet.id in self._asked:
                 self._goes[packet.id] = packet
             case Event() if (on_event := self._asked.get(packet.id)) is not None:
@@ -229,6 +252,8 @@ class Conversation:
 
     def _refuse(self, do: Do) -> None:
         """The other side may ask whether this one lives, and nothing else."""
+        if self._packets.mute:
+            return
         if do.name == "ping":
             self._packets.say(Ok(do.id))
         else:

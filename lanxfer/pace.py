@@ -7,17 +7,13 @@ this side could not have read does not count against the other one.
 
 from __future__ import annotations
 
-import socket
-import struct
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from lanxfer.errors import LanxferError, TimedOut, TooSlow
+from lanxfer.tcp_info import acknowledged
 from lanxfer.wire import limits
-
-_BYTES_ACKED = 120
-"""Where ``tcpi_bytes_acked`` is in Linux's ``struct tcp_info`` (linux/tcp.h, since 4.1)."""
 
 
 class Paced(Protocol):
@@ -61,15 +57,12 @@ def taken(transport: Any) -> int:
     On Linux the bytes its system has acknowledged, elsewhere what the write
     buffer became shorter by.
     """
-    handle: Any = getattr(transport, "socket", None)
-    tcp = handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6)
-    if tcp and hasattr(socket, "TCP_INFO"):
-        try:
-            info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
-        except OSError:
-            return 0  # it is closed already
-        if len(info) == _BYTES_ACKED + 8:
-            return int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0])
+    try:
+        acked = acknowledged(getattr(transport, "socket", None))
+    except OSError:
+        return 0  # it is closed already
+    if acked is not None:
+        return acked
     written = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
     return -(written + getattr(transport, "_tempDataLen", 0))
 

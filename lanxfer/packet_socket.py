@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 from lanxfer.errors import HeaderTooLong, LanxferError, Lost
 from lanxfer.sessions.native import NativeSession
+from lanxfer.tcp_info import acknowledged
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Drop, Packet
 
@@ -88,6 +89,8 @@ class PacketSocket:
         """Whether it is in the midst of sending, and nothing else can be said."""
         self.due = time.monotonic() + limits.PING_AFTER
         """When something has to be heard at the latest: else it is asked, or has gone."""
+        self.mute = False
+        """Whether it broke off in the midst of something, of which all that is said were a part."""
         self.lost = lost
         self._socket = connection
         self._stream = stream
@@ -118,18 +121,24 @@ class PacketSocket:
 
     def push(self, *pieces: memoryview) -> None:
         """Send these, and hear what is said meanwhile: who is not heard may stop reading."""
+        if self.mute:
+            raise self.lost(False)
         patience, self.pushing = self._socket.gettimeout(), True
         try:
             self._socket.settimeout(0)
             some = [each for each in pieces if each]
             for number, piece in enumerate(some, 1):
                 self._push(piece, number < len(some))
+        except BaseException:
+            self.mute, self.due = True, time.monotonic()
+            raise
         finally:
             self._socket.settimeout(patience)
             self.pushing = False
 
     def _push(self, piece: memoryview, more: bool) -> None:
         stream, until = self._stream, time.monotonic() + limits.REPLIES_TIMEOUT
+        acked = acknowledged(self._socket)
         while piece or (stream.waits and not more):
             if self._over:
                 raise self.lost(False)
@@ -145,7 +154,12 @@ class PacketSocket:
                 continue
             left = until - time.monotonic()
             if left <= 0 or not self._wait(self._socket, left, writing=True):
-                raise self.lost(True)
+                # It has no room for long where little goes out of much that waits in the system.
+                acked, before_that = acknowledged(self._socket), acked
+                if acked == before_that:
+                    raise self.lost(True)
+                until = time.monotonic() + limits.REPLIES_TIMEOUT
+                continue
             with suppress(BlockingIOError):
                 if len(self._data) > HEARD_MAX:
                     raise self.lost(False)
@@ -181,7 +195,7 @@ class PacketSocket:
                 yield heard
 
     def _silent(self) -> None:
-        if self._pinged or not self.greeted:
+        if self._pinged or self.mute or not self.greeted:
             raise self.lost(True)
         self._pinged, self.due = True, time.monotonic() + limits.PING_TIMEOUT
         self.say(self.session.ask("ping", {}))
@@ -193,7 +207,7 @@ class PacketSocket:
         if not data:
             return
         self._data += data
-        if self.greeted:  # drop by drop is no way to say hello
+        if self.greeted and not self.mute:  # drop by drop is no way to say hello
             self._pinged, self.due = False, time.monotonic() + limits.PING_AFTER
 
     def _read(self) -> Heard | None:

@@ -44,6 +44,7 @@ _HOST_MAX = 253
 _ADDRESS_MAX = _HOST_MAX + len(":65535")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 # Resolvers read all of these as IPv4, "1" and "0x7f.1" included.
 _NUMERIC = re.compile(r"[0-9.]+|0[xX][0-9A-Fa-fxX.]*")
@@ -246,6 +247,8 @@ class Peers:
                 by_name[peer.name] = peer
                 if peer.key:
                     by_key[peer.key] = peer
+                if peer.certificate in by_certificate:
+                    raise ValueError("twice")
                 if peer.certificate:
                     by_certificate[peer.certificate] = peer
         except _UNEXPECTED as error:
@@ -376,7 +379,7 @@ def _as_row(peer: Peer) -> dict[str, Any]:
         "key": peer.key,
         "addresses": list(peer.addresses),
         "legacy": peer.legacy,
-        **({"certificate": peer.certificate} if peer.certificate else {}),
+        "certificate": peer.certificate,
     }
 
 
@@ -385,7 +388,7 @@ def _from_row(row: Mapping[str, Any]) -> Peer:
     certificate = row.get("certificate", "")
     if not isinstance(addresses, list) or not isinstance(legacy, bool):
         raise TypeError("not a peer")
-    if not isinstance(certificate, str) or (certificate and not key):
+    if certificate and not (key and _DIGEST.fullmatch(certificate)):
         raise TypeError("not a certificate")
     return _checked(Peer(name, key, tuple(addresses), legacy, certificate))
 

@@ -78,7 +78,8 @@ class Straight(Conversation):
             self.limits = said if isinstance(said, dict) else {}
             self.features = features if isinstance(features, list) else []
             if key:
-                peers.remember_address(key, address, certificate)
+                with suppress(LanxferError):  # it is for the next time
+                    peers.remember_address(key, address, certificate)
             self._peers, self._key = peers, key
         except (LanxferError, OSError, ValueError):
             self.close()

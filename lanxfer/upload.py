@@ -11,7 +11,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from lanxfer.errors import LanxferError, Lost
+from lanxfer.errors import Internal, LanxferError, Lost
 from lanxfer.offering import READ_AHEAD_AFTER, receipt_of
 from lanxfer.storage.sources import Source
 from lanxfer.transfers import Receipt, State
@@ -46,7 +46,8 @@ class Upload:
         self._waits = False
         self._go: Go | None = None
         self._aside: Thread | None = None
-        self._wrong: Exception | None = None
+        self._unread: LanxferError | None = None  # what was wrong when it was read aside
+        self._wrong: LanxferError | None = None
         self.id = there.ask_ahead("recv_file", args, (), self._event)
         told(State.OFFERED, 0)
 
@@ -120,15 +121,15 @@ class Upload:
                 return False
             self._source.enough()
             self._join()
-            self._wrong = None  # it shows again when it is to be proved, or sent
+            self._unread = None  # it shows again when it is to be proved, or sent
             if self._go.have:
                 self._begin_aside(self._prove)
         if self._aside is not None:
             if self._aside.is_alive():
                 return False
             self._join()
-            if self._wrong is not None:
-                raise self._wrong
+            if self._unread is not None:
+                raise self._unread
         self._offset = self._source.position
         self._told(State.MOVING, self._offset)
         return True
@@ -150,8 +151,10 @@ class Upload:
         def run() -> None:
             try:
                 work()
-            except Exception as error:
-                self._wrong = error
+            except LanxferError as error:
+                self._unread = error
+            except Exception:
+                self._unread = Internal()
 
         self._aside = Thread(target=run, daemon=True)
         self._aside.start()

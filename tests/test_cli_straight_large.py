@@ -424,6 +424,22 @@ class TroubleTests:
         assert done.code == Exit.REFUSED and "Not that one." in done.err
         assert "Nothing arrived at odd." in done.out
 
+    def test_refused_late(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """What is read meanwhile has no say where its receiver does not want it."""
+        huge = tmp_path / "huge"
+        with huge.open("wb") as file:
+            file.truncate(1 << 40)
+
+        def refuses(hear: Hear, say: Say) -> None:
+            asked = hear()
+            time.sleep(0.3)
+            say(refusal(asked, "forbidden", "Not that one.", False))
+            assert hear() == {}
+
+        make(refuses)
+        done = run("send", huge, "odd", "-s", here)
+        assert done.code == Exit.REFUSED and "Not that one." in done.err
+
     def test_busy(self, make: Make, here: Path, large: Path) -> None:
         """What may be otherwise in a moment is tried again, with patience."""
 
@@ -521,8 +537,9 @@ class TroubleTests:
         assert (done.code, done.err) == (long.code, long.err)
         assert (nas.inbox / "large.bin").read_bytes() == large.read_bytes()
 
-    def test_nonsense(self, make: Make, here: Path, tmp_path: Path) -> None:
-        """Whoever says what makes no sense is left at once, and asked anew."""
+    @pytest.mark.parametrize("code", ["", "busy", "cancelled"])
+    def test_nonsense(self, make: Make, here: Path, tmp_path: Path, code: str) -> None:
+        """Whoever says what makes no sense, or wants no more at all, is left, and asked anew."""
         names = ["a", "b", "c"]
         for name in names:
             (tmp_path / name).write_bytes(os.urandom(SIZE))
@@ -530,13 +547,88 @@ class TroubleTests:
         def raves(hear: Hear, say: Say) -> None:
             say(go(hear(), limits.UNIT))
             hear()
-            say({"nonsense": 1})
+            end = {"error": 0, "code": code, "reason": "No more.", "retry": True}
+            say(end if code else {"nonsense": 1})
             assert hear() == {}
 
         device = make(raves, takes_large)
         done = run("send", *[tmp_path / name for name in names], "odd", "-s", here)
         assert done.code == Exit.OK and "3 files" in done.out
         assert len(device.heard) == 2
+
+    def test_two_stuck(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """Two that cannot go on hold up no small ones, and go on when they may."""
+        folder = tmp_path / "folder"
+        (folder / "z").mkdir(parents=True)
+        for name in "abc":
+            (folder / name).write_bytes(os.urandom(SIZE))
+        for number in range(3000):
+            (folder / "z" / str(number)).write_bytes(b"x")
+        stuck: list[dict[str, Any]] = []
+
+        def holds(hear: Hear, say: Say) -> None:
+            files, asked = 0, {}
+            while said := hear():
+                if said.get("name") == "recv_files":
+                    files += said["files"]
+                    say({"ok": said["do"], "files": said["files"], "outcomes": 0})
+                elif said.get("name") == "recv_file":
+                    asked[said["do"]] = said
+                    stuck.append(said)
+                    say(go(said, 1000 if len(stuck) < 3 else 8 * limits.MIB))
+                elif "end" in said:
+                    say(ok(asked[said["end"]], said))
+                if files == 3002 and len(stuck) == 2:  # the folders count as well
+                    for each in stuck:
+                        say({"window": each["do"], "bytes": 8 * limits.MIB})
+
+        device = make(holds)
+        done = run("send", folder, "odd", "-s", here)
+        assert done.code == Exit.OK and "3003 files" in done.out
+        assert len(device.heard) == 1 and len(stuck) == 3
+
+    def test_answered_and_lost(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """What was answered when the connection broke is not sent again."""
+        for name in "ab":
+            (tmp_path / name).write_bytes(os.urandom(SIZE))
+        folder = tmp_path / "f"
+        folder.mkdir()
+        for number in range(20):
+            (folder / str(number)).write_bytes(b"x")
+
+        def breaks(hear: Hear, say: Say) -> None:
+            asked = hear()
+            say(go(asked, 8 * limits.MIB))
+            to_its_end(hear)
+            asked = hear()
+            say(go(asked, 8 * limits.MIB))
+            last = to_its_end(hear)
+            pack = last if last.get("name") == "recv_files" else hear()
+            say({"ok": pack["do"], "files": pack["files"], "outcomes": 0})
+
+        device = make(breaks, takes_large)
+        done = run("send", tmp_path / "a", tmp_path / "b", folder, "odd", "-s", here)
+        assert done.code == Exit.OK and "22 files" in done.out
+        assert not any(each.get("name") == "recv_files" for each in device.heard[1])
+
+    def test_said_lost(self, make: Make, here: Path, tmp_path: Path) -> None:
+        """Who says of one file that a connection was lost has not lost this one."""
+        for name in "ab":
+            (tmp_path / name).write_bytes(os.urandom(SIZE))
+
+        def says(hear: Hear, say: Say) -> None:
+            say(refusal(hear(), "connection-lost", "That one's disk went.", True))
+            asked = hear()
+            say(go(asked, 8 * limits.MIB))
+            say(ok(asked, to_its_end(hear)))
+            hear()
+
+        device = make(says, takes_large)
+        done = run("send", tmp_path / "a", tmp_path / "b", "odd", "-s", here)
+        assert done.code == Exit.OK and "2 files" in done.out
+        assert [each["path"] for each in device.heard[1] if each.get("size") and "do" in each] == [
+            "a"
+        ]
 
     def test_gone_named(self, make: Make, here: Path, large: Path) -> None:
         """A file that was given its name is reported by it, whoever reports it."""

@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "storage",
         "straight",
         "straight_tls",
+        "tcp_info",
         "upload",
         "views",
     ),

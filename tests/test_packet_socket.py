@@ -116,3 +116,24 @@ def test_unread(ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.M
     assert time.monotonic() - began >= 0.2
     with suppress(OSError):
         ours.shutdown(socket.SHUT_RDWR)
+
+
+def test_mute(ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it broke off in the midst of something nothing more is said, but heard."""
+    monkeypatch.setattr(limits, "REPLIES_TIMEOUT", 0.1)
+    ours, theirs = ends
+    there = packets(ours)
+    with pytest.raises(Lost):
+        there.push(memoryview(bytes(64 * limits.MIB)))
+    theirs.setblocking(False)
+    with suppress(BlockingIOError):
+        while theirs.recv(limits.MIB):
+            pass
+    with pytest.raises(Lost):
+        there.say(Bye(all=False))
+    theirs.sendall(b'{"bye": "requests"}\n')
+    assert there.next() == (Bye(all=False), b"")
+    with pytest.raises(Lost):
+        there.next()
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)

@@ -40,7 +40,12 @@ class Large:
     asked: float = field(factory=time.monotonic)
     moved: float = field(factory=time.monotonic)
 
-    def over(self, end: Receipt | LanxferError) -> None:
+    @property
+    def id(self) -> int:
+        """The number of its request."""
+        return self.upload.id
+
+    def ended(self, end: Receipt | LanxferError) -> None:
         """It came to its end."""
         state = State.DONE if isinstance(end, Receipt) else State.FAILED
         self.told(self.entry, state, self.entry.size)
@@ -53,7 +58,7 @@ class Large:
 
 
 class UnderWay:
-    """Those that were asked for, and are not sent as a whole.
+    """Those that were asked for, and are not yet sent as a whole.
 
     Each goes as a whole before the next one does, but one that cannot go on is overtaken.
     """
@@ -90,24 +95,30 @@ class UnderWay:
         self.files.append(Large(entry, upload, before, self._told))
 
     def send(self, due: Sequence[Large]) -> Iterator[Large]:
-        """Send until these are sent, and give each whose end was said.
-
-        Or until none can go on, where that leaves room for one more.
-        """
+        """Send until these are sent, or none can go on, and give each whose end was said."""
         self._memory = self._memory or bytearray(limits.UNIT)
         while any(each in self.files for each in due):
             moved = next((each for each in self.files if each.upload.step(self._memory)), None)
-            now = time.monotonic()
-            stuck = all(now - each.moved >= PATIENCE for each in self.files)
-            if moved is None and stuck and len(self.files) < LARGE_AT_ONCE:
+            if moved is None and self.stuck:
                 return
             if moved is not None:
-                moved.moved = now
+                moved.moved = time.monotonic()
                 if moved.upload.over:
                     self.files.remove(moved)
                     yield moved
                     continue
             self._there.hear(LOOK_EVERY if moved is None else 0.0)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether none of them has gone on for a while."""
+        now = time.monotonic()
+        return all(now - each.moved >= PATIENCE for each in self.files)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many are stuck as may be: more would only share what there is."""
+        return len(self.files) >= LARGE_AT_ONCE and self.stuck
 
     def close(self) -> None:
         """Close what is open here."""

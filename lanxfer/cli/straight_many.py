@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve
@@ -71,7 +71,7 @@ def _worth(paths: Sequence[str]) -> bool:
     )
 
 
-@define
+@define(eq=False)
 class _Pack:
     """What one request has, when it was asked, in seconds, and how much had arrived by then."""
 
@@ -93,7 +93,8 @@ class _Sending:
         self._report = Report(here.out, job.over.peer, time.monotonic, self._count.of)
         self._below = Below()
         self._open: deque[_Pack | Large] = deque()
-        self._stop_looking: Callable[[], None] = lambda: None
+        self._over = Event()
+        self._large: deque[Entry] = deque()
         self._left: list[Entry] = []
         self._arrived = 0
         self._broke = False
@@ -112,7 +113,10 @@ class _Sending:
                 self._send(there, ahead, way, most)
             except Lost:
                 self._broke = True
+                for asked in [each for each in self._open if there.answered(each.id)]:
+                    self._settle(there, ahead, most, asked)
             self._left[:0] = chain.from_iterable(map(_given_back, [*self._open, *way.files]))
+            self._left += self._large
             forgotten = there.forgotten
         rest = chain(self._left, ahead.left())
         begun = Begun(rest, self._report, self._tally, self._broke, job.name is not None)
@@ -133,33 +137,40 @@ class _Sending:
         ]
         forget = self._here.if_killed(stops[0])
         try:
-            while len(self._left) < LEFT and not (self._broke or self._here.interrupted):
+            while len(self._left) < LEFT and self._goes_on:
                 batch = ahead.read()
                 if not batch:
                     break
-                pack, large = self._sorted(batch, "folders" in there.features)
-                self._ask(there, pack)
-                self._send_large(way, large)
+                self._ask(there, self._together(batch, "folders" in there.features))
+                self._send_large(way)
                 while len(self._open) > OPEN:
-                    self._settle(there, ahead, most)
+                    self._settle(there, ahead, most, self._open[0])
+                while len(self._large) > LEFT and self._goes_on:
+                    there.hear(PATIENCE)
+                    self._send_large(way)
                 self._here.tick()
-            while self._open or (way.files and not self._broke):
+            while self._open or ((way.files or self._large) and self._goes_on):
+                self._send_large(way)
                 self._go_on(way, way.files)
                 if self._open:
-                    self._settle(there, ahead, most)
+                    self._settle(there, ahead, most, self._open[0])
                 elif way.files:
                     there.hear(PATIENCE)
         finally:
             for stop in stops:
                 stop()
             forget()
-            self._stop_looking()
+            self._over.set()
             self._count.stop()
             way.close()
 
-    def _sorted(self, batch: Sequence[Loaded], folders: bool) -> tuple[list[Loaded], list[Entry]]:
-        """What of a batch goes together, and what by itself; the rest is decided, or left."""
-        pack, large = [], []
+    @property
+    def _goes_on(self) -> bool:
+        return not (self._broke or self._here.interrupted)
+
+    def _together(self, batch: Sequence[Loaded], folders: bool) -> list[Loaded]:
+        """What of a batch goes together; the rest goes by itself, or is decided, or left."""
+        pack = []
         for loaded in batch:
             entry = loaded.entry
             if loaded.whole or (folders and loaded.folder):
@@ -169,13 +180,16 @@ class _Sending:
             elif entry.skipped:
                 self._report.skip(entry.path, entry.skipped)
             elif entry.kind is Kind.FILE:
-                large.append(entry)
+                self._large.append(entry)
             else:
                 self._left.append(entry)
-        return pack, large
+        return pack
 
     def _ask(self, there: Straight, pack: Sequence[Loaded]) -> None:
         if not pack:
+            return
+        if self._here.interrupted:
+            self._left += [each.entry for each in pack]
             return
         try:
             args, manifest = request_for(pack, self._job.conflict, self._group)
@@ -193,26 +207,28 @@ class _Sending:
         else:
             self._open.append(asked)
 
-    def _send_large(self, way: UnderWay, entries: Sequence[Entry]) -> None:
-        """Ask for these, and send those of the batch before, which may have their go by now.
+    def _send_large(self, way: UnderWay) -> None:
+        """Ask for those that are next, and send those of the batch before.
 
-        No more than a window waits for its turn: what is asked for and does not come would be
-        taken for stuck.
+        Which may have their go by now.  No more than a window waits for its turn there: what is
+        asked for and does not come would be taken for stuck.
         """
         before = [*way.files]
-        for entry in entries:
-            if way.size + entry.size > limits.WINDOW:
+        while self._large and self._goes_on:
+            if way.size + self._large[0].size > limits.WINDOW:
                 self._go_on(way, way.files)
-            self._offer(way, entry)
+            if way.full:
+                break
+            self._offer(way, self._large.popleft())
         self._go_on(way, [each for each in before if each in way.files])
 
     def _offer(self, way: UnderWay, entry: Entry) -> None:
         try:
-            if self._broke:
+            if not self._goes_on:
                 raise Lost
             way.ask(entry, self._job.conflict, self._group, self._arrived)
         except LanxferError as error:
-            self._broke = self._broke or isinstance(error, Lost)
+            self._broke = self._broke or (isinstance(error, Lost) and not self._here.interrupted)
             if goes_again(error):
                 self._left.append(entry)
             else:
@@ -228,9 +244,8 @@ class _Sending:
         except Lost:
             self._broke = True  # what was answered before that is still to be heard
 
-    def _settle(self, there: Straight, ahead: Ahead, most: int) -> None:
-        """Hear what became of those that were asked first."""
-        asked = self._open[0]
+    def _settle(self, there: Straight, ahead: Ahead, most: int, asked: _Pack | Large) -> None:
+        """Hear what became of it."""
         if isinstance(asked, _Pack):
             size = self._settle_pack(there, ahead, asked)
         else:
@@ -247,10 +262,10 @@ class _Sending:
         except Lost:
             raise
         except LanxferError:
-            self._open.popleft()
+            self._open.remove(asked)
             self._left += [each.entry for each in asked.files]  # it may be otherwise one by one
             return 0
-        self._open.popleft()
+        self._open.remove(asked)
         files = size = 0
         for loaded, end in zip(asked.files, ends, strict=True):
             entry = loaded.entry
@@ -276,7 +291,7 @@ class _Sending:
             raise
         except LanxferError as error:
             end = error
-        self._open.popleft()
+        self._open.remove(large)
         self._end_large(large, end)
         if isinstance(end, LanxferError):
             return 0
@@ -287,7 +302,7 @@ class _Sending:
         if goes_again(end):
             self._left.append(large.give_back())
         else:
-            large.over(end)
+            large.ended(end)
             self._end(large.entry, end)
             self._report_below()
 
@@ -317,17 +332,18 @@ class _Sending:
         """What is done when it takes long enough to say of how much, and what keeps it slow."""
 
         def look() -> None:
-            from lanxfer.bottleneck import EVERY, Bottleneck
-
             Thread(target=self._count.run, daemon=True).start()
-            bottleneck = Bottleneck(time.monotonic, lambda: there.socket)
-
-            def judge() -> None:
-                self._tally.slow = bottleneck.look().value
-
-            self._stop_looking = self._here.every(EVERY, judge)
+            Thread(target=self._watch, args=[there], daemon=True).start()
 
         return look
+
+    def _watch(self, there: Straight) -> None:
+        """See what it waits for, which it cannot do itself."""
+        from lanxfer.bottleneck import EVERY, Bottleneck
+
+        bottleneck = Bottleneck(time.monotonic, lambda: there.socket)
+        while not self._over.wait(EVERY):
+            self._tally.slow = bottleneck.look().value
 
 
 def _entries(job: Job) -> Iterator[Entry]:
