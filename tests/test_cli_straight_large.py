@@ -173,7 +173,7 @@ class RealTests:
         with film.open("wb") as file:
             for number in range(size // limits.MIB):
                 file.write(number.to_bytes(8, "big") + block[8:])
-        assert nas.ask("limit", "--in", "60M").code == Exit.OK
+        assert nas.ask("limit", "--in", "20M").code == Exit.OK
         sending = start("send", film, "nas", "-s", here)
         try:
             moving(nas, "film.mkv")
@@ -212,7 +212,7 @@ class RealTests:
         folder.mkdir()
         for name in "abc":
             (folder / name).write_bytes(os.urandom(12 * limits.MIB))
-        assert nas.ask("limit", "--in", "8M").code == Exit.OK
+        assert nas.ask("limit", "--in", "2M").code == Exit.OK
         try:
             sending = start("send", folder, "nas", "-s", here)
             id = moving(nas, "movies/a")
