@@ -161,15 +161,10 @@ class Conversation:
         """Bytes of it that may be sent now."""
         return self._packets.session.credit(id)
 
-    def send_part(self, part: Part, data: memoryview) -> None:
-        """Send so much of it."""
+    def say(self, packet: Part | End | Cancel, *data: memoryview) -> None:
+        """Send so much of it, or say that this is all, or that there will be no more."""
         with self._packets.lasting():
-            self._push(memoryview(self._packets.session.send(part)), data)
-
-    def say(self, packet: End | Cancel) -> None:
-        """Say that this is all of it, or that there will be no more."""
-        with self._packets.lasting():
-            self._push(memoryview(self._packets.session.send(packet)))
+            self._push(memoryview(self._packets.session.send(packet)), *data)
 
     # Within.
 

@@ -21,7 +21,8 @@ HEARD_MAX = 4 * limits.ANSWER_BODY_MAX
 WRITE = 512 * limits.KIB
 """Bytes given to a stream at a time."""
 
-_READ = 256 * limits.KIB
+READ = 256 * limits.KIB
+"""Bytes taken from a socket at a time."""
 
 _MORE = getattr(socket, "MSG_MORE", 0)
 
@@ -70,7 +71,7 @@ class Plain:
         return self._socket.send(some, _MORE if more else 0)
 
     def receive(self) -> bytes:
-        return self._socket.recv(_READ)
+        return self._socket.recv(READ)
 
 
 class PacketSocket:
@@ -115,9 +116,9 @@ class PacketSocket:
         self._over = True
         self._data.clear()
 
-    def say(self, packet: Packet, data: bytes = b"") -> None:
-        """Say it, with its body, as ``push``."""
-        self.push(memoryview(self.session.send(packet) + data))
+    def say(self, packet: Packet) -> None:
+        """Say it, as ``push``."""
+        self.push(memoryview(self.session.send(packet)))
 
     def push(self, *pieces: memoryview) -> None:
         """Send these, and hear what is said meanwhile: who is not heard may stop reading."""

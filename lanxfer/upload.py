@@ -98,7 +98,7 @@ class Upload:
             if part:
                 position = source.position
                 source.read_into(part)
-                there.send_part(Part(self.id, position, len(part)), part)
+                there.say(Part(self.id, position, len(part)), part)
                 self._told(State.MOVING, source.position)
             return bool(part)
         source.check_unchanged()

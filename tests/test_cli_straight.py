@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -24,7 +24,8 @@ from lanxfer.peers import Peer, Peers
 from lanxfer.state import StateFolder
 from lanxfer.straight import NotStraight, Straight
 from lanxfer.tally import Tally
-from tests.scripted_device import Device, Hear, Script
+from tests.odd_devices import Make, odd_devices
+from tests.scripted_device import Hear
 from tests.scripted_service import Say
 from tests.test_cli_real import (
     Done,
@@ -45,8 +46,6 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 ELSEWHERE = ("--wait", "0")
 """Options with which a command takes the long way, and does the same."""
 
-Make: TypeAlias = Callable[..., Device]
-
 
 @pytest.fixture(scope="module")
 def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
@@ -66,17 +65,8 @@ def here(nas: Serving, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make(here: Path, tmp_path: Path) -> Iterator[Make]:
     """A device that says what it is told to, known here as "odd"."""
-    made: list[Device] = []
-
-    def device(*scripts: Script, key: str = "", **limits: int) -> Device:
-        made.append(Device(tmp_path / "odd", scripts, limits))
-        know(here, "odd", key or made[0].key, made[0].address)
-        return made[0]
-
-    yield device
-    for each in made:
-        each.close()
-        run("peer", "forget", "odd", "-s", here)
+    with odd_devices(here, tmp_path) as make:
+        yield make
 
 
 HEAVY = ("twisted", "asyncio", "OpenSSL")

@@ -6,10 +6,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -20,13 +20,13 @@ from lanxfer.cli.options import Choices
 from lanxfer.errors import Exit
 from lanxfer.tally import Tally
 from lanxfer.wire import limits
-from tests.scripted_device import Device, Hear, Script
+from tests.odd_devices import TAKES, Make, odd_devices
+from tests.scripted_device import Device, Hear
 from tests.scripted_service import Say
 from tests.test_cli_real import (
     Serving,
     end,
     finish,
-    know,
     met,
     moving,
     run,
@@ -35,11 +35,8 @@ from tests.test_cli_real import (
     until,
 )
 from tests.test_cli_straight import ELSEWHERE, imported
-from tests.test_cli_straight_many import TAKES
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-
-Make: TypeAlias = Callable[..., Device]
 
 SIZE = 5 * limits.MIB + 12_345
 """More than goes with others, and no whole number of units."""
@@ -62,17 +59,8 @@ def here(nas: Serving, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make(here: Path, tmp_path: Path) -> Iterator[Make]:
     """A device that says what it is told to, known here as "odd"."""
-    made: list[Device] = []
-
-    def device(*scripts: Script) -> Device:
-        made.append(Device(tmp_path / "odd", scripts, TAKES, ["folders"]))
-        know(here, "odd", made[0].key, made[0].address)
-        return made[0]
-
-    yield device
-    for each in made:
-        each.close()
-        run("peer", "forget", "odd", "-s", here)
+    with odd_devices(here, tmp_path, ["folders"], **TAKES) as make:
+        yield make
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -19,13 +19,13 @@ from lanxfer.conversation import Conversation
 from lanxfer.errors import Exit, Lost
 from lanxfer.packet_socket import HEARD_MAX, wait
 from lanxfer.wire import limits
-from tests.scripted_device import Device, Hear, Script
+from tests.odd_devices import TAKES, Make, odd_devices
+from tests.scripted_device import Hear
 from tests.scripted_service import Say
 from tests.test_cli_real import (
     Serving,
     end,
     finish,
-    know,
     met,
     next_line,
     run,
@@ -36,10 +36,6 @@ from tests.test_cli_real import (
 from tests.test_cli_straight import ELSEWHERE, imported
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-
-Make: TypeAlias = Callable[..., Device]
-
-TAKES = {"pack": limits.PACK_MAX, "pack_file": limits.PACK_MAX}
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +56,8 @@ def here(nas: Serving, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make(here: Path, tmp_path: Path) -> Iterator[Make]:
     """A device that takes packs and says what it is told to, known here as "odd"."""
-    made: list[Device] = []
-
-    def device(*scripts: Script) -> Device:
-        made.append(Device(tmp_path / "odd", scripts, TAKES, ["folders"]))
-        know(here, "odd", made[0].key, made[0].address)
-        return made[0]
-
-    yield device
-    for each in made:
-        each.close()
-        run("peer", "forget", "odd", "-s", here)
+    with odd_devices(here, tmp_path, ["folders"], **TAKES) as make:
+        yield make
 
 
 def tree(folder: Path, files: int = 30, size: int = 1000) -> Path:

@@ -16,9 +16,9 @@ import pytest
 
 from lanxfer.errors import Lost
 from lanxfer.identity import key_of_certificate, load_identity
-from lanxfer.packet_socket import PacketSocket, wait
+from lanxfer.packet_socket import WRITE, PacketSocket, wait
 from lanxfer.state import CERTIFICATE_FILE, KEY_FILE, StateFolder
-from lanxfer.straight_tls import PIECE, Tls
+from lanxfer.straight_tls import Tls
 from lanxfer.wire import limits
 from tests.test_cli_real import until
 
@@ -78,7 +78,7 @@ def push(ours: socket.socket, tls: Tls, data: bytes) -> None:
 
 def test_much(ends: Callable[[Work], socket.socket], tmp_path: Path) -> None:
     """More than a socket holds goes one way, and comes back."""
-    data = os.urandom(5 * PIECE + 17)
+    data = os.urandom(5 * WRITE + 17)
 
     def back(wire: ssl.SSLSocket) -> None:
         found = b""

@@ -1,7 +1,7 @@
 """``lanxfer send`` of one small file, and ``lanxfer message``, to a device that is where it was.
 
-What large files and trouble take would be longer to import than all the rest to do;
-where there is trouble, it is imported.
+What trouble takes would be longer to import than all the rest to do; where there is
+trouble, it is imported.
 """
 
 from __future__ import annotations
