@@ -101,14 +101,26 @@ async def _store(
 def _put(
     store: Store, folders: Sequence[SafePath], files: Sequence[Small]
 ) -> list[Stored | LanxferError]:
-    """How these ended, in this order; each by itself."""
+    """How these ended, in this order; each by itself.
+
+    Files go first: a folder that is new comes to be with what is in it.
+    """
+    were_there = [_is_there(store, path) for path in folders]
+    stored = store.put_many(files) if files else []
     ends: list[Stored | LanxferError] = []
-    for path in folders:
+    for path, was_there in zip(folders, were_there, strict=True):
         try:
-            ends.append(store.make_folder(path))
+            ends.append(store.make_folder(path)._replace(already=was_there))
         except LanxferError as error:
             ends.append(error)
-    return ends + (store.put_many(files) if files else [])
+    return ends + stored
+
+
+def _is_there(store: Store, path: SafePath) -> bool:
+    try:
+        return store.look(path) is not None
+    except LanxferError:
+        return False
 
 
 def _told(offer: Offer, end: Stored | LanxferError) -> Args | LanxferError:

@@ -2,8 +2,8 @@
 
 Each file goes the way of a large one (``publishing``), but they go together:
 all are written, all begin their way to the disk, all are waited for; then a
-folder is opened once for all of its files and synced once.  Every file fails
-by itself.
+folder is opened once for all of its files and synced once.  A folder that is
+new gets its name with all of its files in it.  Every file fails by itself.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from lanxfer.storage.system import (
     translated,
 )
 from lanxfer.storage.tree import Placed, Wanted
+from lanxfer.storage.wholes import NewFolder
 from lanxfer.transfers import Conflict, Stored
 from lanxfer.wire import limits
 
@@ -36,14 +37,23 @@ TOGETHER = 16
 """Files from which on one sync of the file system takes their place (``sync_all``)."""
 
 
-class _File:
-    """One of them: what it is, and how far it came; ``end`` is what became of it."""
+IN_NEW = 4
+"""Files from which on a folder that is not there is made in staging: that is two steps less for
+each of them, and five more for the folder."""
 
-    __slots__ = ("end", "fd", "folder", "name", "offer", "placed", "small", "staged")
+
+class _File:
+    """One of them: what it is, and how far it came; ``end`` is what became of it.
+
+    ``staged`` is its name in staging, or in a folder there, ``new``.
+    """
+
+    __slots__ = ("end", "fd", "folder", "name", "new", "offer", "placed", "small", "staged")
 
     def __init__(self, small: Small, staged: str) -> None:
         self.small = small
         self.staged = staged
+        self.new: NewFolder | None = None
         self.offer = small.offer
         parts = small.path.parts
         self.folder, self.name = parts[:-1], parts[-1]
@@ -95,6 +105,7 @@ class Batch:
         self._dotfiles = dotfiles
         self._series: list[str] = []
         self._written: list[str] = []
+        self._new: list[NewFolder] = []
         self._remembered: dict[str, SafePath] = {}
 
     @staticmethod
@@ -116,6 +127,7 @@ class Batch:
             with turn:
                 self._each(self._write)
             self._flush()
+            self._take_out()
             self._in_folders(self._place)
             self._remember()
         finally:
@@ -137,7 +149,8 @@ class Batch:
         folders: dict[tuple[str, ...], list[_File]] = {}
         for file in self._open():
             folders.setdefault(file.folder, []).append(file)
-        for parts, files in folders.items():
+        # Those above before those in them: what is made on the way is not new any more.
+        for parts, files in sorted(folders.items(), key=lambda item: len(item[0])):
             try:
                 step(parts, files)
             except _ANY as error:
@@ -174,7 +187,14 @@ class Batch:
         file.end = self._publisher.found_again(remembered, offer, path, offer.digest or "")
 
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
-        if not (self._scarce or self._tree.may_be(parts, files[0].name)):
+        if self._is_new(parts, files):
+            new = self._staging.wholes.new_folder()
+            self._new.append(new)
+            for file in files:
+                if file.small.conflict is not Conflict.SERIES:
+                    file.new = new
+            return
+        if not (self._scarce or self._tree.may_be(*parts, files[0].name)):
             return  # then hardly any of them is: they are found when they are placed
         try:
             with self._tree.reach(parts, make=False) as folder:
@@ -195,13 +215,16 @@ class Batch:
         except FileNotFoundError:
             return
 
+    def _is_new(self, parts: tuple[str, ...], files: Sequence[_File]) -> bool:
+        worth = self._together and parts and len(files) >= IN_NEW
+        return bool(worth) and not self._tree.may_be(*parts)
+
     def _write(self, file: _File) -> None:
         size = file.offer.size
         if size > self._room:
             raise DiskFull()
         self._room -= size
-        fd = file.fd = self._staging.wholes.create(file.staged)
-        self._written.append(file.staged)
+        fd = file.fd = self._create(file)
         for piece in file.small.pieces:
             written = os.write(fd, piece)
             while written < len(piece):
@@ -210,6 +233,19 @@ class Batch:
         if self._together:
             file.fd = -1
             close(fd)
+
+    def _create(self, file: _File) -> int:
+        if file.new is not None:
+            try:
+                fd = file.new.create(file.name)
+            except FileExistsError:  # two of one name
+                file.new = None
+            else:
+                file.staged = file.name
+                return fd
+        fd = self._staging.wholes.create(file.staged)
+        self._written.append(file.staged)
+        return fd
 
     def _flush(self) -> None:
         """Make the files durable, before any of them gets its name."""
@@ -234,7 +270,20 @@ class Batch:
                     os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         self._each(lambda file: sync(file.fd))
 
+    def _take_out(self) -> None:
+        """Remove from new folders what went wrong, for they get their names as they are."""
+        for file in self._files:
+            if file.end is not None and file.new is not None and file.staged == file.name:
+                try:
+                    file.new.remove(file.name)
+                except OSError:
+                    file.new.sound = False
+
     def _place(self, parts: tuple[str, ...], files: list[_File]) -> None:
+        if self._place_folder(parts, files):
+            files = [file for file in files if file.end is None]
+            if not files:
+                return
         with self._tree.reach(parts) as folder, self._staging.unsynced.placing(parts) as names:
             with self._staging.turn:
                 for file in files:
@@ -249,11 +298,30 @@ class Batch:
             except SyncFailed:
                 for file in placed:
                     there = file.placed or Placed(file.name, "")
-                    self._tree.withdraw(folder, self._staging.fd, file.staged, there)
+                    self._tree.withdraw(folder, self._staged_in(file), file.staged, there)
                 raise
 
+    def _place_folder(self, parts: tuple[str, ...], files: list[_File]) -> bool:
+        """Whether those that are in a new folder have their names with it."""
+        new = next((file.new for file in files if file.new is not None), None)
+        if new is None or not new.sound:
+            return False
+        with self._staging.unsynced.placing(parts) as names:
+            inside = [file for file in files if file.new is new]
+            names.update(file.name for file in inside)
+            if not self._tree.adopt(parts, self._staging.fd, new):
+                return False
+        for file in inside:
+            file.named()
+        new.close()
+        self._new.remove(new)
+        return True
+
+    def _staged_in(self, file: _File) -> int:
+        return self._staging.fd if file.new is None else file.new.fd
+
     def _name(self, folder: int, file: _File, names: set[str]) -> None:
-        tree, staging, part = self._tree, self._staging.fd, file.staged
+        tree, staging, part = self._tree, self._staged_in(file), file.staged
         conflict, name = file.small.conflict, file.name
         names.add(name)
         if conflict is not Conflict.SERIES and tree.link(staging, part, folder, name):
@@ -290,6 +358,9 @@ class Batch:
                 close(file.fd)
         with self._staging.turn:
             self._staging.wholes.remove(self._written)
+            for new in self._new:
+                new.close()
+            self._staging.wholes.remove(new.staged for new in self._new)
         stored = (file for file in self._files if isinstance(file.end, Stored))
         self._staging.remove_left(file.small.key for file in stored)
         for key in self._series:

@@ -23,7 +23,16 @@ from lanxfer.storage import Facts
 from lanxfer.storage.names import quoted
 from lanxfer.storage.prefixes import digest_of
 from lanxfer.storage.rules import numbered
-from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, SyncFailed, close, sync
+from lanxfer.storage.system import (
+    FILE_FLAGS,
+    FOLDER_FLAGS,
+    SyncFailed,
+    close,
+    gives_on,
+    rename_new,
+    sync,
+)
+from lanxfer.storage.wholes import NewFolder
 from lanxfer.transfers import Conflict
 
 # Folders known to be durable that are remembered; forgetting one costs a sync.
@@ -50,6 +59,11 @@ class Placed:
     digest: str
     already: bool = False
     replaced: bool = False
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
 
 
 class Tree:
@@ -137,13 +151,37 @@ class Tree:
         # Whoever made the folder may have died, or may be still at it in another
         # thread: so its name is made durable once by us, whether it is new or not.
         # One that was removed and made again is another, and new.
-        found = os.fstat(below)
-        this = (found.st_dev, found.st_ino)
-        if self._durable.get(parts) != this:
+        if self._durable.get(parts) != _identity(below):
             self._sync_name(above, parts)
-            if len(self._durable) >= _DURABLE_MAX:
-                self._durable.clear()
-            self._durable[parts] = this
+            self._note_durable(below, parts)
+
+    def _note_durable(self, fd: int, parts: tuple[str, ...]) -> None:
+        if len(self._durable) >= _DURABLE_MAX:
+            self._durable.clear()
+        self._durable[parts] = _identity(fd)
+
+    def adopt(self, parts: tuple[str, ...], staging: int, new: NewFolder) -> bool:
+        """Give a folder out of ``staging`` a name that is free; that is durable then.
+
+        False where it cannot be had, or where a folder that is made there would be another: its
+        files then want their names one by one.
+        """
+        *above, name = parts
+        with self.reach(tuple(above)) as folder:
+            ours = new.inodes()
+            if gives_on(folder) or not rename_new(new.staged, name, staging, folder):
+                return False
+            try:
+                # What is in staging after a crash is taken away: so it is gone there first.
+                for each in (staging, folder):
+                    self.sync_folder(each)
+            except SyncFailed:
+                new.take_back(ours)
+                with suppress(OSError):
+                    os.rmdir(name, dir_fd=folder)
+                raise
+            self._note_durable(new.fd, parts)
+            return True
 
     def _sync_name(self, above: int, parts: tuple[str, ...]) -> None:
         new = parts in self._new
@@ -165,13 +203,13 @@ class Tree:
 
     # What is there.
 
-    def may_be(self, parts: tuple[str, ...], name: str) -> bool:
+    def may_be(self, *parts: str) -> bool:
         """Whether something may lie there.
 
         A look that links on the way may lead elsewhere: whoever is told yes looks again.
         """
         try:
-            os.stat("/".join((*parts, name)), dir_fd=self.root, follow_symlinks=False)
+            os.stat("/".join(parts), dir_fd=self.root, follow_symlinks=False)
         except OSError:
             return False
         return True
