@@ -13,7 +13,7 @@ from json.encoder import encode_basestring_ascii as _as_json
 from attrs import define, field
 
 from lanxfer.errors import LanxferError, SourceChanged, TooLarge
-from lanxfer.offering import Loaded, at_once, load_units
+from lanxfer.offering import Loaded, at_once, load, load_units
 from lanxfer.transfers import Entry
 from lanxfer.wire import limits
 
@@ -113,11 +113,12 @@ class Ahead:
             if entry is None:
                 break
             loaded = self._load(entry)
-            loaded.unsure = entry.path in self._unsure
-            line = _line(loaded)
+            if self._unsure:
+                loaded.unsure = entry.path in self._unsure
+            line, bytes = _line(loaded), loaded.size
             lines += line
-            size += line + loaded.size
-            room = most if loaded.size > limits.INLINE_MAX else enough
+            size += line + bytes
+            room = most if bytes > limits.INLINE_MAX else enough
             many = lines > limits.MANIFEST_MAX or len(batch) >= limits.PACK_FILES
             if batch and (size > room or many):
                 self._over.append(loaded)
@@ -142,12 +143,12 @@ class Ahead:
         return [] if alone else pack
 
     def _load(self, entry: Entry) -> Loaded:
-        alone = self.ask or entry.shared or self._tries.get(entry.path, 0) >= TRIES
-        together = self.most - LINE - len(_as_json(entry.path))
         try:
-            return load_units(
-                entry, limits.INLINE_MAX if alone else max(together, limits.INLINE_MAX), self.take
-            )
+            if entry.size <= limits.INLINE_MAX:
+                return load(entry)
+            alone = self.ask or entry.shared or self._tries.get(entry.path, 0) >= TRIES
+            most = 0 if alone else self.most - LINE - len(_as_json(entry.path))
+            return load_units(entry, max(most, limits.INLINE_MAX), self.take)
         except LanxferError as error:
             if entry.size > limits.INLINE_MAX and isinstance(error, (SourceChanged, TooLarge)):
                 return Loaded(entry)  # as it is when it goes, and that is tried more than once

@@ -77,13 +77,13 @@ def load(entry: Entry, most: int = limits.INLINE_MAX) -> Loaded:
     """Read a file of at most ``most`` bytes; blocks.  The entry then says what was really read."""
     if not entry.readable or entry.size > most:
         return Loaded(entry)
-    whole = read_small(entry.local, most)
+    whole = read_small(entry.local, most, (entry.size, entry.mtime_ns))
     return Loaded(as_found(entry, whole), whole.data, whole.digest)
 
 
 def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded:
     """As ``load``, but one that is large into units of memory, which ``take`` gives."""
-    if not (entry.readable and limits.UNIT < entry.size <= most):
+    if entry.size <= limits.UNIT or entry.size > most or not entry.readable:
         return load(entry, most)
     with open_source(entry.local) as source:
         found = as_found(entry, source)
@@ -119,7 +119,7 @@ def request_of(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[st
     if entry.target is not None:
         args["target"] = entry.target
     if entry.kind is Kind.FILE:
-        args.update(wire_time(entry.mtime_ns))
+        args.update(maybe_time(entry.mtime_ns))
     if loaded.digest is not None:
         args["blake3"] = loaded.digest
     if entry.executable:
@@ -133,9 +133,15 @@ def request_of(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[st
     return args
 
 
-def wire_time(mtime_ns: int | None) -> dict[str, int]:
+def wire_time(mtime_ns: int | None) -> int | None:
     """A time as the wire has it: none before 1970."""
-    return {} if mtime_ns is None or mtime_ns < 0 else {"mtime_ns": mtime_ns}
+    return None if mtime_ns is None or mtime_ns < 0 else mtime_ns
+
+
+def maybe_time(mtime_ns: int | None) -> dict[str, int]:
+    """It as a field of a request, where there is one."""
+    time = wire_time(mtime_ns)
+    return {} if time is None else {"mtime_ns": time}
 
 
 def receipt_of(args: Args, digest: str, size: int, offset: int = 0) -> Receipt:

@@ -45,17 +45,7 @@ def request_for(
 
     TooLarge where the names are too long to go together.
     """
-    manifest = format_manifest(
-        Offer(
-            loaded.entry.path,
-            loaded.entry.size,
-            loaded.entry.kind,
-            wire_time(loaded.entry.mtime_ns).get("mtime_ns"),
-            loaded.digest,
-            loaded.entry.executable,
-        )
-        for loaded in pack
-    )
+    manifest = format_manifest(map(_offered, pack))
     if len(manifest) > limits.MANIFEST_MAX:
         raise TooLarge("The names of these files are too long to go with one request.")
     args: dict[str, Any] = {"files": len(pack), "manifest": len(manifest)}
@@ -64,6 +54,11 @@ def request_for(
     if group:
         args["group"] = group
     return args, manifest
+
+
+def _offered(loaded: Loaded) -> Offer:
+    kind, path, _, size, mtime_ns, _, executable, *_ = loaded.entry
+    return Offer(path, size, kind, wire_time(mtime_ns), loaded.digest, executable)
 
 
 def body_of(manifest: bytes, pack: Sequence[Loaded]) -> list[memoryview]:

@@ -29,9 +29,9 @@ from lanxfer.offering import (
     READ_AHEAD_AFTER,
     Loaded,
     maybe_arrived,
+    maybe_time,
     receipt_of,
     request_of,
-    wire_time,
 )
 from lanxfer.packing import body_of, ends_of, request_for
 from lanxfer.protocol import LanxferProtocol
@@ -141,7 +141,7 @@ async def _stream(
     try:
         if transfer.given_up is not None:  # while it was being opened
             raise transfer.given_up
-        args.update(size=source.size, **wire_time(source.mtime_ns))
+        args.update(size=source.size, **maybe_time(source.mtime_ns))
         transfer.resized(source.size)
         if clear is not None and clear.wanted(connection, source.size):
             args["clear"] = True

@@ -30,7 +30,7 @@ from lanxfer.wire import limits
 __all__ = ["Confined", "Entry", "Source", "Whole", "confined", "open_source", "read_small", "walk"]
 
 _FLAGS = os.O_RDONLY | FILE_FLAGS | getattr(os, "O_BINARY", 0)
-
+_NOFOLLOW = hasattr(os, "O_NOFOLLOW")
 
 _Marks: TypeAlias = dict[int, blake3]
 
@@ -265,7 +265,7 @@ def open_source(path: str) -> Source:
 def _open(path: str) -> int:
     try:
         # Where the system has no flag for it, the question comes before the opening.
-        if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+        if not _NOFOLLOW and os.path.islink(path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return _open_confined(path) if isinstance(path, Confined) else os.open(path, _FLAGS)
     except (OSError, ValueError) as error:
@@ -279,6 +279,11 @@ def _regular(path: str, fd: int) -> os.stat_result:
             raise SourceUnreadable(f"{quoted(path)} is a folder.")
         raise SourceUnreadable(f"{quoted(path)} is not a regular file.")
     return found
+
+
+def _facts(path: str, fd: int) -> tuple[int, int]:
+    found = _regular(path, fd)
+    return found.st_size, found.st_mtime_ns
 
 
 class Confined(str):
@@ -319,15 +324,19 @@ def _open_confined(path: Confined) -> int:
         os.close(fd)
 
 
-def read_small(path: str, limit: int = limits.INLINE_MAX) -> Whole:
+def read_small(
+    path: str, limit: int = limits.INLINE_MAX, listed: tuple[int, int | None] | None = None
+) -> Whole:
     """Read a whole file of at most ``limit`` bytes (TooLarge); errors as of ``Source``.
 
     Without one: there are many small files, and a Source is made for going on in the middle.
+    ``listed`` are the size and the mtime that its folder was found to give it, so that it need
+    not be asked for them before it is read: it is asked afterwards, and read once more where it
+    is another by then.
     """
     fd = _open(path)
     try:
-        found = _regular(path, fd)
-        size = found.st_size
+        size, mtime_ns = listed or _facts(path, fd)
         if size > limit:
             raise TooLarge(f"{quoted(path)} has grown to {size} bytes.")
         try:
@@ -336,12 +345,17 @@ def read_small(path: str, limit: int = limits.INLINE_MAX) -> Whole:
                 data += more
             after = os.fstat(fd)
         except OSError as error:
-            raise unreadable(path, error) from error
+            if listed is None:
+                raise unreadable(path, error) from error
+            return read_small(path, limit)
     finally:
         os.close(fd)
+    same = len(data) == size == after.st_size and after.st_mtime_ns == mtime_ns
+    if listed is not None and not (same and stat.S_ISREG(after.st_mode)):
+        return read_small(path, limit)
     if data and not size:
         raise SourceUnreadable(f"{quoted(path)} has content but no size.")
-    if len(data) != size or (after.st_size, after.st_mtime_ns) != (size, found.st_mtime_ns):
+    if not same:
         raise SourceChanged()
-    executable = bool(found.st_mode & stat.S_IXUSR)
-    return Whole(data, size, found.st_mtime_ns, blake3(data).hexdigest(), executable)
+    executable = bool(after.st_mode & stat.S_IXUSR)
+    return Whole(data, size, after.st_mtime_ns, blake3(data).hexdigest(), executable)

@@ -10,11 +10,14 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from lanxfer.errors import BadName
 from lanxfer.storage.names import quoted, shown
 from lanxfer.storage.system import FOLDER_FLAGS, unreadable
 from lanxfer.transfers import Entry, Kind
+
+_PATH = attrgetter("path")
 
 _OTHERS = {
     stat.S_IFIFO: "named pipe",
@@ -78,20 +81,22 @@ def _below(folder: Entry, links: bool) -> list[Entry]:
         fd = os.open(folder.local, FOLDER_FLAGS)
     try:
         found: list[Entry] = []
+        above, here = f"{folder.path}/", os.path.join(folder.local, "")
         with os.scandir(folder.local if fd is None else fd) as children:
             for child in children:
-                local = os.path.join(folder.local, child.name)
+                name = child.name
+                local = here + name
                 try:
                     facts = child.stat(follow_symlinks=False)
-                    entry = _entry(f"{folder.path}/", child.name, local, facts, links, fd)
+                    entry = _entry(above, name, local, facts, links, fd)
                 except OSError as error:
-                    path = f"{folder.path}/{shown(child.name)}"
-                    entry = Entry(Kind.FILE, path, local, error=unreadable(local, error))
+                    why = unreadable(local, error)
+                    entry = Entry(Kind.FILE, above + shown(name), local, error=why)
                 found.append(entry)
     finally:
         if fd is not None:
             os.close(fd)
-    return sorted(found, key=lambda entry: entry.path)
+    return sorted(found, key=_PATH)
 
 
 def _entry(
@@ -104,17 +109,16 @@ def _entry(
 ) -> Entry:
     """What lies at a name; ``above`` is the wire path before it, ``fd`` the open folder."""
     path = above + name
-    kind = stat.S_IFMT(facts.st_mode)
-    if not _is_text(name):
+    mode = facts.st_mode
+    kind = stat.S_IFMT(mode)
+    if not (name.isascii() or _is_text(name)):
         error = BadName(f"The name {quoted(name)} is not UTF-8; rename it first.")
         return Entry(Kind.FILE, above + shown(name), local, error=error)
     if kind == stat.S_IFDIR:
         return Entry(Kind.FOLDER, path, local, mtime_ns=facts.st_mtime_ns)
     if kind == stat.S_IFREG:
-        executable = bool(facts.st_mode & stat.S_IXUSR)
-        return Entry(
-            Kind.FILE, path, local, facts.st_size, facts.st_mtime_ns, executable=executable
-        )
+        executable = bool(mode & stat.S_IXUSR)
+        return Entry(Kind.FILE, path, local, facts.st_size, facts.st_mtime_ns, None, executable)
     if kind != stat.S_IFLNK:
         return Entry(Kind.FILE, path, local, skipped=_OTHERS.get(kind, "not a file"))
     if not links:
