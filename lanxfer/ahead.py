@@ -20,6 +20,10 @@ from lanxfer.wire import limits
 ENOUGH = limits.MIB
 """Bytes of small files that go together, however slow it goes; twice as many where more may."""
 
+FIRST = ENOUGH // 8
+"""Bytes of the first batch, so that its receiver soon has something to do; each next one has twice
+as many, until they have enough."""
+
 LARGE_AT_ONCE = 2
 """Files that go by themselves, in parts; so many of them are in one batch, ..."""
 LARGE_AMONG = 8
@@ -52,6 +56,7 @@ class Ahead:
     most: int = ENOUGH
     ask: bool = False
     _always: bool = field(init=False)
+    _growing: int = FIRST
     _in_vain: int = 0
     _over: list[Loaded] = field(factory=list)
     _again: deque[Entry] = field(factory=deque)
@@ -107,7 +112,8 @@ class Ahead:
         batch, self._over = self._over, []
         lines, large, most = sum(map(_line, batch)), 0, self.most
         size = lines + sum(each.size for each in batch)
-        enough = min(most, 2 * ENOUGH)
+        enough = min(most, 2 * ENOUGH, self._growing)
+        self._growing = min(2 * self._growing, 2 * ENOUGH)
         while size < enough and large < (LARGE_AMONG if size else LARGE_AT_ONCE):
             entry = self._again.popleft() if self._again else next(self.entries, None)
             if entry is None:

@@ -38,11 +38,12 @@ async def recv_files(call: Call, node: Node) -> Reply:
             group=group,
             secure=call.principal.secure,
         )
-    rows = [
-        format_outcome(at, told)
+    odd = [
+        at
         for at, (offer, end) in enumerate(zip(offers, ends, strict=True))
-        if (told := _told(offer, end))
+        if end != (offer.path, offer.size, offer.digest, False)
     ]
+    rows = [format_outcome(at, told) for at in odd if (told := _told(offers[at], ends[at]))]
     return Reply({"files": len(offers), "outcomes": len(rows)}, rows=rows)
 
 

@@ -17,7 +17,7 @@ from lanxfer.errors import Busy, DiskFull, Internal, LanxferError
 from lanxfer.storage import Small
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.publishing import Publisher
-from lanxfer.storage.rules import refuse_small, told_by_name, usable_mtime
+from lanxfer.storage.rules import mode_of, refuse_small, told_by_name, usable_mtime
 from lanxfer.storage.system import (
     SyncFailed,
     can_sync_all,
@@ -118,7 +118,7 @@ class Batch:
         turn = self._staging.turn
         try:
             with turn:
-                self._each(lambda file: refuse_small(file.small, self._dotfiles))
+                self._each(self._refuse)
             self._claim()
             self._recall()
             if self._remembered:
@@ -159,6 +159,9 @@ class Batch:
                         file.failed(error)
 
     # The steps.
+
+    def _refuse(self, file: _File) -> None:
+        refuse_small(file.small, self._dotfiles)
 
     def _claim(self) -> None:
         """Nobody else stores these meanwhile.
@@ -235,15 +238,16 @@ class Batch:
             close(fd)
 
     def _create(self, file: _File) -> int:
+        mode = mode_of(file.offer)
         if file.new is not None:
             try:
-                fd = file.new.create(file.name)
+                fd = file.new.create(file.name, mode)
             except FileExistsError:  # two of one name
                 file.new = None
             else:
                 file.staged = file.name
                 return fd
-        fd = self._staging.wholes.create(file.staged)
+        fd = self._staging.wholes.create(file.staged, mode)
         self._written.append(file.staged)
         return fd
 

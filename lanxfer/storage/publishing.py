@@ -19,7 +19,7 @@ from attrs import frozen
 from lanxfer.errors import BadName, Busy
 from lanxfer.storage import Facts, Receipts
 from lanxfer.storage.names import SafePath, safe_path
-from lanxfer.storage.rules import looks_like, told_by_name, usable_mtime
+from lanxfer.storage.rules import looks_like, mode_of, told_by_name, usable_mtime
 from lanxfer.storage.staging import Staging, staged
 from lanxfer.storage.system import SyncFailed, sync
 from lanxfer.storage.tree import Tree, Wanted
@@ -94,19 +94,18 @@ class Publisher:
             return False
 
     def dress(self, fd: int, offer: Offer) -> None:
-        """Give a complete part its attributes; it is synced afterwards.
+        """Give a complete file its time; it is synced afterwards.
 
-        And not with fdatasync, which may leave them behind: the mtime is what tells after a
+        And not with fdatasync, which may leave that behind: the mtime is what tells after a
         power cut that this is the file of that offer.
         """
-        mode = 0o777 if offer.executable else 0o666
-        os.fchmod(fd, mode & ~self.umask)
         mtime = usable_mtime(offer.mtime_ns)
         if mtime is not None:
             os.utime(fd, ns=(mtime, mtime))
 
     def ready(self, fd: int, offer: Offer) -> None:
         """Give a complete part its attributes and make it durable."""
+        os.fchmod(fd, mode_of(offer) & ~self.umask)
         self.dress(fd, offer)
         sync(fd)
 

@@ -34,6 +34,11 @@ def usable_mtime(mtime_ns: int | None) -> int | None:
     return mtime_ns if mtime_ns is not None and 0 <= mtime_ns <= _MTIME_MAX else None
 
 
+def mode_of(offer: Offer) -> int:
+    """The mode of such a file, before the umask."""
+    return 0o777 if offer.executable else 0o666
+
+
 def refuse_key(key: str) -> None:
     """BadName for what is no key of a transfer: keys become file names."""
     if not _KEY.match(key):
@@ -68,9 +73,10 @@ def refuse_unfinished(files: int, size: int, most: tuple[int, int]) -> None:
 def refuse_small(small: Small, dotfiles: bool) -> None:
     """Whatever is wrong with a small file in itself."""
     refuse_hidden(small.path, dotfiles)
-    size, found, digest = small.offer.size, 0, blake3()
-    for piece in small.pieces:
-        found += len(piece)
+    size, pieces = small.offer.size, small.pieces
+    found = sum(map(len, pieces))
+    digest = blake3(*pieces[:1])
+    for piece in pieces[1:]:
         digest.update(piece)
     if found < size:
         raise ShortBody(have=found)

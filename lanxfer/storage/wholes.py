@@ -32,9 +32,9 @@ class NewFolder:
         os.mkdir(staged, 0o777, dir_fd=above)
         self.fd = os.open(staged, FOLDER_FLAGS, dir_fd=above)
 
-    def create(self, name: str) -> int:
+    def create(self, name: str, mode: int) -> int:
         """A new, empty file; whoever asked closes it.  FileExistsError where there is one."""
-        return os.open(name, _FLAGS, 0o600, dir_fd=self.fd)
+        return os.open(name, _FLAGS, mode, dir_fd=self.fd)
 
     def remove(self, name: str) -> None:
         """Take a file out again."""
@@ -72,9 +72,12 @@ class Wholes:
         token = self._token
         return [f"{token}-{number}.small" for number in islice(self._numbers, files)]
 
-    def create(self, name: str) -> int:
-        """A new, empty file of such a name; whoever asked closes it."""
-        return os.open(name, _FLAGS, 0o600, dir_fd=self._fd)
+    def create(self, name: str, mode: int) -> int:
+        """A new, empty file of such a name; whoever asked closes it.
+
+        It may have its ``mode`` (before the umask) at once, for nobody else is let in here.
+        """
+        return os.open(name, _FLAGS, mode, dir_fd=self._fd)
 
     def new_folder(self) -> NewFolder:
         """A new, empty folder; whoever asked closes it."""
