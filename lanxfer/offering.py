@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 
 from lanxfer.errors import BadHeader, Cancelled, DigestMismatch
 from lanxfer.storage.sources import Entry, Source, Whole, open_source, read_small
@@ -30,7 +30,7 @@ class Loaded:
     entry: Entry
     data: bytes | None = None
     digest: str | None = None
-    units: list[memoryview] = field(factory=list)
+    units: Sequence[memoryview] = ()
     unsure: bool = False
 
     @property
@@ -77,8 +77,11 @@ def load(entry: Entry, most: int = limits.INLINE_MAX) -> Loaded:
     """Read a file of at most ``most`` bytes; blocks.  The entry then says what was really read."""
     if not entry.readable or entry.size > most:
         return Loaded(entry)
-    whole = read_small(entry.local, most, (entry.size, entry.mtime_ns))
-    return Loaded(as_found(entry, whole), whole.data, whole.digest)
+    listed = entry.size, entry.mtime_ns
+    data, size, mtime_ns, digest, executable = whole = read_small(entry.local, most, listed)
+    if (size, mtime_ns) != listed or executable is not entry.executable:
+        entry = as_found(entry, whole)
+    return Loaded(entry, data, digest)
 
 
 def load_units(entry: Entry, most: int, take: Callable[[], bytearray]) -> Loaded:

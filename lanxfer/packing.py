@@ -10,11 +10,11 @@ from typing import Any
 
 from lanxfer.errors import DigestMismatch, LanxferError, SourceChanged, TooLarge
 from lanxfer.offering import Loaded, at_once, receipt_of, wire_time
-from lanxfer.transfers import Conflict, Offer, Receipt
+from lanxfer.transfers import Conflict, Receipt
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
-from lanxfer.wire.packs import format_manifest, parse_outcomes
+from lanxfer.wire.packs import Row, format_manifest, parse_outcomes
 
 PIECE = 64 * limits.KIB
 """Bytes from which on a file of a pack is not joined with others."""
@@ -45,7 +45,7 @@ def request_for(
 
     TooLarge where the names are too long to go together.
     """
-    manifest = format_manifest(map(_offered, pack))
+    manifest = format_manifest(map(_row, pack))
     if len(manifest) > limits.MANIFEST_MAX:
         raise TooLarge("The names of these files are too long to go with one request.")
     args: dict[str, Any] = {"files": len(pack), "manifest": len(manifest)}
@@ -56,9 +56,9 @@ def request_for(
     return args, manifest
 
 
-def _offered(loaded: Loaded) -> Offer:
+def _row(loaded: Loaded) -> Row:
     kind, path, _, size, mtime_ns, _, executable, *_ = loaded.entry
-    return Offer(path, size, kind, wire_time(mtime_ns), loaded.digest, executable)
+    return path, size, kind, wire_time(mtime_ns), loaded.digest, executable
 
 
 def body_of(manifest: bytes, pack: Sequence[Loaded]) -> list[memoryview]:
@@ -82,20 +82,29 @@ def body_of(manifest: bytes, pack: Sequence[Loaded]) -> list[memoryview]:
     return [*pieces, memoryview(b"".join(small))]
 
 
+def odd_ends(pack: Sequence[Loaded], args: Args, body: bytes) -> dict[int, Receipt | LanxferError]:
+    """What an answer says of those that did not just arrive; BadHeader where it makes no sense."""
+    said = parse_outcomes(parse_rows(body), len(pack), args.get("outcomes"))
+    return {at: _end(pack[at], end) for at, end in said.items()}
+
+
 def ends_of(pack: Sequence[Loaded], args: Args, body: bytes) -> list[Receipt | LanxferError]:
-    """What an answer says of each; BadHeader where it makes no sense."""
-    ends = parse_outcomes(parse_rows(body), len(pack), args.get("outcomes"))
-    return [_end(loaded, end) for loaded, end in zip(pack, ends, strict=True)]
+    """What it says of each."""
+    odd = odd_ends(pack, args, body)
+    return [odd.get(at) or as_sent(loaded) for at, loaded in enumerate(pack)]
+
+
+def as_sent(loaded: Loaded) -> Receipt:
+    """What is said of one that just arrived."""
+    return Receipt(loaded.entry.path, loaded.entry.size, loaded.digest or "")
 
 
 def _end(loaded: Loaded, end: dict[str, Any] | LanxferError) -> Receipt | LanxferError:
     if isinstance(end, LanxferError):
         return end
-    path, digest = loaded.entry.path, loaded.digest or ""
-    if not end:
-        return Receipt(path, loaded.entry.size, digest)
+    path, size, digest, *_ = as_sent(loaded)
     try:
-        return receipt_of({"stored": path, "blake3": digest, **end}, digest, loaded.entry.size, 0)
+        return receipt_of({"stored": path, "blake3": digest, **end}, digest, size, 0)
     except LanxferError as error:
         return error
 

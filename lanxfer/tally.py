@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attrs import define, field
@@ -224,6 +224,19 @@ class Below:
         else:
             sums[4] += size - receipt.resumed_from
         return True
+
+    def add_sent(self, entries: Iterable[Entry]) -> None:
+        """Count those that arrived as they were sent, each below something."""
+        here, sums = "/", [*NOTHING]
+        for entry in entries:
+            path, size = entry.path, entry.size
+            if not path.startswith(here):
+                top, slash, _ = path.partition("/")
+                here = top + slash
+                sums = self._sums.get(top) or self._sums.setdefault(top, [*NOTHING])
+            sums[entry.kind is Kind.FOLDER] += 1
+            sums[2] += size
+            sums[4] += size
 
     def take(self) -> Iterator[tuple[str, Sums]]:
         """Name by name, each gone when it was taken and the next one is asked for."""

@@ -42,7 +42,7 @@ def offer(path: str, data: bytes, **more: Any) -> Offer:
 
 def pack(id: int, some: list[tuple[Offer, bytes]], **more: Any) -> bytes:
     """The request and its body."""
-    manifest = format_manifest([each for each, _ in some])
+    manifest = format_manifest(each[:6] for each, _ in some)
     body = manifest + b"".join(data for _, data in some)
     args = {"files": len(some), "manifest": len(manifest), **more}
     return format_packet(Do(id, "recv_files", args, len(body))) + body

@@ -48,7 +48,7 @@ class ManifestTests:
     @given(st.lists(OFFERS | FOLDERS, min_size=1, max_size=20))
     def test_round_trip(self, offers: list[Offer]) -> None:
         """What is written is read, one ASCII line a file or folder."""
-        data = format_manifest(offers)
+        data = format_manifest(each[:6] for each in offers)
         assert data.isascii() and data.count(b"\n") == len(offers)
         assert parse_manifest(data, len(offers)) == offers
         rows = [
@@ -65,7 +65,7 @@ class ManifestTests:
     def test_half_a_character(self) -> None:
         """A name that is no text is not written."""
         with pytest.raises(ValueError):
-            format_manifest([Offer("\ud800", 0, digest=DIGEST)])
+            format_manifest([Offer("\ud800", 0, digest=DIGEST)[:6]])
 
     # covers: H01 H03 H04
     @given(st.binary(max_size=200), st.integers(1, 3))
@@ -135,7 +135,8 @@ class OutcomeTests:
         said: list[Any] = [{}, {"stored": "a (2)"}, {"already": True}, Exists("so")]
         rows = [format_outcome(at, each) for at, each in enumerate(said) if each]
         found = parse_outcomes(rows, 4, 3)
-        assert found[:3] == said[:3]
+        assert list(found) == [1, 2, 3]
+        assert (found[1], found[2]) == (said[1], said[2])
         assert type(found[3]) is Exists and found[3].reason == "so"
 
     # covers: I1

@@ -32,7 +32,14 @@ from lanxfer.cli.straight import MOST, reached
 from lanxfer.cli.straight_large import PATIENCE, Large, UnderWay
 from lanxfer.errors import LanxferError, Lost, NotPaired
 from lanxfer.offering import Loaded, single
-from lanxfer.packing import body_of, ends_of, goes_again, most_together, request_for
+from lanxfer.packing import (
+    as_sent,
+    body_of,
+    goes_again,
+    most_together,
+    odd_ends,
+    request_for,
+)
 from lanxfer.peers import FORGOTTEN
 from lanxfer.storage.walks import walk
 from lanxfer.tally import Below, Tally
@@ -256,31 +263,49 @@ class _Sending:
 
     def _settle_pack(self, there: Straight, ahead: Ahead, asked: _Pack) -> int:
         """How many bytes arrived with it."""
+        files = asked.files
         try:
             answer = there.answer(asked.id)
-            ends = ends_of(asked.files, answer.args, answer.body)
+            odd = odd_ends(files, answer.args, answer.body)
         except Lost:
             raise
         except LanxferError:
             self._open.remove(asked)
-            self._left += [each.entry for each in asked.files]  # it may be otherwise one by one
+            self._left += [each.entry for each in files]  # it may be otherwise one by one
             return 0
         self._open.remove(asked)
-        files = size = 0
-        for loaded, end in zip(asked.files, ends, strict=True):
-            entry = loaded.entry
+        sent = [each for at, each in enumerate(files) if at not in odd] if odd else files
+        arrived = self._end_sent(sent)
+        for at, end in odd.items():
+            entry = files[at].entry
             if goes_again(end):
                 self._left.append(entry)
                 continue
             self._end(entry, end)
             if isinstance(end, Receipt):
-                files += entry.kind is Kind.FILE
-                size += end.size
-                if end.size > limits.INLINE_MAX:
-                    ahead.was_there(end.already)
+                arrived.append((entry, end.already))
         self._report_below()
-        self._tally.arrived(files, size)
+        for entry, already in arrived:
+            if entry.size > limits.INLINE_MAX:
+                ahead.was_there(already)
+        size = sum([entry.size for entry, _ in arrived])
+        self._tally.arrived(sum([entry.kind is Kind.FILE for entry, _ in arrived]), size)
         return size
+
+    def _end_sent(self, sent: Sequence[Loaded]) -> list[tuple[Entry, bool]]:
+        """Tell of those that arrived as they were sent; which those are, and that none was there.
+
+        Not of one after the other where that is of no interest: there may be thousands.
+        """
+        if self._job.name is None and not self._here.out.json:
+            below = [each.entry for each in sent if "/" in each.entry.path]
+            self._below.add_sent(below)
+            alone = [each for each in sent if "/" not in each.entry.path]
+        else:
+            alone = [*sent]
+        for each in alone:
+            self._end(each.entry, as_sent(each))
+        return [(each.entry, False) for each in sent]
 
     def _settle_large(self, ahead: Ahead, large: Large) -> int:
         """How many bytes arrived that were not there."""

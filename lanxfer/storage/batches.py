@@ -223,22 +223,21 @@ class Batch:
         return bool(worth) and not self._tree.may_be(*parts)
 
     def _write(self, file: _File) -> None:
-        size = file.offer.size
-        if size > self._room:
+        offer = file.offer
+        if offer.size > self._room:
             raise DiskFull()
-        self._room -= size
-        fd = file.fd = self._create(file)
+        self._room -= offer.size
+        fd = file.fd = self._create(file, mode_of(offer))
         for piece in file.small.pieces:
             written = os.write(fd, piece)
             while written < len(piece):
                 written += os.write(fd, memoryview(piece)[written:])
-        self._publisher.dress(fd, file.offer)
+        self._publisher.dress(fd, offer)
         if self._together:
             file.fd = -1
             close(fd)
 
-    def _create(self, file: _File) -> int:
-        mode = mode_of(file.offer)
+    def _create(self, file: _File, mode: int) -> int:
         if file.new is not None:
             try:
                 fd = file.new.create(file.name, mode)

@@ -72,18 +72,20 @@ def refuse_unfinished(files: int, size: int, most: tuple[int, int]) -> None:
 
 def refuse_small(small: Small, dotfiles: bool) -> None:
     """Whatever is wrong with a small file in itself."""
-    refuse_hidden(small.path, dotfiles)
-    size, pieces = small.offer.size, small.pieces
-    found = sum(map(len, pieces))
+    _, offer, path, _, pieces = small
+    if path.hidden and not dotfiles:
+        refuse_hidden(path, dotfiles)
+    size, found = offer.size, sum(map(len, pieces))
     digest = blake3(*pieces[:1])
     for piece in pieces[1:]:
         digest.update(piece)
+    if digest.hexdigest() == offer.digest and found == size:
+        return
     if found < size:
         raise ShortBody(have=found)
     if found > size:
         raise BadOffset("More bytes came than were announced.", offset=size)
-    if digest.hexdigest() != small.offer.digest:
-        raise DigestMismatch()
+    raise DigestMismatch()
 
 
 def looks_like(facts: Facts | None, offer: Offer) -> bool:

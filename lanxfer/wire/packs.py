@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from json.encoder import encode_basestring_ascii as _as_json
-from typing import Any
+from typing import Any, TypeAlias
 
 from lanxfer.errors import BadHeader, LanxferError, from_wire
 from lanxfer.transfers import Conflict, Kind, Offer
@@ -22,21 +22,23 @@ from lanxfer.wire.packets import Args
 _DIGITS = re.compile(r"[0-9a-f]*")
 
 
-def format_manifest(offers: Iterable[Offer]) -> bytes:
+Row: TypeAlias = tuple[str, int, Kind, int | None, str | None, bool]
+"""What a manifest says of one: what an ``Offer`` begins with."""
+
+
+def format_manifest(rows: Iterable[Row]) -> bytes:
     """One line a file or folder; digests must be known.  ValueError where a path is no text."""
     lines = []
-    for each in offers:
-        if not is_whole(each.path):
+    for path, size, kind, mtime_ns, digest, flag in rows:
+        if not (path.isascii() or is_whole(path)):
             raise ValueError("half a character in a path")
-        if each.kind is Kind.FOLDER:
-            lines.append(f"[{_as_json(each.path)}]\n")
+        if kind is Kind.FOLDER:
+            lines.append(f"[{_as_json(path)}]\n")
             continue
         # As ``json.dumps`` has it, which takes as long as reading the file does.
-        time = "null" if each.mtime_ns is None else each.mtime_ns
-        executable = "true" if each.executable else "false"
-        lines.append(
-            f'[{_as_json(each.path)}, {each.size}, {time}, "{each.digest}", {executable}]\n'
-        )
+        time = "null" if mtime_ns is None else mtime_ns
+        executable = "true" if flag else "false"
+        lines.append(f'[{_as_json(path)}, {size}, {time}, "{digest}", {executable}]\n')
     return "".join(lines).encode("ascii")
 
 
@@ -108,22 +110,20 @@ def format_outcome(at: int, end: Args | LanxferError) -> Args:
 
 def parse_outcomes(
     rows: Sequence[Args], files: int, outcomes: object
-) -> list[dict[str, Any] | LanxferError]:
-    """What became of each file: its error, or what the answer about it alone would have said.
+) -> dict[int, dict[str, Any] | LanxferError]:
+    """What became of those that are named: the error, or what the answer about it alone would say.
 
     BadHeader where the rows make no sense, or where there are not as many ``outcomes``
     of them as the other side had: what is not said must not be taken for good.
     """
     if type(outcomes) is not int or len(rows) != outcomes:
         raise BadHeader("The answer does not say what became of all files.")
-    found: list[dict[str, Any] | LanxferError] = [{} for _ in range(files)]
-    named = set()
+    found: dict[int, dict[str, Any] | LanxferError] = {}
     for row in rows:
         fields = Fields(row)
         at = fields.take_number("at", most=files - 1)
-        if at in named:
+        if at in found:
             raise BadHeader("The answer names a file twice.")
-        named.add(at)
         code = fields.maybe_text("error", most=32)
         if code is None:
             found[at] = dict(fields.rest())
