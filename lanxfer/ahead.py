@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from json.encoder import encode_basestring_ascii as _as_json
 
-from attrs import define, field
-
 from lanxfer.errors import LanxferError, SourceChanged, TooLarge
 from lanxfer.offering import Loaded, at_once, load, load_units
 from lanxfer.transfers import Entry
@@ -39,7 +37,6 @@ LINE = 120
 """Bytes that a line of a manifest takes, at most, besides the path."""
 
 
-@define
 class Ahead:
     """Entries as they are sent: by the batch, files of at most ``most`` bytes with those.
 
@@ -51,20 +48,23 @@ class Ahead:
     ``take`` gives memory for the larger ones.
     """
 
-    entries: Iterator[Entry]
-    take: Callable[[], bytearray]
-    most: int = ENOUGH
-    ask: bool = False
-    _always: bool = field(init=False)
-    _growing: int = FIRST
-    _in_vain: int = 0
-    _over: list[Loaded] = field(factory=list)
-    _again: deque[Entry] = field(factory=deque)
-    _tries: dict[str, int] = field(factory=dict)
-    _unsure: set[str] = field(factory=set)
-
-    def __attrs_post_init__(self) -> None:
-        self._always = self.ask
+    def __init__(
+        self,
+        entries: Iterator[Entry],
+        take: Callable[[], bytearray],
+        most: int = ENOUGH,
+        ask: bool = False,
+    ) -> None:
+        self.entries = entries
+        self.take = take
+        self.most = most
+        self.ask = self._always = ask
+        self._growing = FIRST
+        self._in_vain = 0
+        self._over: list[Loaded] = []
+        self._again: deque[Entry] = deque()
+        self._tries: dict[str, int] = {}
+        self._unsure: set[str] = set()
 
     def was_there(self, already: bool) -> None:
         """Note whether a larger one was, and have the next ones ask first, or no longer."""

@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import define
-
 from lanxfer.errors import BadHeader, Cancelled, DigestMismatch
 from lanxfer.storage.sources import Entry, Source, Whole, open_source, read_small
 from lanxfer.transfers import Conflict, Kind, Receipt
@@ -18,7 +16,6 @@ READ_AHEAD_AFTER = 0.05
 """Seconds without a go after which a receiver is taken to be reading what it has."""
 
 
-@define
 class Loaded:
     """An entry that is ready to go: a file that is sent in one go with its bytes.
 
@@ -27,11 +24,20 @@ class Loaded:
     ``unsure`` is one that was sent before, and may have arrived.
     """
 
-    entry: Entry
-    data: bytes | None = None
-    digest: str | None = None
-    units: Sequence[memoryview] = ()
-    unsure: bool = False
+    __slots__ = ("data", "digest", "entry", "units", "unsure")
+
+    def __init__(
+        self,
+        entry: Entry,
+        data: bytes | None = None,
+        digest: str | None = None,
+        units: Sequence[memoryview] = (),
+    ) -> None:
+        self.entry = entry
+        self.data = data
+        self.digest = digest
+        self.units = units
+        self.unsure = False
 
     @property
     def whole(self) -> bool:

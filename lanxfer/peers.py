@@ -19,9 +19,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-
-from attrs import evolve, frozen
+from typing import Any, NamedTuple
 
 from lanxfer.errors import BadConfig, BadState, KeyChanged, NotFound
 from lanxfer.keys import parse_key, short_key, squeeze_key
@@ -54,8 +52,7 @@ _NUMERIC = re.compile(r"[0-9.]+|0[xX][0-9A-Fa-fxX.]*")
 _UNEXPECTED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, BadConfig)
 
 
-@frozen
-class Peer:
+class Peer(NamedTuple):
     """A device that is known here.
 
     ``addresses`` are "HOST" or "HOST:PORT", the one that worked last first.  A
@@ -346,16 +343,16 @@ def _checked(peer: Peer) -> Peer:
     key = "" if peer.legacy else parse_key(peer.key)
     for each in peer.addresses:
         parse_address(each)
-    return _met_at(evolve(peer, name=parse_name(peer.name), key=key), *peer.addresses)
+    return _met_at(peer._replace(name=parse_name(peer.name), key=key), *peer.addresses)
 
 
 def _met_at(peer: Peer, *addresses: str) -> Peer:
-    return evolve(peer, addresses=tuple(dict.fromkeys(addresses))[:ADDRESSES_MAX])
+    return peer._replace(addresses=tuple(dict.fromkeys(addresses))[:ADDRESSES_MAX])
 
 
 def _met(peer: Peer, address: str, certificate: bytes) -> Peer:
     met = _met_at(peer, address, *peer.addresses)
-    return evolve(met, certificate=name_certificate(certificate)) if certificate else met
+    return met._replace(certificate=name_certificate(certificate)) if certificate else met
 
 
 def name_certificate(der: bytes) -> str:

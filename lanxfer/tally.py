@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attrs import define, field
-
 from lanxfer.showing import shown
 from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State, Together
 
@@ -18,11 +16,11 @@ RATE_STEP = 0.1
 """Seconds between two moments that are remembered for that: it may be added to by the file."""
 
 
-@define
 class Rate:
     """Bytes a second, over the last moments."""
 
-    _samples: deque[tuple[float, int]] = field(factory=deque)
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, moved: int) -> None:
         """``moved`` bytes in all so far."""
@@ -47,7 +45,6 @@ class Rate:
         return (samples[-1][1] - samples[0][1]) / (now - samples[0][0])
 
 
-@define
 class Tally:
     """The state of one send of many files.
 
@@ -55,24 +52,24 @@ class Tally:
     that nothing more is to be expected.
     """
 
-    clock: Callable[[], float]
-    peer: str = "the other device"
-    current: str = ""
-    files: int = 0
-    counted: bool = False
-    slow: str = ""
-    """What keeps it from being faster: a value of ``lanxfer.bottleneck.Limit``."""
-    clear: bool = False
-    """Whether what moves just now can be read by everyone on the wire."""
-    expected_bytes: int = 0
-    expected_files: int = 0
-    _finished: int = 0
-    _lost: int = 0
-    _moved: int = 0
-    _moving: dict[str, int] = field(factory=dict)
-    _fresh: set[str] = field(factory=set)
-    _waiting: set[str] = field(factory=set)
-    _rate: Rate = field(factory=Rate)
+    def __init__(
+        self, clock: Callable[[], float], peer: str = "the other device", current: str = ""
+    ) -> None:
+        self.clock = clock
+        self.peer = peer
+        self.current = current
+        self.files = 0
+        self.counted = False
+        self.slow = ""
+        """What keeps it from being faster: a value of ``lanxfer.bottleneck.Limit``."""
+        self.clear = False
+        """Whether what moves just now can be read by everyone on the wire."""
+        self.expected_bytes = self.expected_files = 0
+        self._finished = self._lost = self._moved = 0
+        self._moving: dict[str, int] = {}
+        self._fresh: set[str] = set()
+        self._waiting: set[str] = set()
+        self._rate = Rate()
 
     def expect(self, kind: Kind, size: int) -> None:
         """One more thing is going to be sent."""

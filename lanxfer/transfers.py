@@ -11,8 +11,6 @@ from enum import Enum
 from itertools import repeat
 from typing import Any, NamedTuple, overload
 
-from attrs import define, field
-
 from lanxfer.errors import LanxferError
 
 
@@ -188,7 +186,6 @@ class Snapshot(NamedTuple):
         return received and self.state is State.DONE and not self.already
 
 
-@define(eq=False)
 class Together(Sequence[Snapshot]):
     """Files of one pack that arrived, each as it was offered: a snapshot of each.
 
@@ -197,12 +194,20 @@ class Together(Sequence[Snapshot]):
     own has its number in the pack behind that, as in ``1a2b3c4d-17``.
     """
 
-    common: Snapshot
-    numbers: Sequence[int]
-    paths: Sequence[str]
-    sizes: Sequence[int]
-    digests: Sequence[str]
-    _all: list[Snapshot] = field(factory=list, init=False, repr=False)
+    def __init__(
+        self,
+        common: Snapshot,
+        numbers: Sequence[int],
+        paths: Sequence[str],
+        sizes: Sequence[int],
+        digests: Sequence[str],
+    ) -> None:
+        self.common = common
+        self.numbers = numbers
+        self.paths = paths
+        self.sizes = sizes
+        self.digests = digests
+        self._all: list[Snapshot] = []
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from attrs import frozen
 
-
-@frozen
-class Seen:
+class Seen(NamedTuple):
     """Something that was named: where it lies, and what is there."""
 
     path: str

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,21 +85,21 @@ class KeepingTests:
     def test_more_addresses(self, peers: Peers) -> None:
         """Added again, a peer keeps its old addresses after the new ones, and not for ever."""
         peers.add(NAS)
-        assert peers.add(evolve(NAS, addresses=("[::1]:7",))).addresses == (
+        assert peers.add(NAS._replace(addresses=("[::1]:7",))).addresses == (
             "[::1]:7",
             "nas.local",
             "10.0.0.2:5",
         )
         for number in range(20):
-            peers.add(evolve(NAS, addresses=(f"10.0.1.{number}",)))
+            peers.add(NAS._replace(addresses=(f"10.0.1.{number}",)))
         assert len(peers.all()[0].addresses) == peers_module.ADDRESSES_MAX
-        assert peers.add(evolve(NAS, addresses=("x",)), replace=True).addresses == ("x",)
+        assert peers.add(NAS._replace(addresses=("x",)), replace=True).addresses == ("x",)
 
     # covers: A07
     def test_key_changed(self, folder: StateFolder, peers: Peers) -> None:
         """A known name with another key is refused, naming both; the old pin stays."""
         peers.add(NAS)
-        impostor = evolve(NAS, key=key("impostor"))
+        impostor = NAS._replace(key=key("impostor"))
         with pytest.raises(KeyChanged) as caught:
             peers.add(impostor)
         for each in (NAS.key, impostor.key):
@@ -117,7 +116,7 @@ class KeepingTests:
         with pytest.raises(KeyChanged, match="ae device"):
             peers.add(Peer("nas", "", legacy=True))
         with pytest.raises(BadConfig, match="plain text"):
-            peers.add(evolve(NAS, legacy=True))
+            peers.add(NAS._replace(legacy=True))
         assert peers.all() == (NAS,)
 
     def test_known_by_another_name(self, peers: Peers) -> None:
@@ -125,8 +124,8 @@ class KeepingTests:
         peers.add(NAS)
         for replace in (False, True):
             with pytest.raises(BadConfig, match="known as 'nas'"):
-                peers.add(evolve(NAS, name="nas2"), replace)
-        assert peers.add(OLD) and peers.add(evolve(OLD, name="older"))
+                peers.add(NAS._replace(name="nas2"), replace)
+        assert peers.add(OLD) and peers.add(OLD._replace(name="older"))
 
     def test_nonsense(self, peers: Peers) -> None:
         """A peer without a key, with a bad name or a bad address is refused."""
@@ -147,7 +146,7 @@ class KeepingTests:
         peers.add(PHONE)
         with pytest.raises(BadConfig, match="forget"):
             peers.add(OLD)
-        peers.add(evolve(NAS, addresses=("x",)))
+        peers.add(NAS._replace(addresses=("x",)))
 
     # covers: A08
     def test_forget(self, folder: StateFolder, peers: Peers) -> None:
@@ -456,7 +455,7 @@ class FileFormatTests:
             row["colour"] = "red"
         rewrite(folder, document)
         peers.remember_address(NAS.key, "10.9.9.9")
-        peers.add(evolve(PHONE, key=key("new phone")), replace=True)
+        peers.add(PHONE._replace(key=key("new phone")), replace=True)
         document = content(folder)
         assert document["theme"] == "dark"
         assert {row["name"]: row.get("colour") for row in document["peers"]} == {

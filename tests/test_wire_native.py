@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from attrs import evolve
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -618,7 +617,7 @@ def _both_ways(line: str) -> None:
 )
 def test_plain_lines_written(packet: Do | Ok, more: dict[str, Any]) -> None:
     """They are written as any other line is."""
-    packet = evolve(packet, args={**more, **packet.args})
+    packet = packet._replace(args={**more, **packet.args})
     written = []
     for short in (native._plain_line, lambda packet: None):
         with pytest.MonkeyPatch.context() as patch:

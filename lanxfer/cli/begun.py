@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from attrs import frozen
+from typing import NamedTuple
 
 from lanxfer.cli.report import Report
 from lanxfer.errors import Cancelled, LanxferError
@@ -13,8 +12,7 @@ from lanxfer.tally import Tally
 from lanxfer.transfers import Entry
 
 
-@frozen
-class Begun:
+class Begun(NamedTuple):
     """What is still to be sent, and what became of the rest.
 
     ``broke`` says that it is the connection that was in the way, ``named`` that it is one file

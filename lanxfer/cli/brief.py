@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from attrs import define
-
 from lanxfer.cli.ending import AGAIN, PATIENT, Ending
 from lanxfer.cli.options import Choices
 from lanxfer.cli.output import Output
@@ -33,11 +31,11 @@ Work: TypeAlias = "Callable[[Brief], int]"
 Asked = TypeVar("Asked", bound=Conversation)
 
 
-@define(eq=False)
 class _Timer:
-    every: float
-    callback: Callable[[], object]
-    due: float
+    def __init__(self, every: float, callback: Callable[[], object], due: float) -> None:
+        self.every = every
+        self.callback = callback
+        self.due = due
 
 
 class Brief(Ending):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from typing import NamedTuple
 
 from lanxfer.transfers import Conflict
 
 STDIN = "-"
 
 
-@frozen
-class Over:
+class Over(NamedTuple):
     """How to get to the other side: in plain text, as an ae device, as whom, how patiently.
 
     ``code`` and ``token_file`` say by what to pair with it where that has to be.
@@ -22,13 +21,15 @@ class Over:
     wait: float | None = None
     code: str | None = None
     token_file: str | None = None
-    login: tuple[str, str] | None = field(default=None, repr=False)
+    login: tuple[str, str] | None = None
     limit_rate: int | None = None
     clear_body: bool = False
 
+    def __repr__(self) -> str:
+        return f"Over({self.peer!r})"  # a password is not for anybody's log
 
-@frozen
-class Job:
+
+class Job(NamedTuple):
     """Files and folders, and where they go; ``name`` is for a single file."""
 
     paths: tuple[str, ...]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import click
-from attrs import define
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,13 +31,13 @@ class Speed(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones
             self.fail(f"{value!r} {error.reason}.".replace("is bytes", "is not bytes"), param, ctx)
 
 
-@define
 class Choices:
     """What was said with --state, --json and --quiet, wherever on the line it was."""
 
-    state: str | None = None
-    json: bool = False
-    quiet: bool = False
+    def __init__(self, state: str | None = None, json: bool = False, quiet: bool = False) -> None:
+        self.state = state
+        self.json = json
+        self.quiet = quiet
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

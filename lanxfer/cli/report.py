@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import define, field
-
 from lanxfer.cli.output import Output, count, human_size, human_time
 from lanxfer.errors import Exit, LanxferError
 from lanxfer.showing import quoted, shown
@@ -14,12 +12,12 @@ from lanxfer.tally import NOTHING, Sums, sums_of
 from lanxfer.transfers import Entry, Kind, Receipt
 
 
-@define
 class _Named:
     """Something that was named on the command line."""
 
-    arrived: Sums = NOTHING
-    failed: int = 0
+    def __init__(self) -> None:
+        self.arrived = NOTHING
+        self.failed = 0
 
     @property
     def decided(self) -> int:
@@ -27,7 +25,6 @@ class _Named:
         return self.arrived.files + self.arrived.folders + self.failed
 
 
-@define
 class Report:
     """Hears how each file ended; says it in lines for people, or in rows for programs.
 
@@ -35,20 +32,24 @@ class Report:
     while that is not known.
     """
 
-    out: Output
-    peer: str
-    clock: Callable[[], float]
-    below: Callable[[str], int | None]
-    arrived: Sums = NOTHING
-    failed: int = 0
-    _waited: bool = False
-    _error: LanxferError | None = None
-    _skipped: dict[str, int] = field(factory=dict)
-    _open: dict[str, _Named] = field(factory=dict)
-    _began: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._began = self.clock()
+    def __init__(
+        self,
+        out: Output,
+        peer: str,
+        clock: Callable[[], float],
+        below: Callable[[str], int | None],
+    ) -> None:
+        self.out = out
+        self.peer = peer
+        self.clock = clock
+        self.below = below
+        self.arrived = NOTHING
+        self.failed = 0
+        self._waited = False
+        self._error: LanxferError | None = None
+        self._skipped: dict[str, int] = {}
+        self._open: dict[str, _Named] = {}
+        self._began = clock()
 
     def entry(self, entry: Entry, outcome: Receipt | LanxferError, *, single: bool = False) -> None:
         """One file, folder or link is decided; a ``single`` one was named as such."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import evolve
 
 from lanxfer.cli.completion import Device
 from lanxfer.cli.jobs import STDIN, Job, Over
@@ -108,8 +107,8 @@ def send(
     if clear_body and (queue or plain or legacy_peer):
         raise click.UsageError("--clear-body goes with a connection in TLS of this command's own")
     login = _login(user, password_file, plain or legacy_peer)
-    over = evolve(job.over, login=login, limit_rate=limit_rate, clear_body=clear_body)
-    job = evolve(job, over=over)
+    over = job.over._replace(login=login, limit_rate=limit_rate, clear_body=clear_body)
+    job = job._replace(over=over)
     if not queue:
         _warn_of_plain(choices, job.over)
     begun = None

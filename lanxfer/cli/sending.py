@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -61,7 +60,7 @@ async def send(here: Run, job: Job, begun: Begun | None = None) -> int:
 
 def _patient(over: Over, begun: Begun | None) -> Over:
     """A connection that breaks in the midst of a send is waited for."""
-    return evolve(over, wait=PATIENCE) if begun is not None and begun.broke else over
+    return over._replace(wait=PATIENCE) if begun is not None and begun.broke else over
 
 
 async def message(here: Run, text: str, over: Over) -> int:

@@ -9,8 +9,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from attrs import define, field
-
 from lanxfer.errors import LanxferError, SourceUnreadable
 from lanxfer.showing import quoted
 from lanxfer.storage.sources import walk
@@ -22,16 +20,16 @@ LOOK_EVERY = 0.2
 """Seconds after which a thread that waits for input sees that nobody wants it any more."""
 
 
-@define
 class Spool:
     """Standard input, kept in a private file until it has been sent: its size must be known first.
 
     ``fill`` and ``stop`` may be in different threads.
     """
 
-    path: str = ""
-    _folder: str = ""
-    _stopped: threading.Event = field(factory=threading.Event)
+    def __init__(self) -> None:
+        self.path = ""
+        self._folder = ""
+        self._stopped = threading.Event()
 
     def fill(self) -> None:
         """Read all there is; blocks.  SourceUnreadable where that fails."""
@@ -91,16 +89,16 @@ def read_text() -> str:
         raise SourceUnreadable("The text is not UTF-8; send it as a file.") from None
 
 
-@define
 class Count:
     """What there will be to send, counted by a thread while the first of it goes out."""
 
-    paths: Sequence[str]
-    links: bool
-    tally: Tally
-    below: dict[str, int] = field(factory=dict)
-    """How many files, folders and links belong to each name at the top."""
-    _stopped: threading.Event = field(factory=threading.Event)
+    def __init__(self, paths: Sequence[str], links: bool, tally: Tally) -> None:
+        self.paths = paths
+        self.links = links
+        self.tally = tally
+        self.below: dict[str, int] = {}
+        """How many files, folders and links belong to each name at the top."""
+        self._stopped = threading.Event()
 
     def run(self) -> None:
         """Walk over all of it; blocks.  What is wrong with it, the sending will say."""

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from attrs import define, field
-
 from lanxfer.ahead import LARGE_AT_ONCE
 from lanxfer.errors import LanxferError, SourceChanged
 from lanxfer.offering import Loaded, as_found, request_of
@@ -29,16 +27,15 @@ Told: TypeAlias = Callable[[Entry, State, int], object]
 """Hears how far a file is: bytes that are there, or on their way."""
 
 
-@define(eq=False)
 class Large:
     """One of them.  ``before`` is how many bytes had arrived when it was ``asked``, in seconds."""
 
-    entry: Entry
-    upload: Upload
-    before: int
-    told: Told
-    asked: float = field(factory=time.monotonic)
-    moved: float = field(factory=time.monotonic)
+    def __init__(self, entry: Entry, upload: Upload, before: int, told: Told) -> None:
+        self.entry = entry
+        self.upload = upload
+        self.before = before
+        self.told = told
+        self.asked = self.moved = time.monotonic()
 
     @property
     def id(self) -> int:

@@ -17,8 +17,6 @@ from itertools import chain
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve
-
 from lanxfer.ahead import ENOUGH, Ahead
 from lanxfer.cli.begun import Begun
 from lanxfer.cli.brief import Brief
@@ -78,14 +76,14 @@ def _worth(paths: Sequence[str]) -> bool:
     )
 
 
-@define(eq=False)
 class _Pack:
     """What one request has, when it was asked, in seconds, and how much had arrived by then."""
 
-    files: Sequence[Loaded]
-    asked: float
-    before: int
-    id: int = 0
+    def __init__(self, files: Sequence[Loaded], before: int) -> None:
+        self.files = files
+        self.asked = time.monotonic()
+        self.before = before
+        self.id = 0
 
 
 class _Sending:
@@ -133,7 +131,7 @@ class _Sending:
             for _ in begun.fail(NotPaired(FORGOTTEN)):
                 pass
         elif (first := next(rest, None)) is not None:
-            self._begun.append(evolve(begun, entries=chain([first], rest)))
+            self._begun.append(begun._replace(entries=chain([first], rest)))
             raise Elsewhere
         return self._report.end()
 
@@ -204,7 +202,7 @@ class _Sending:
             self._left += [each.entry for each in pack]
             return
         self._tally.current = pack[0].entry.path
-        asked = _Pack(pack, time.monotonic(), self._arrived)
+        asked = _Pack(pack, self._arrived)
         try:
             asked.id = there.ask_ahead("recv_files", args, body_of(manifest, pack))
         except LanxferError as error:

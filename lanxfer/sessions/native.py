@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from attrs import Factory, define
-
 from lanxfer.errors import (
     BadHeader,
     BadName,
@@ -42,6 +40,8 @@ from lanxfer.wire.packets import (
     Window,
 )
 
+_START = frozenset({0})
+
 
 class Phase(Enum):
     """How far an exchange has come."""
@@ -51,7 +51,6 @@ class Phase(Enum):
     ENDED = "ended"  # the sender said end
 
 
-@define
 class _Exchange:
     """One open exchange, ours or theirs; for files also where the bytes are.
 
@@ -59,15 +58,27 @@ class _Exchange:
     A stream is a file whose size is ``unbounded``; ``take`` is the credit for bodies of events.
     """
 
-    size: int = 0
-    streams: bool = False
-    unbounded: bool = False
-    take: int | None = None
-    phase: Phase = Phase.ASKED
-    starts: frozenset[int] = frozenset({0})
-    position: int | None = None
-    credit: int = 0
-    beside: bool = False
+    __slots__ = (
+        *("beside", "credit", "phase", "position", "size", "starts", "streams", "take"),
+        "unbounded",
+    )
+
+    def __init__(
+        self,
+        size: int = 0,
+        streams: bool = False,
+        unbounded: bool = False,
+        take: int | None = None,
+    ) -> None:
+        self.size = size
+        self.streams = streams
+        self.unbounded = unbounded
+        self.take = take
+        self.phase = Phase.ASKED
+        self.starts = _START
+        self.position: int | None = None
+        self.credit = 0
+        self.beside = False
 
     def go(self, go: Go) -> None:
         self.phase = Phase.GOING
@@ -141,7 +152,6 @@ def _exchange(do: Do) -> _Exchange:
     return _Exchange(take=take)
 
 
-@define
 class NativeSession:
     """See ``lanxfer.sessions.Session``.
 
@@ -149,21 +159,16 @@ class NativeSession:
     until then headers are short.
     """
 
-    known: bool = False
-    greeted: bool = False
-    finished: bool = False
-    half_close: bool = False
-    peer_asks: bool = True
-    we_ask: bool = True
-    _malformed: int = 0
-    _strays: int = 0
-    _late_bytes: int = 0
-    _late_packets: int = 0
-    _last_theirs: int = 0
-    _last_ours: int = 0
-    _theirs: dict[int, _Exchange] = Factory(dict)
-    _ours: dict[int, _Exchange] = Factory(dict)
-    _refused: set[int] = Factory(set)
+    def __init__(self, known: bool = False) -> None:
+        self.known = known
+        self.greeted = self.finished = self.half_close = False
+        self.peer_asks = self.we_ask = True
+        self._malformed = self._strays = 0
+        self._late_bytes = self._late_packets = 0
+        self._last_theirs = self._last_ours = 0
+        self._theirs: dict[int, _Exchange] = {}
+        self._ours: dict[int, _Exchange] = {}
+        self._refused: set[int] = set()
 
     implies = False
 

@@ -23,13 +23,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from attrs import frozen
-
 from lanxfer.errors import LanxferError
-from lanxfer.storage.names import SafePath, part_key
 from lanxfer.transfers import Conflict, Offer, Stored
 
 if TYPE_CHECKING:
+    from lanxfer.storage.names import SafePath
     from lanxfer.storage.volumes import Volume
 
 
@@ -49,6 +47,8 @@ class Small(NamedTuple):
     @property
     def key(self) -> str:
         """What it is remembered by, made when it is asked for."""
+        from lanxfer.storage.names import part_key  # of which those who only send know nothing
+
         offer = self.offer
         return part_key(self.whose, offer.path, offer.size, offer.mtime_ns)
 
@@ -58,8 +58,7 @@ class Small(NamedTuple):
         return sum(map(len, self.pieces))
 
 
-@frozen
-class Facts:
+class Facts(NamedTuple):
     """What lies at a name: ``kind`` is "file", "folder", "link" or "other"."""
 
     kind: str

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 from blake3 import blake3
 
 from lanxfer.errors import Forbidden, SourceChanged, SourceUnreadable, TooLarge
-from lanxfer.storage.names import quoted
+from lanxfer.showing import quoted
 from lanxfer.storage.prefixes import running_digests
 from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, unreadable
 from lanxfer.storage.walks import walk

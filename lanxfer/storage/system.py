@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any
 
 from lanxfer.errors import DiskFailed, LanxferError, SourceUnreadable, from_os
-from lanxfer.storage.names import quoted
+from lanxfer.showing import quoted
 
 fcntl: Any
 try:

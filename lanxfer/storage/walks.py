@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
 from lanxfer.errors import BadName
-from lanxfer.storage.names import quoted, shown
+from lanxfer.showing import quoted, shown
 from lanxfer.storage.system import FOLDER_FLAGS, unreadable
 from lanxfer.transfers import Entry, Kind
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
-
-from attrs import field, frozen
+from typing import Any, NamedTuple, TypeAlias
 
 from lanxfer.errors import LanxferError
 
@@ -21,25 +19,16 @@ Args: TypeAlias = Mapping[str, Any]
 _NONE: Args = MappingProxyType({})
 
 
-def _freeze(args: Args) -> Args:
-    """Fields that nobody changes; of what is frozen already there is no second copy."""
-    if type(args) is MappingProxyType:
-        return args
-    return MappingProxyType(dict(args)) if args else _NONE
-
-
-@frozen
-class Do:
+class Do(NamedTuple):
     """A request: ``name`` is to be done with ``args``."""
 
     id: int
     name: str
-    args: Args = field(factory=dict, converter=_freeze)
+    args: Args = _NONE
     body: int = 0
 
 
-@frozen
-class Ok:
+class Ok(NamedTuple):
     """The one good answer to a request; nothing follows it.
 
     ``rows`` is for answers that are lists.  The native dialect writes them as
@@ -48,25 +37,23 @@ class Ok:
     """
 
     id: int
-    args: Args = field(factory=dict, converter=_freeze)
+    args: Args = _NONE
     body: int = 0
     rows: tuple[Args, ...] | None = None
 
 
-@frozen
-class Failed:
+class Failed(NamedTuple):
     """The one bad answer: a code of ``lanxfer.errors`` and a reason for people."""
 
     id: int
     code: str
     reason: str = ""
     retry: bool = False
-    args: Args = field(factory=dict, converter=_freeze)
+    args: Args = _NONE
     body: int = 0
 
 
-@frozen
-class Go:
+class Go(NamedTuple):
     """The receiver of a file takes it.
 
     ``window`` is the credit in bytes; ``have`` what it holds already, as
@@ -77,12 +64,11 @@ class Go:
     id: int
     window: int
     have: tuple[tuple[int, str], ...] = ()
-    args: Args = field(factory=dict, converter=_freeze)
+    args: Args = _NONE
     body: int = 0
 
 
-@frozen
-class Window:
+class Window(NamedTuple):
     """More credit, in bytes."""
 
     id: int
@@ -90,8 +76,7 @@ class Window:
     body: int = 0
 
 
-@frozen
-class Part:
+class Part(NamedTuple):
     """``body`` bytes of the file that begin at ``offset``."""
 
     id: int
@@ -99,8 +84,7 @@ class Part:
     body: int
 
 
-@frozen
-class End:
+class End(NamedTuple):
     """All parts were sent; ``digest`` is None for streams, and in dialects that have none."""
 
     id: int
@@ -109,8 +93,7 @@ class End:
     body: int = 0
 
 
-@frozen
-class Cancel:
+class Cancel(NamedTuple):
     """The asker gives the exchange up; the answer is still to come."""
 
     id: int
@@ -119,17 +102,15 @@ class Cancel:
     body: int = 0
 
 
-@frozen
-class Event:
+class Event(NamedTuple):
     """Something to tell before the answer; with a body, bytes of a stream."""
 
     id: int
-    args: Args = field(factory=dict, converter=_freeze)
+    args: Args = _NONE
     body: int = 0
 
 
-@frozen
-class Take:
+class Take(NamedTuple):
     """More credit for the bodies of events, in bytes, said by the asker."""
 
     id: int
@@ -137,16 +118,14 @@ class Take:
     body: int = 0
 
 
-@frozen
-class Bye:
+class Bye(NamedTuple):
     """No more requests from this side; with ``all``, nothing more whatever."""
 
     all: bool
     body: int = 0
 
 
-@frozen
-class Drop:
+class Drop(NamedTuple):
     """Not on any wire: what a session makes of a packet that came too late or too wrong.
 
     The ``body`` bytes behind it are to be read and dropped; where there is an
