@@ -22,6 +22,10 @@ FIRST = ENOUGH // 8
 """Bytes of the first batch, so that its receiver soon has something to do; each next one has twice
 as many, until they have enough."""
 
+_FULL = 3 / 4
+"""So much of enough that a folder begins the next batch: one that comes with all of its files is
+less work for its receiver."""
+
 LARGE_AT_ONCE = 2
 """Files that go by themselves, in parts; so many of them are in one batch, ..."""
 LARGE_AMONG = 8
@@ -126,7 +130,7 @@ class Ahead:
             size += line + bytes
             room = most if bytes > limits.INLINE_MAX else enough
             many = lines > limits.MANIFEST_MAX or len(batch) >= limits.PACK_FILES
-            if batch and (size > room or many):
+            if batch and (size > room or many or (loaded.folder and size > enough * _FULL)):
                 self._over.append(loaded)
                 break
             batch.append(loaded)

@@ -34,7 +34,7 @@ from lanxfer.policy import Principal, Standing
 from lanxfer.registry import Transfer
 from lanxfer.rights import NO_TERMS, Answer, Right, Terms
 from lanxfer.storage import Store
-from lanxfer.storage.names import SafePath, from_ae, part_key, quoted, safe_path
+from lanxfer.storage.names import SafePath, from_ae, part_key, quoted, safe_path, safe_paths
 from lanxfer.transfers import Conflict, Kind, Offer
 from lanxfer.wire import limits
 
@@ -142,17 +142,15 @@ class Deciding:
         if not self.pack(principal):
             raise TooLarge("Nothing travels with its request before somebody accepted it.")
         terms, name = self.terms(principal), principal.name
-        place, answers = self.placing(principal, terms), list[SafePath | LanxferError]()
-        asks = terms.offers is Answer.DENY or terms.hours or terms.largest is not None
-        for offer in offers:
-            try:
-                path = place(offer)
-                if asks:
-                    self._check_terms(terms, offer)
-                answers.append(path)
-            except LanxferError as error:
-                answers.append(error)
-        taken = [at for at, each in enumerate(answers) if isinstance(each, SafePath)]
+        answers = self._places(principal, terms, offers)
+        taken = _good(answers)
+        if terms.offers is Answer.DENY or terms.hours or terms.largest is not None:
+            for at in taken:
+                try:
+                    self._check_terms(terms, offers[at])
+                except LanxferError as error:
+                    answers[at] = error
+            taken = _good(answers)
         most, refusal = self.allowances.offered_together(name, group, terms, len(taken))
         if refusal is not None:
             for at in taken[most:]:
@@ -165,6 +163,26 @@ class Deciding:
                     answers[at] = error
         return answers
 
+    def _places(
+        self, principal: Principal, terms: Terms, offers: Sequence[Offer]
+    ) -> list[SafePath | LanxferError]:
+        """``placing`` for many."""
+        legacy = principal.standing in (Standing.LEGACY, Standing.LEGACY_LOCAL)
+        if not (legacy or terms.rules or terms.folder):
+            return [*safe_paths([offer.path for offer in offers], dotfiles=self._hidden(principal))]
+        place = self.placing(principal, terms)
+        answers: list[SafePath | LanxferError] = []
+        for offer in offers:
+            try:
+                answers.append(place(offer))
+            except LanxferError as error:
+                answers.append(error)
+        return answers
+
+    def _hidden(self, principal: Principal) -> bool:
+        """Whether names that begin with a dot are taken from this one."""
+        return self.taking.dotfiles or principal.standing is Standing.TICKET
+
     def conflict(self, asked: Conflict | None) -> Conflict | None:
         """What happens where a name is taken: what the owner said, else what the sender did."""
         ours = self.taking.conflict
@@ -176,7 +194,7 @@ class Deciding:
         It raises BadName where that is nowhere, Forbidden where not for this one.
         """
         legacy = principal.standing in (Standing.LEGACY, Standing.LEGACY_LOCAL)
-        hidden = self.taking.dotfiles or principal.standing is Standing.TICKET
+        hidden = self._hidden(principal)
         folder = terms.folder or (self.taking.legacy_folder if legacy else "")
 
         def place(offer: Offer) -> SafePath:
@@ -275,6 +293,10 @@ class Deciding:
                 return
         call.tell(WAITING)
         await self.offers.ask(principal, offer, transfer, group)
+
+
+def _good(answers: Sequence[SafePath | LanxferError]) -> list[int]:
+    return [at for at, each in enumerate(answers) if isinstance(each, SafePath)]
 
 
 def _check_rules(terms: Terms, path: SafePath, offer: Offer) -> None:

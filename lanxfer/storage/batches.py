@@ -106,6 +106,7 @@ class Batch:
         self._series: list[str] = []
         self._written: list[str] = []
         self._new: list[NewFolder] = []
+        self._groups: list[tuple[tuple[str, ...], list[_File]]] = []
         self._remembered: dict[str, SafePath] = {}
 
     @staticmethod
@@ -146,17 +147,26 @@ class Batch:
                     file.failed(error)
 
     def _in_folders(self, step: Callable[[tuple[str, ...], list[_File]], None]) -> None:
-        folders: dict[tuple[str, ...], list[_File]] = {}
-        for file in self._open():
-            folders.setdefault(file.folder, []).append(file)
-        # Those above before those in them: what is made on the way is not new any more.
-        for parts, files in sorted(folders.items(), key=lambda item: len(item[0])):
+        for parts, group in self._by_folder():
+            files = [file for file in group if file.end is None]
+            if not files:
+                continue
             try:
                 step(parts, files)
             except _ANY as error:
                 for file in files:
                     if not isinstance(file.end, LanxferError):
                         file.failed(error)
+
+    def _by_folder(self) -> list[tuple[tuple[str, ...], list[_File]]]:
+        """The files, those of one folder together."""
+        if not self._groups:
+            folders: dict[tuple[str, ...], list[_File]] = {}
+            for file in self._files:
+                folders.setdefault(file.folder, []).append(file)
+            # Those above before those in them: what is made on the way is not new any more.
+            self._groups = sorted(folders.items(), key=lambda item: len(item[0]))
+        return self._groups
 
     # The steps.
 
@@ -174,7 +184,8 @@ class Batch:
                 self._staging.claim(key := file.small.key)
                 self._series.append(key)
 
-        self._each(claim)
+        if any([file.small.conflict is Conflict.SERIES for file in self._files]):
+            self._each(claim)
 
     def _recall(self) -> None:
         files = self._open()

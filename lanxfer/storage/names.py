@@ -13,6 +13,7 @@ keeps under ``aux.txt`` or ``a:b`` is lost on the next Windows device.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _as_json
 from unicodedata import is_normalized, normalize
@@ -91,6 +92,9 @@ def _refuse_component(part: str) -> None:
         raise BadName(f"The name {quoted(part)} is not in normal form NFC.")
 
 
+_new, _assign = object.__new__, object.__setattr__
+
+
 def _refuse_parts(_: object, __: Attribute[tuple[str, ...]], parts: tuple[str, ...]) -> None:
     if not parts:
         raise BadName("The path is empty.")
@@ -120,16 +124,15 @@ class SafePath:
     def _as_text(self) -> str:
         return "/".join(self.parts)
 
-    def _with(self, name: str) -> SafePath:
+    def _with(self, name: str, text: str) -> SafePath:
         """What is called so below it, without another look: for names that are ordinary.
 
-        There are folders with thousands of them.
+        There are folders with thousands of them.  ``text`` is all of it.
         """
-        path = object.__new__(SafePath)
-        assign = object.__setattr__
-        assign(path, "parts", (*self.parts, name))
-        assign(path, "hidden", self.hidden)
-        assign(path, "_text", f"{self._text}/{name}")
+        path = _new(SafePath)
+        _assign(path, "parts", (*self.parts, name))
+        _assign(path, "hidden", self.hidden)
+        _assign(path, "_text", text)
         return path
 
     @property
@@ -161,9 +164,43 @@ def safe_path(text: str, *, dotfiles: bool = False) -> SafePath:
     folder, _, name = text.rpartition("/")
     if folder and _ORDINARY.fullmatch(name) and folder.isascii() and len(text) <= limits.PATH_MAX:
         above = _folder(folder)
-        path = above._with(name) if len(above.parts) < limits.DEPTH_MAX else _looked_at(text)
+        path = above._with(name, text) if len(above.parts) < limits.DEPTH_MAX else _looked_at(text)
     else:
         path = _looked_at(text)
+    return _visible(path, text, dotfiles)
+
+
+def safe_paths(texts: Iterable[str], *, dotfiles: bool = False) -> list[SafePath | BadName]:
+    """``safe_path`` of each, or why it is none: for many, one folder after the other."""
+    found: list[SafePath | BadName] = []
+    ordinary, last, above = _ORDINARY.fullmatch, "", None
+    for text in texts:
+        folder, _, name = text.rpartition("/")
+        if folder != last:
+            last, above = folder, _for_many(folder, dotfiles)
+        if above is not None and ordinary(name) and len(text) <= limits.PATH_MAX:
+            found.append(above._with(name, text))
+            continue
+        try:
+            found.append(safe_path(text, dotfiles=dotfiles))
+        except BadName as error:
+            found.append(error)
+    return found
+
+
+def _for_many(folder: str, dotfiles: bool) -> SafePath | None:
+    """That folder, if anything with an ordinary name may be in it."""
+    if not (folder and folder.isascii()):
+        return None
+    try:
+        above = _folder(folder)
+    except BadName:
+        return None
+    right = len(above.parts) < limits.DEPTH_MAX and (dotfiles or not above.hidden)
+    return above if right else None
+
+
+def _visible(path: SafePath, text: str, dotfiles: bool) -> SafePath:
     if path.hidden and not dotfiles:
         raise BadName(f"Hidden files such as {quoted(text)} are not taken here.")
     return path
