@@ -62,7 +62,13 @@ class Gathered:
         found: list[list[memoryview]] = []
         memory = (memoryview(each) for each in self._memory)
         view, left = next(memory, _NOTHING), self._size - at
+        room = len(view)
         for size in sizes:
+            if size and at + size <= room and size <= left:  # as nearly all are
+                found.append([view[at : at + size]])
+                at += size
+                left -= size
+                continue
             size = min(size, left)
             left -= size
             pieces: list[memoryview] = []
@@ -72,6 +78,7 @@ class Gathered:
                 size -= len(here)
                 at = max(at - len(view), 0)
                 view = next(memory, _NOTHING)
+                room = len(view)
             if size and view:
                 pieces.append(view[at : at + size])
                 at += size

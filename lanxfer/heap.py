@@ -9,7 +9,7 @@ import ctypes
 import gc
 from contextlib import suppress
 
-GARBAGE = 5_000
+GARBAGE = 20_000
 """Objects that may come before those in circles are looked for; the language's own is 700."""
 
 ARENAS = 2

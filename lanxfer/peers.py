@@ -10,11 +10,11 @@ Asking costs one ``stat``; what changes the file blocks and belongs in a disk th
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import os
 import re
 import shlex
+import socket
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -310,17 +310,18 @@ def _host(host: str, text: str) -> str:
     if ":" in host:
         number, percent, zone = host.partition("%")
         try:
-            ipaddress.IPv6Address(number)
-        except ValueError:
+            socket.inet_pton(socket.AF_INET6, number)
+        except (OSError, ValueError):
             raise _no_address(text) from None
         if percent and not _ZONE.fullmatch(zone):
             raise _no_address(text)
         return host
     if _NUMERIC.fullmatch(host):
         try:
-            return str(ipaddress.IPv4Address(host))
-        except ValueError:
+            socket.inet_pton(socket.AF_INET, host)
+        except (OSError, ValueError):
             raise _no_address(text) from None
+        return host
     try:
         name = host.encode("idna").decode("ascii")
     except UnicodeError:

@@ -7,7 +7,6 @@ say or to try is left to that, and so nothing was begun where this raises NotStr
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,7 +56,8 @@ class Straight(Conversation):
             address, expects = _whom(peers, peer, plain)
             tls = None if plain else _tls(state)
             host, port = parse_address(address)
-            ipaddress.ip_address(host)  # looking up a name cannot be interrupted
+            # No name is looked up, which nobody could interrupt.
+            socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)
             connection = socket.create_connection((host, port), PATIENCE)
         except (LanxferError, OSError, ValueError):
             raise NotStraight from None

@@ -78,11 +78,10 @@ async def _store(
     ends: list[Any] = [*admitted]
     folders = [at for at in taken if offers[at].kind is Kind.FOLDER]
     files = [at for at in taken if offers[at].kind is not Kind.FOLDER] if folders else taken
-    small = []
-    for at in files:
-        offer = offers[at]
-        conflict = offer.conflict or Conflict.RENAME
-        small.append(Small(principal, offer, ends[at], conflict, bodies[at]))
+    small = [
+        Small(principal, offers[at], ends[at], offers[at].conflict or Conflict.RENAME, bodies[at])
+        for at in files
+    ]
     stored: Sequence[Stored | LanxferError] = []
     try:
         call.check()

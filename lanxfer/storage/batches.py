@@ -50,9 +50,9 @@ class _File:
 
     __slots__ = ("end", "fd", "folder", "name", "new", "offer", "placed", "small", "staged")
 
-    def __init__(self, small: Small, staged: str) -> None:
+    def __init__(self, small: Small) -> None:
         self.small = small
-        self.staged = staged
+        self.staged = ""
         self.new: NewFolder | None = None
         self.offer = small.offer
         parts = small.path.parts
@@ -97,8 +97,7 @@ class Batch:
         self._publisher = publisher
         self._tree = publisher.tree
         self._staging = publisher.staging
-        names = publisher.staging.wholes.names(len(files))
-        self._files = list(map(_File, files, names))
+        self._files = list(map(_File, files))
         self._together = len(files) >= TOGETHER and can_sync_all()
         self._room = room
         self._scarce = room < sum(small.offer.size for small in files)
@@ -257,7 +256,7 @@ class Batch:
             else:
                 file.staged = file.name
                 return fd
-        fd = self._staging.wholes.create(file.staged, mode)
+        file.staged, fd = self._staging.wholes.create(mode)
         self._written.append(file.staged)
         return fd
 

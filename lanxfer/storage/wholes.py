@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from itertools import count, islice
+from itertools import count
 from secrets import token_hex
 
 from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close
@@ -67,17 +67,13 @@ class Wholes:
         self._stuck: list[str] = []
         self.remove(filter(_NAME.match, os.listdir(fd)))
 
-    def names(self, files: int) -> list[str]:
-        """Names that nothing in the folder has."""
-        token = self._token
-        return [f"{token}-{number}.small" for number in islice(self._numbers, files)]
-
-    def create(self, name: str, mode: int) -> int:
-        """A new, empty file of such a name; whoever asked closes it.
+    def create(self, mode: int) -> tuple[str, int]:
+        """The name of a new, empty file, and its descriptor; whoever asked closes it.
 
         It may have its ``mode`` (before the umask) at once, for nobody else is let in here.
         """
-        return os.open(name, _FLAGS, mode, dir_fd=self._fd)
+        name = f"{self._token}-{next(self._numbers)}.small"
+        return name, os.open(name, _FLAGS, mode, dir_fd=self._fd)
 
     def new_folder(self) -> NewFolder:
         """A new, empty folder; whoever asked closes it."""
