@@ -32,6 +32,7 @@ from lanxfer.errors import Internal, LanxferError
 from lanxfer.journal import MemoryJournal
 from lanxfer.storage import Small, local, parts, publishing, staging, system, tree, wholes
 from lanxfer.storage import batches as batch_module
+from lanxfer.storage.batches import TOGETHER
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import part_key, safe_path
 from lanxfer.transfers import Conflict, Offer, Stored
@@ -135,8 +136,8 @@ class _Asking:
             return
         try:
             self._note("tidying", lambda: _nothing(store.tidy(0.0)))
-            smalls = [self._small(name) for name in self.data if name.startswith("small")]
-            self._several(store, smalls)
+            for kind in ("small", "new"):
+                self._several(store, [self._small(name) for name in self.data if kind in name])
             for name in self.data:
                 if name.startswith(("large", "over")):
                     self._note(name, partial(self._stream, store, name))
@@ -294,6 +295,7 @@ def command(sample: int, seed: int | None) -> None:
     figures = Figures(seed)
     limits.CHECKPOINT = CHECKPOINT
     data = {f"small/{number}": rng.randbytes(rng.randrange(5000)) for number in range(3)}
+    data |= {f"new/{number}": rng.randbytes(100) for number in range(TOGETHER)}
     data |= {"small/a/b/3": b"", "large": rng.randbytes(300_000)}
     data["over"] = rng.randbytes(100_000)
     shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -248,6 +248,20 @@ MUTANTS = (
         _test("tests/test_storage_local.py", "tidy or tidied or stage or staging"),
     ),
     Mutant(
+        "what could not be written gets its name with the folder",
+        "lanxfer/storage/batches.py",
+        "                    file.new.remove(file.name)\n",
+        "                    pass\n",
+        _test("tests/test_storage_new_folders.py", "damaged or half_written"),
+    ),
+    Mutant(
+        "a folder has its name, and staging may still have it as well",
+        "lanxfer/storage/tree.py",
+        "                for each in (staging, folder):\n",
+        "                for each in (folder,):\n",
+        _test("tests/test_storage_new_folders.py", "durable"),
+    ),
+    Mutant(
         "nobody claims what is to be there once more",
         "lanxfer/storage/batches.py",
         "            if file.small.conflict is Conflict.SERIES:\n",

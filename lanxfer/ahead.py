@@ -11,7 +11,7 @@ from itertools import chain
 from json.encoder import encode_basestring_ascii as _as_json
 
 from lanxfer.errors import LanxferError, SourceChanged, TooLarge
-from lanxfer.offering import Loaded, at_once, load, load_units
+from lanxfer.offering import Loaded, at_once, load_units
 from lanxfer.transfers import Entry
 from lanxfer.wire import limits
 
@@ -19,8 +19,7 @@ ENOUGH = limits.MIB
 """Bytes of small files that go together, however slow it goes; twice as many where more may."""
 
 FIRST = ENOUGH // 8
-"""Bytes of the first batch, so that its receiver soon has something to do; each next one has twice
-as many, until they have enough."""
+"""Bytes of the first batch where its receiver is soon to have something to do."""
 
 _FULL = 3 / 4
 """So much of enough that a folder begins the next batch: one that comes with all of its files is
@@ -49,7 +48,8 @@ class Ahead:
     soon tells when there may be more, and more of them where small ones are between.  Where
     they ``ask`` first they do not go together.
 
-    ``take`` gives memory for the larger ones.
+    ``take`` gives memory for the larger ones.  The ``first`` batch may have less, and each next
+    one then twice as much as that before it, until it is enough.
     """
 
     def __init__(
@@ -58,12 +58,13 @@ class Ahead:
         take: Callable[[], bytearray],
         most: int = ENOUGH,
         ask: bool = False,
+        first: int = 2 * ENOUGH,
     ) -> None:
         self.entries = entries
         self.take = take
         self.most = most
         self.ask = self._always = ask
-        self._growing = FIRST
+        self._growing = first
         self._in_vain = 0
         self._over: list[Loaded] = []
         self._again: deque[Entry] = deque()
@@ -152,13 +153,15 @@ class Ahead:
         alone = len(pack) == 1 and pack[0].size <= limits.INLINE_MAX
         return [] if alone else pack
 
+    def _goes_alone(self, entry: Entry) -> bool:
+        return self.ask or entry.shared or self._tries.get(entry.path, 0) >= TRIES
+
     def _load(self, entry: Entry) -> Loaded:
+        most = limits.INLINE_MAX
+        if entry.size > most and not self._goes_alone(entry):
+            most = max(self.most - LINE - len(_as_json(entry.path)), most)
         try:
-            if entry.size <= limits.INLINE_MAX:
-                return load(entry)
-            alone = self.ask or entry.shared or self._tries.get(entry.path, 0) >= TRIES
-            most = 0 if alone else self.most - LINE - len(_as_json(entry.path))
-            return load_units(entry, max(most, limits.INLINE_MAX), self.take)
+            return load_units(entry, most, self.take)
         except LanxferError as error:
             if entry.size > limits.INLINE_MAX and isinstance(error, (SourceChanged, TooLarge)):
                 return Loaded(entry)  # as it is when it goes, and that is tried more than once

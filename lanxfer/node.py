@@ -73,7 +73,7 @@ T = TypeVar("T")
 RECORD_AFTER = 1.0
 """Seconds for which history gathers before it is written."""
 
-RECORD_MOST = 1000
+RECORD_MOST = 4000
 """Transfers that wait for that at most, a kilobyte each."""
 
 _RIGHTS = {"r": Right.READ, "w": Right.WRITE}

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from listed import entries, load
 
 from lanxfer import ahead
-from lanxfer.ahead import ENOUGH, LARGE_AMONG, LINE, TRIES, Ahead
+from lanxfer.ahead import ENOUGH, FIRST, LARGE_AMONG, LINE, TRIES, Ahead
 from lanxfer.offering import Loaded
-from lanxfer.transfers import Offer
+from lanxfer.transfers import Entry, Kind, Offer
 from lanxfer.wire import limits
 from lanxfer.wire.packs import format_manifest
 
@@ -50,6 +50,38 @@ def together(batch: list[Loaded]) -> list[Loaded]:
 
 
 class AheadTests:
+    def test_first(self) -> None:
+        """The first is small, so that its receiver soon has something to do."""
+        reader = Ahead(iter(entries([1000] * 5000)), bytearray, limits.PACK_MAX, first=FIRST)
+        sizes = []
+        while batch := reader.read():
+            sizes.append(sum(each.size + LINE for each in batch))
+        for at, size in enumerate(sizes[:-1]):
+            enough = min(FIRST << at, 2 * ENOUGH)
+            assert enough - 10_000 < size <= enough
+
+    def test_ends_with_a_folder(self) -> None:
+        """A folder begins a batch of its own where that before it is nearly full."""
+        tree = []
+        for folder in range(12):
+            tree.append(Entry(Kind.FOLDER, f"{folder}", f"/{folder}"))
+            some = [each._replace(path=f"{folder}/{each.path}") for each in entries([4000] * 100)]
+            tree += some
+        reader = Ahead(iter(tree), bytearray, limits.PACK_MAX)
+        found = []
+        while batch := reader.read():
+            found.append([batch[0].entry.kind, len(batch)])
+        assert found == [[Kind.FOLDER, 4 * 101]] * 3
+
+    def test_folders_only(self) -> None:
+        """Where there is nothing else they are no reason to end."""
+        tree = [Entry(Kind.FOLDER, f"{number}", f"/{number}") for number in range(3000)]
+        reader = Ahead(iter(tree), bytearray, limits.PACK_MAX)
+        found = []
+        while batch := reader.read():
+            found.append(len(batch))
+        assert found[:2] == [limits.PACK_FILES] * 2
+
     def test_was_there(self) -> None:
         """Larger ones ask first after some were there in vain, until as many were not."""
         reader = Ahead(iter(()), bytearray)

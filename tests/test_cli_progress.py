@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock, LoopingCall
 
 from lanxfer.cli.output import Output
 from lanxfer.cli.progress import BARS_AFTER, LINE_EVERY, line_of, show_progress
 from lanxfer.cli.report import Report
 from lanxfer.errors import DiskFull, Exit, Lost, SourceUnreadable
-from lanxfer.tally import Rate, Sums, Tally
+from lanxfer.tally import Below, Rate, Sums, Tally
 from lanxfer.transfers import Direction, Entry, Kind, Receipt, Snapshot, State, Together
 
 OFFERED = Snapshot("1", Direction.OUT, Kind.FILE, "nas", "film.mkv", 1000, State.OFFERED)
@@ -136,6 +138,19 @@ class TallyTests:
         self.hear(OFFERED._replace(id="2", size=500, state=State.FAILED, done=20), 1)
         assert (self.tally.files, self.tally.expected_files) == (1, 2)
         assert (self.tally.done, self.tally.total) == (1000, 1000)
+
+
+class BelowTests:
+    @given(st.lists(st.sampled_from(["a", "a/b", "a/b/c", "ab/c", "b/a"]), max_size=20))
+    def test_as_sent(self, paths: list[str]) -> None:
+        """Those that arrived as they were sent count as if each had been counted by itself."""
+        kinds = [Kind.FOLDER, Kind.FILE]
+        some = [Entry(kinds[at % 2], each, "", at) for at, each in enumerate(paths) if "/" in each]
+        one_by_one, together = Below(), Below()
+        for each in some:
+            assert one_by_one.add(each, Receipt(each.path, each.size, ""))
+        together.add_sent(some)
+        assert [*together.take()] == [*one_by_one.take()]
 
 
 class LinesTests:

@@ -19,9 +19,11 @@ from lanxfer.storage.names import (
     part_key,
     renamed,
     safe_path,
+    safe_paths,
     series_name,
     shown,
 )
+from lanxfer.wire import limits
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u180e\u00ad\U000e0041\U000e0001\u2028\u2029"
@@ -47,6 +49,8 @@ paths = st.one_of(
 def refused(text: str, *, dotfiles: bool = True) -> str:
     with pytest.raises(BadName) as caught:
         safe_path(text, dotfiles=dotfiles)
+    (found,) = safe_paths([text], dotfiles=dotfiles)
+    assert isinstance(found, BadName) and found.reason == caught.value.reason
     return caught.value.reason
 
 
@@ -328,6 +332,33 @@ class FromAeTests:
         except BadName:
             return
         assert path.parent in {(), ("Documents",), ("Music",), ("Pictures",), ("Videos",)}
+
+
+class ManyTests:
+    # covers: P01 P17
+    @given(
+        st.lists(paths, max_size=6),
+        st.lists(st.sampled_from(["a/b", "a/c d", ".a/b", "A/.b", "", "a/x" * 40, "e\u0301/a"])),
+        st.booleans(),
+    )
+    @settings(max_examples=200, deadline=None)
+    def test_as_one_by_one(self, some: list[str], more: list[str], dotfiles: bool) -> None:
+        """Many are what each of them is."""
+        texts = [*some, *more, *(f"{each}/x" for each in [*some, *more])]
+        for text, found in zip(texts, safe_paths(texts, dotfiles=dotfiles), strict=True):
+            if isinstance(found, BadName):
+                with pytest.raises(BadName) as caught:
+                    safe_path(text, dotfiles=dotfiles)
+                assert caught.value.reason == found.reason
+            else:
+                path = safe_path(text, dotfiles=dotfiles)
+                assert (found, str(found), found.hidden) == (path, str(path), path.hidden)
+
+    def test_depth(self) -> None:
+        """A folder as deep as is allowed has nothing in it, however ordinary its name."""
+        deepest = "/".join("a" * limits.DEPTH_MAX)
+        path, error = safe_paths([deepest, f"{deepest}/b"])
+        assert str(path) == deepest and isinstance(error, BadName)
 
 
 class LinkTargetTests:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lanxfer.errors import BadName, Forbidden, SourceChanged, SourceUnreadable, TooLarge
 from lanxfer.storage.sources import Entry, confined, open_source, read_small, walk
 from lanxfer.transfers import Kind
+from lanxfer.wire import limits
 
 DATA = bytes(range(256)) * 1000
 
@@ -446,6 +447,44 @@ class ReadSmallTests:
         monkeypatch.setattr(os, "read", meanwhile)
         with pytest.raises(SourceChanged):
             read_small(str(file))
+
+    @pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1, 0, len(DATA)])
+    @pytest.mark.parametrize("mtime_ns", [1_700_000_000_000_000_007, 5, None])
+    def test_listed_otherwise(self, file: Path, size: int, mtime_ns: int | None) -> None:
+        """What its folder said of it before is not what is said of it now."""
+        assert read_small(str(file), listed=(size, mtime_ns)) == read_small(str(file))
+
+    @pytest.mark.parametrize("what", ["folder", "pipe", "link", "nothing", "large"])
+    def test_something_else_by_now(self, file: Path, what: str) -> None:
+        """Something else may have taken its place since; what is said is what is said of that."""
+        file.unlink()
+        if what == "folder":
+            file.mkdir()
+        elif what == "pipe":
+            os.mkfifo(file)
+        elif what == "link":
+            file.symlink_to("elsewhere")
+        elif what == "large":
+            file.write_bytes(b"x" * (limits.INLINE_MAX + 1))
+        outcomes = []
+        for listed in (None, (len(DATA), 1_700_000_000_000_000_007)):
+            with pytest.raises((SourceUnreadable, TooLarge)) as caught:
+                read_small(str(file), listed=listed)
+            outcomes.append(str(caught.value))
+        assert outcomes[0] == outcomes[1]
+
+    def test_changed_once(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that was changed while it was read is read as it is then."""
+        real, listed = os.read, (len(DATA), 1_700_000_000_000_000_007)
+
+        def meanwhile(fd: int, n: int) -> bytes:
+            data = real(fd, n)
+            if file.stat().st_size > 1:
+                file.write_bytes(b"x")
+            return data
+
+        monkeypatch.setattr(os, "read", meanwhile)
+        assert read_small(str(file), listed=listed).data == b"x"
 
 
 def brief(entries: Any) -> list[tuple[str, str]]:

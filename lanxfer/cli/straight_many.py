@@ -17,9 +17,10 @@ from itertools import chain
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from lanxfer.ahead import ENOUGH, Ahead
+from lanxfer.ahead import ENOUGH, FIRST, Ahead
 from lanxfer.cli.begun import Begun
 from lanxfer.cli.brief import Brief
+from lanxfer.cli.ended import Ended
 from lanxfer.cli.handing import Elsewhere, tried
 from lanxfer.cli.jobs import Job
 from lanxfer.cli.options import Choices
@@ -31,7 +32,6 @@ from lanxfer.cli.straight_large import PATIENCE, Large, UnderWay
 from lanxfer.errors import LanxferError, Lost, NotPaired
 from lanxfer.offering import Loaded, single
 from lanxfer.packing import (
-    as_sent,
     body_of,
     goes_again,
     most_together,
@@ -40,7 +40,7 @@ from lanxfer.packing import (
 )
 from lanxfer.peers import FORGOTTEN
 from lanxfer.storage.walks import walk
-from lanxfer.tally import Below, Tally
+from lanxfer.tally import Tally
 from lanxfer.transfers import Direction, Entry, Kind, Receipt, Snapshot, State
 from lanxfer.wire import limits
 
@@ -96,7 +96,7 @@ class _Sending:
         self._tally = Tally(time.monotonic, peer=job.over.peer)
         self._count = Count(job.files, job.links, self._tally)
         self._report = Report(here.out, job.over.peer, time.monotonic, self._count.of)
-        self._below = Below()
+        self._ended = Ended(here, self._report, job.name is not None)
         self._open: deque[_Pack | Large] = deque()
         self._over = Event()
         self._large: deque[Entry] = deque()
@@ -112,7 +112,8 @@ class _Sending:
             most = most_together(there.limits, None)
             if not most:
                 raise Elsewhere
-            ahead = Ahead(_entries(job), lambda: bytearray(limits.UNIT), min(ENOUGH, most))
+            entries, start = _entries(job), min(ENOUGH, most)
+            ahead = Ahead(entries, lambda: bytearray(limits.UNIT), start, first=FIRST)
             way = UnderWay(there, self._moved)
             try:
                 self._send(there, ahead, way, most)
@@ -181,7 +182,7 @@ class _Sending:
             if loaded.whole or (folders and loaded.folder):
                 pack.append(loaded)
             elif entry.error is not None:
-                self._end(entry, entry.error)
+                self._ended.one(entry, entry.error)
             elif entry.skipped:
                 self._report.skip(entry.path, entry.skipped)
             elif entry.kind is Kind.FILE:
@@ -238,7 +239,7 @@ class _Sending:
                 self._left.append(entry)
             else:
                 self._moved(entry, State.FAILED, 0)
-                self._end(entry, error)
+                self._ended.one(entry, error)
 
     def _go_on(self, way: UnderWay, due: Sequence[Large]) -> None:
         """Send these, unless the connection is broken."""
@@ -273,37 +274,23 @@ class _Sending:
             return 0
         self._open.remove(asked)
         sent = [each for at, each in enumerate(files) if at not in odd] if odd else files
-        arrived = self._end_sent(sent)
+        self._ended.as_sent(sent)
+        arrived = [(each.entry, False) for each in sent]
         for at, end in odd.items():
             entry = files[at].entry
             if goes_again(end):
                 self._left.append(entry)
                 continue
-            self._end(entry, end)
+            self._ended.one(entry, end)
             if isinstance(end, Receipt):
                 arrived.append((entry, end.already))
-        self._report_below()
+        self._ended.report()
         for entry, already in arrived:
             if entry.size > limits.INLINE_MAX:
                 ahead.was_there(already)
         size = sum([entry.size for entry, _ in arrived])
         self._tally.arrived(sum([entry.kind is Kind.FILE for entry, _ in arrived]), size)
         return size
-
-    def _end_sent(self, sent: Sequence[Loaded]) -> list[tuple[Entry, bool]]:
-        """Tell of those that arrived as they were sent; which those are, and that none was there.
-
-        Not of one after the other where that is of no interest: there may be thousands.
-        """
-        if self._job.name is None and not self._here.out.json:
-            below = [each.entry for each in sent if "/" in each.entry.path]
-            self._below.add_sent(below)
-            alone = [each for each in sent if "/" not in each.entry.path]
-        else:
-            alone = [*sent]
-        for each in alone:
-            self._end(each.entry, as_sent(each))
-        return [(each.entry, False) for each in sent]
 
     def _settle_large(self, ahead: Ahead, large: Large) -> int:
         """How many bytes arrived that were not there."""
@@ -326,20 +313,8 @@ class _Sending:
             self._left.append(large.give_back())
         else:
             large.ended(end)
-            self._end(large.entry, end)
-            self._report_below()
-
-    def _end(self, entry: Entry, end: Receipt | LanxferError) -> None:
-        named = self._job.name is not None
-        if isinstance(end, Receipt):
-            if named or self._here.out.json or not self._below.add(entry, end):
-                self._report.entry(entry, end, single=named)
-        elif not self._here.interrupted:  # else it is no news of each single one
-            self._report.entry(entry, end, single=named)
-
-    def _report_below(self) -> None:
-        for top, sums in self._below.take():
-            self._report.below_arrived(top, sums)
+            self._ended.one(large.entry, end)
+            self._ended.report()
 
     def _moved(self, entry: Entry, state: State, done: int) -> None:
         """Hear how far a large file is."""

@@ -105,12 +105,13 @@ def _put(
 
     Files go first: a folder that is new comes to be with what is in it.
     """
-    were_there = [_is_there(store, path) for path in folders]
+    new = {path for path in folders if not _is_there(store, path)}
     stored = store.put_many(files) if files else []
     ends: list[Stored | LanxferError] = []
-    for path, was_there in zip(folders, were_there, strict=True):
+    for path in folders:
         try:
-            ends.append(store.make_folder(path)._replace(already=was_there))
+            ends.append(store.make_folder(path)._replace(already=path not in new))
+            new.discard(path)
         except LanxferError as error:
             ends.append(error)
     return ends + stored

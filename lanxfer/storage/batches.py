@@ -237,7 +237,7 @@ class Batch:
         if offer.size > self._room:
             raise DiskFull()
         self._room -= offer.size
-        fd = file.fd = self._create(file, mode_of(offer))
+        fd = file.fd = self._create(file, mode_of(offer) & ~self._publisher.umask)
         for piece in file.small.pieces:
             written = os.write(fd, piece)
             while written < len(piece):

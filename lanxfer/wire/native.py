@@ -152,7 +152,7 @@ class Fields:
         return value
 
     def rest(self) -> Args:
-        return self._left
+        return MappingProxyType(self._left)
 
 
 def _id(fields: Fields, verb: str, least: int = 1) -> int:
@@ -306,7 +306,7 @@ def _plain(line: bytes) -> Packet | None:
         given["flags"] = int(flags)
     if channel is not None:
         given["channel"] = int(channel)
-    args: Args = given and MappingProxyType(given)  # nobody else has it: no copy
+    args: Args = MappingProxyType(given)  # nobody else has it: no copy
     if ok is not None:
         return Ok(int(ok), args, size)
     command = name.decode("ascii")
