@@ -52,7 +52,7 @@ def together(batch: list[Loaded]) -> list[Loaded]:
 class AheadTests:
     def test_first(self) -> None:
         """The first is small, so that its receiver soon has something to do."""
-        reader = Ahead(iter(entries([1000] * 5000)), bytearray, limits.PACK_MAX, first=FIRST)
+        reader = Ahead(iter(entries([4000] * 2000)), bytearray, limits.PACK_MAX, first=FIRST)
         sizes = []
         while batch := reader.read():
             sizes.append(sum(each.size + LINE for each in batch))
