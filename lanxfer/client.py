@@ -56,7 +56,7 @@ from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced, dial, introduce
 from lanxfer.links import Link
 from lanxfer.offering import Loaded
-from lanxfer.packing import goes_again
+from lanxfer.packing import as_sent, goes_again
 from lanxfer.peers import Peers
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.rates import Rates, Speeds
@@ -68,7 +68,7 @@ from lanxfer.stalls import Stalls
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.sources import Entry, walk
 from lanxfer.transfers import Conflict, Direction, Kind, Receipt
-from lanxfer.trees import Outcomes, Packs, Sent, send_tree
+from lanxfer.trees import OnEntry, OnSent, Outcomes, Packs, Sent, send_tree
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
 from lanxfer.wire.packets import Args
@@ -156,22 +156,26 @@ class Client(Folders):
         *,
         conflict: Conflict | None = None,
         links: bool = False,
-        on_entry: Callable[[Entry, Receipt | LanxferError], None] | None = None,
+        on_entry: OnEntry | None = None,
+        on_sent: OnSent | None = None,
     ) -> Deferred[Sent]:
         """Send files and folders with all that is in them.
 
         Fires with what arrived and what did not; one file that is refused does
-        not keep the others back.  ``on_entry`` hears of each as it is decided.
+        not keep the others back.  ``on_entry`` hears of each as it is decided; where there is
+        ``on_sent``, that hears of those below a folder that arrived together and as they were,
+        many at a time.
         """
         entries = walk([os.fspath(each) for each in paths], links=links)
-        return self.send_entries(entries, conflict=conflict, on_entry=on_entry)
+        return self.send_entries(entries, conflict=conflict, on_entry=on_entry, on_sent=on_sent)
 
     def send_entries(
         self,
         entries: Iterable[Entry],
         *,
         conflict: Conflict | None = None,
-        on_entry: Callable[[Entry, Receipt | LanxferError], None] | None = None,
+        on_entry: OnEntry | None = None,
+        on_sent: OnSent | None = None,
     ) -> Deferred[Sent]:
         """``send_paths`` for who has chosen the files and their names already.
 
@@ -187,9 +191,8 @@ class Client(Folders):
                 packs = Packs(
                     self._deliver_pack, self._most_together, self._reactor.seconds, self._folders
                 )
-            return await send_tree(
-                self._deliver, packs, self._disk, iter(entries), self._open, conflict, on_entry
-            )
+            how = packs, self._disk, iter(entries), self._open, conflict, on_entry, on_sent
+            return await send_tree(self._deliver, *how)
 
         return public(run())
 
@@ -369,7 +372,7 @@ class Client(Folders):
     async def _deliver_pack(
         self, pack: Sequence[Loaded], conflict: Conflict | None, group: str
     ) -> Outcomes:
-        """Send files together; None for those that are to be tried again.
+        """Send files together.
 
         Where nobody knows what became of them they are ``unsure`` from then on.
         """
@@ -378,21 +381,21 @@ class Client(Folders):
             connection = await self._connected()
             most = sending.most_together(connection)
             if not most or sum(loaded.size for loaded in pack) > most:
-                return [None] * len(pack)  # it is another one than at first, or slower by now
-            found = await sending.send_pack(connection, pack, conflict, group, self._disk.units)
+                return dict.fromkeys(range(len(pack)))  # it is another one, or slower by now
+            odd = await sending.send_pack(connection, pack, conflict, group, self._disk.units)
         except Cancelled as cancelled:
-            found = [cancelled] * len(pack)
+            odd = dict.fromkeys(range(len(pack)), cancelled)
         except LanxferError as error:
             for loaded in pack:
                 loaded.unsure = loaded.unsure or isinstance(error, UNKNOWN)
-            return [None] * len(pack)
-        outcomes: Outcomes = [None if goes_again(end) else end for end in found]
-        over = [at for at, end in enumerate(outcomes) if end is not None]
+            return dict.fromkeys(range(len(pack)))
+        outcomes = {at: None if goes_again(end) else end for at, end in odd.items()}
+        over = [at for at in range(len(pack)) if outcomes.get(at, True) is not None]
         self.registry.passed(
             Direction.OUT,
             self.peer,
             [pack[at].entry for at in over],
-            [found[at] for at in over],
+            [odd.get(at) or as_sent(pack[at]) for at in over],
             started=started,
             request=self._request,
             group=group,

@@ -156,7 +156,11 @@ class Handed:
                 return
             paths = [each.path for each in job.things]
             sent = await client.send_paths(
-                paths, conflict=job.conflict, links=job.links, on_entry=self._decided
+                paths,
+                conflict=job.conflict,
+                links=job.links,
+                on_entry=self._decided,
+                on_sent=None if job.rows else self._below.add_sent,
             )
             for skipped in sent.skipped:
                 self._add("skipped", list(skipped), len(skipped[0]))

@@ -88,12 +88,6 @@ def odd_ends(pack: Sequence[Loaded], args: Args, body: bytes) -> dict[int, Recei
     return {at: _end(pack[at], end) for at, end in said.items()}
 
 
-def ends_of(pack: Sequence[Loaded], args: Args, body: bytes) -> list[Receipt | LanxferError]:
-    """What it says of each."""
-    odd = odd_ends(pack, args, body)
-    return [odd.get(at) or as_sent(loaded) for at, loaded in enumerate(pack)]
-
-
 def as_sent(loaded: Loaded) -> Receipt:
     """What is said of one that just arrived."""
     return Receipt(loaded.entry.path, loaded.entry.size, loaded.digest or "")

@@ -33,7 +33,7 @@ from lanxfer.offering import (
     receipt_of,
     request_of,
 )
-from lanxfer.packing import body_of, ends_of, request_for
+from lanxfer.packing import body_of, odd_ends, request_for
 from lanxfer.protocol import LanxferProtocol
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry, Source, open_source
@@ -91,8 +91,8 @@ async def send_pack(
     conflict: Conflict | None,
     group: str,
     units: Units,
-) -> list[Receipt | LanxferError]:
-    """Send files with one request; what the receiver says of each.
+) -> dict[int, Receipt | LanxferError]:
+    """Send files with one request; what the receiver says of those that did not just arrive.
 
     Their memory goes back to the ``units`` unless some of it is still to be sent: whoever
     answers before that must not see what comes later, and has stored nothing (J13).
@@ -115,7 +115,7 @@ async def send_pack(
         if gone():
             for unit in chain.from_iterable(loaded.units for loaded in pack):
                 units.give(cast(bytearray, unit.obj))
-    return ends_of(pack, answer.args, answer.body)
+    return odd_ends(pack, answer.args, answer.body)
 
 
 async def send_message(connection: LanxferProtocol, text: str, transfer: Transfer) -> Receipt:

@@ -8,7 +8,7 @@ window the protocol allows (docs/protocol.rst, "A small file", "Many files").
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
@@ -19,6 +19,7 @@ from lanxfer.ahead import ENOUGH, LARGE_AT_ONCE, Ahead
 from lanxfer.disk import Disk
 from lanxfer.errors import Internal, LanxferError
 from lanxfer.offering import Loaded
+from lanxfer.packing import as_sent
 from lanxfer.registry import Transfer
 from lanxfer.storage.sources import Entry
 from lanxfer.transfers import Conflict, Kind, Receipt
@@ -27,11 +28,13 @@ from lanxfer.wire import limits
 _log = Logger()
 
 Deliver: TypeAlias = Callable[[Loaded, Transfer, Conflict | None], Coroutine[Any, Any, Receipt]]
-Outcomes: TypeAlias = list[Receipt | LanxferError | None]
+Outcomes: TypeAlias = Mapping[int, Receipt | LanxferError | None]
+"""What became of those that did not just arrive, by number; None of what is to go again."""
 DeliverPack: TypeAlias = Callable[
     [Sequence[Loaded], Conflict | None, str], Coroutine[Any, Any, Outcomes]
 ]
 OnEntry: TypeAlias = Callable[[Entry, Receipt | LanxferError], None]
+OnSent: TypeAlias = Callable[[Sequence[Entry]], None]
 
 
 OPEN_FILES = 200
@@ -113,6 +116,7 @@ class _Tree:
     open_transfer: Callable[[Entry, str], Transfer]
     conflict: Conflict | None
     on_entry: OnEntry | None
+    on_sent: OnSent | None
     group: str = field(factory=lambda: secrets.token_hex(4))
     sent: Sent = field(factory=Sent)
     window: _Window = field(factory=_Window)
@@ -177,16 +181,18 @@ class _Tree:
         assert self.packs is not None
         try:
             since = self._now(), self.arrived
-            outcomes = await self.packs.deliver(pack, self.conflict, self.group)
-            if any(isinstance(each, Receipt) for each in outcomes):
+            odd = await self.packs.deliver(pack, self.conflict, self.group)
+            sent = [loaded for at, loaded in enumerate(pack) if at not in odd]
+            if sent or any(isinstance(each, Receipt) for each in odd.values()):
                 self.arrived += size
                 self._measure(*since)
-            lost = all(each is None for each in outcomes)
-            for loaded, outcome in zip(pack, outcomes, strict=True):
+            self._sent(sent)
+            lost = not sent and all(each is None for each in odd.values())
+            for at, outcome in odd.items():
                 if outcome is None:
-                    self.ahead.again(loaded, alone=not lost)
+                    self.ahead.again(pack[at], alone=not lost)
                 else:
-                    self._decided(loaded.entry, outcome)
+                    self._decided(pack[at].entry, outcome)
         finally:
             self.window.leave(size, False)
 
@@ -205,6 +211,25 @@ class _Tree:
         most = self.packs.most()
         self.ahead.most = max(min(self.ahead.most, most), limits.INLINE_MAX)
         return most > 0
+
+    def _sent(self, sent: Sequence[Loaded]) -> None:
+        """These arrived as they were sent; of thousands a second nobody wants to hear of each."""
+        entries: list[Entry] = []
+        for loaded in sent:
+            if self.on_sent is None or "/" not in loaded.entry.path:
+                self._decided(loaded.entry, as_sent(loaded))
+            else:
+                entries.append(loaded.entry)
+        if self.on_sent is None or not entries:
+            return
+        files = sum([entry.kind is not Kind.FOLDER for entry in entries])
+        self.sent.files += files
+        self.sent.folders += len(entries) - files
+        self.sent.bytes += sum([entry.size for entry in entries])
+        for entry in entries:
+            if entry.size > limits.INLINE_MAX:
+                self.ahead.was_there(False)
+        self.on_sent(entries)
 
     def _decided(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
         if isinstance(outcome, LanxferError):
@@ -225,6 +250,7 @@ async def send_tree(
     open_transfer: Callable[[Entry, str], Transfer],
     conflict: Conflict | None,
     on_entry: OnEntry | None,
+    on_sent: OnSent | None = None,
 ) -> Sent:
     """Send all entries; see ``Client.send_paths``.  Cancelling cancels what is under way.
 
@@ -232,7 +258,7 @@ async def send_tree(
     itself, or once more with others where none of them had one.
     """
     ahead = Ahead(entries, disk.units.take, ENOUGH, packs is None)
-    tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry)
+    tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry, on_sent)
     tree.fit()
     try:
         reading = disk.run(ahead.read)

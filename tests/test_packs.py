@@ -11,21 +11,21 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from blake3 import blake3
 
 from lanxfer import ahead, sending, trees
 from lanxfer.ahead import TRIES
-from lanxfer.errors import Lost
+from lanxfer.errors import LanxferError, Lost
 from lanxfer.policy import Principal, Standing
 from lanxfer.rights import Book
 from lanxfer.rights.file import parse_rights
 from lanxfer.sessions import native
 from lanxfer.storage.names import safe_path
 from lanxfer.testing import Cut, Dialogue, Pair, bytewise, pieces, whole
-from lanxfer.transfers import Conflict, Kind, Offer, State
+from lanxfer.transfers import Conflict, Kind, Offer, Receipt, State
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet, parse_rows
 from lanxfer.wire.packets import Do, Failed, Ok
@@ -485,6 +485,31 @@ class SendingTests:
         assert (sent.files, sent.failed) == (5, [])
         assert names.count("recv_files") == 2  # the folder, three small ones, and the next one
         assert names.count("recv_file") == 1
+
+    @in_reactor
+    async def test_told_together(self, devices: Devices) -> None:
+        """Who wants to hears of many at a time; of what is odd, or has no folder, one by one."""
+        _, laptop = await self.laptop(devices)
+        folder = Path(self.photos(devices, [1000] * 40))
+        (devices.inbox("nas") / "tree").mkdir()
+        for at in (3, 4):
+            shutil.copy2(folder / f"{at:02}.jpg", devices.inbox("nas") / "tree")
+        (devices.inbox("nas") / "tree" / "05.jpg").mkdir()
+        one, two = (folder.parent / name for name in ("one", "two"))
+        for each in (one, two):
+            each.write_text(each.name)
+        together, alone = list[str](), dict[str, Receipt | LanxferError]()
+        sent = await laptop.send_paths(
+            [folder, one, two],
+            conflict=Conflict.REFUSE,
+            on_entry=lambda entry, end: alone.update({entry.path: end}),
+            on_sent=lambda entries: together.extend(each.path for each in entries),
+        )
+        assert (sent.files, sent.already, len(sent.failed)) == (41, 2, 1)
+        assert sent.bytes == 39 * 1000 + 6
+        assert len(together) == 37 and not {*together} & {*alone}
+        assert {*alone} == {"tree", "tree/03.jpg", "tree/04.jpg", "tree/05.jpg", "one", "two"}
+        assert cast(Receipt, alone["one"]).digest == blake3(b"one").hexdigest()
 
     @in_reactor
     async def test_limit_on_the_way(self, devices: Devices) -> None:

@@ -92,7 +92,8 @@ class Receiver:
 
     async def pack(self, pack: Sequence[Loaded], conflict: Conflict | None, group: str) -> Any:
         assert sum(loaded.size for loaded in pack) <= self.most
-        return await self.take("pack", pack)
+        ends = await self.take("pack", pack)
+        return {at: end for at, end in enumerate(ends) if end.already}
 
     def send(self, files: list[int] | list[Entry]) -> list[tuple[str, list[int]]]:
         """How they went."""
@@ -210,7 +211,7 @@ class HowManyTests:
             ends = await take(pack, *args)
             if refused:
                 refused.clear()
-                return [None] * len(ends) if lost else [*ends[:-1], None]
+                return dict.fromkeys(range(len(pack))) if lost else {len(pack) - 1: None}
             return ends
 
         async def slowly(loaded: Loaded, *_: Any) -> Receipt:
