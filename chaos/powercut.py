@@ -45,6 +45,7 @@ def _prepare(bug: str | None) -> None:
 
     limits.CHECKPOINT = CHECKPOINT
     batches.TOGETHER = TOGETHER
+    batches.IN_NEW = 2  # few go into each folder here
     plant(bug)
 
 
@@ -62,7 +63,8 @@ def _record(rng: random.Random, here: Place, bug: str | None) -> _Recorded:
     sizes = [rng.randrange(12_000) for _ in range(rng.randrange(3, 14))]
     sizes += [rng.randrange(260_000, 500_000) for _ in range(rng.randrange(1, 3))]
     rng.shuffle(sizes)
-    tree = Tree.make(rng, here.root / "tree", sizes, here.inbox, taken=rng.randrange(4))
+    taken = rng.choice((0, rng.randrange(4)))  # where none is, folders are new
+    tree = Tree.make(rng, here.root / "tree", sizes, here.inbox, taken=taken)
     receiver = here.inbox.parent
     recording = Recording([receiver])
     port = 0

@@ -126,10 +126,10 @@ class Ahead:
             loaded = self._load(entry)
             if self._unsure:
                 loaded.unsure = entry.path in self._unsure
-            line, bytes = _line(loaded), loaded.size
+            line, length = _line(loaded), loaded.size
             lines += line
-            size += line + bytes
-            room = most if bytes > limits.INLINE_MAX else enough
+            size += line + length
+            room = most if length > limits.INLINE_MAX else enough
             many = lines > limits.MANIFEST_MAX or len(batch) >= limits.PACK_FILES
             if batch and (size > room or many or (loaded.folder and size > enough * _FULL)):
                 self._over.append(loaded)
@@ -163,7 +163,8 @@ class Ahead:
         try:
             return load_units(entry, most, self.take)
         except LanxferError as error:
-            if entry.size > limits.INLINE_MAX and isinstance(error, (SourceChanged, TooLarge)):
+            large = entry.size > limits.INLINE_MAX and isinstance(error, SourceChanged)
+            if large or isinstance(error, TooLarge):  # it has grown
                 return Loaded(entry)  # as it is when it goes, and that is tried more than once
             return Loaded(Entry(entry.kind, entry.path, entry.local, 0, None, error=error))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from listed import entries, load
 
-from lanxfer import ahead
+from lanxfer import ahead, offering
 from lanxfer.ahead import ENOUGH, FIRST, LARGE_AMONG, LINE, TRIES, Ahead
 from lanxfer.offering import Loaded
 from lanxfer.transfers import Entry, Kind, Offer
@@ -50,6 +51,16 @@ def together(batch: list[Loaded]) -> list[Loaded]:
 
 
 class AheadTests:
+    @pytest.mark.parametrize("listed", [1000, 300_000])
+    def test_grown(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: int) -> None:
+        """One that is too large for this by now goes as one that is large."""
+        monkeypatch.setattr(ahead, "load_units", offering.load_units)
+        path = tmp_path / "log"
+        path.write_bytes(b"x" * (limits.PACK_MAX + 1))
+        entry = offering.single(str(path))._replace(size=listed)
+        (loaded,) = Ahead(iter([entry]), bytearray).read()
+        assert loaded.entry == entry and not loaded.whole
+
     def test_first(self) -> None:
         """The first is small, so that its receiver soon has something to do."""
         reader = Ahead(iter(entries([4000] * 2000)), bytearray, limits.PACK_MAX, first=FIRST)

@@ -399,6 +399,19 @@ class ModeTests:
         place.store.close()
 
 
+def test_umask_is_not_touched(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are made while another store is opened have the mode they always have."""
+    if sys.platform != "linux":
+        pytest.skip("elsewhere it can only be asked for by setting it")
+    before = os.umask(0o022)
+    os.umask(before)
+    monkeypatch.setattr(os, "umask", None)
+    place = local_place(str(root))
+    place.put("a", b"a")
+    place.store.close()
+    assert stat.S_IMODE((root / "a").stat().st_mode) == 0o666 & ~before
+
+
 class HostileTests:
     # covers: P10
     @pytest.mark.parametrize("target", ["outside", "missing", "self"])

@@ -16,6 +16,7 @@ import pytest
 from test_storage import MTIME, Place, digest, local_place
 from test_storage_local import STAGING, descriptors, fail, staged
 
+from lanxfer.commands.packs import _put
 from lanxfer.errors import BadName, Busy, DigestMismatch, DiskFailed, DiskFull, LanxferError
 from lanxfer.storage import batches, system, tree
 from lanxfer.storage.local import LocalStore
@@ -54,7 +55,7 @@ def send(
 
 
 def all_there(place: Place, paths: Sequence[str], answers: Sequence[object]) -> bool:
-    assert [*answers] == [Stored(each, len(each), digest(each.encode())) for each in paths]
+    assert [*answers] == [Stored(each, len(each.encode()), digest(each.encode())) for each in paths]
     return all(place.read(each) == each.encode() for each in paths)
 
 
@@ -239,6 +240,25 @@ class OddTests:
         if what == "group":
             assert (root / "shared" / "new").stat().st_mode & stat.S_ISGID
 
+    def test_staging_gives_on(self, root: Path, place: Place) -> None:
+        """What staging was given once, and the folder has no longer, is not given on."""
+        os.chmod(root / STAGING, 0o2700)
+        send(place, names())
+        assert not (root / "new").stat().st_mode & stat.S_ISGID
+
+    @pytest.mark.parametrize("twin", ["e\u0301", "\u00c9"])
+    def test_name_of_a_folder(self, root: Path, place: Place, twin: str) -> None:
+        """A file that wants the name of a folder gets another one: the folder has files in it."""
+        folder, other = safe_path("\u00e9"), safe_path(twin)
+        smalls = [
+            place.small(str(other), b"file"),
+            *(place.small(path, path.encode()) for path in names("\u00e9")),
+        ]
+        ends = _put(place.store, [folder], smalls)
+        assert all_there(place, names("\u00e9"), ends[2:])
+        end = ends[1]
+        assert isinstance(end, Stored) and place.read(end.path) == b"file"
+
     def test_file_at_the_name(self, root: Path, place: Place) -> None:
         """Something else has the name."""
         (root / "new").write_text("theirs")
@@ -361,17 +381,57 @@ class TroubleTests:
         send(place, names())
         assert isinstance(heard[0], Busy)
 
-    def test_no_descriptors(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing stays open, nor in staging, where there are none for the folder."""
+    def test_not_made_durable(
+        self, root: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is half written under its final name is gone before anything is made durable."""
+        seen = list[list[str]]()
+
+        def sync_all(fd: int) -> bool:
+            (new,) = (root / STAGING).glob("*.new")
+            seen.append(os.listdir(new))
+            return True
+
+        monkeypatch.setattr(batches, "sync_all", sync_all)
+        fail(monkeypatch, "write", errno.ENOSPC, after=5, times=1)
+        send(place, names())
+        assert len(seen[0]) == MANY - 1
+
+    def test_others_fail(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where one that does not go with the folder fails, those that did arrived all the same."""
+        smalls = [place.small(path, path.encode()) for path in names()]
+        smalls.append(place.small("new/0", b"another"))
+        fail(monkeypatch, "link", errno.EIO)
+        answers = place.store.put_many(smalls)
+        assert all_there(place, names(), answers[:-1])
+        assert isinstance(answers[-1], DiskFailed)
+
+    def test_many_folders(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many are new, few descriptors are open at a time."""
+        most, real = [0], os.open
+
+        def count(*how: Any, **more: Any) -> int:
+            fd = real(*how, **more)
+            most[0] = max(most[0], descriptors())
+            return fd
+
+        before, paths = descriptors(), [path for at in range(60) for path in names(f"{at}", 5)]
+        monkeypatch.setattr(os, "open", count)
+        assert all_there(place, paths, send(place, paths))
+        assert most[0] < before + batches.NEW_AT_ONCE + 8
+
+    def test_no_descriptors(
+        self, root: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where there are none for the folder they go one by one; nothing of it stays."""
         before = descriptors()
         with monkeypatch.context() as patch:
             fail(
                 patch, "open", errno.EMFILE, when=lambda path, *_, **__: str(path).endswith(".new")
             )
             answers = send(place, names())
-        assert all(isinstance(each, LanxferError) for each in answers)
-        assert descriptors() == before
-        assert all_there(place, names(), send(place, names()))
+        assert all_there(place, names(), answers)
+        assert descriptors() == before and staged(root) == set()
 
 
 class LeftTests:
@@ -424,8 +484,6 @@ class LeftTests:
 
 def test_folder_rows(place: Place, root: Path) -> None:
     """A folder that goes with its files is made with them, one that was there is said to be."""
-    from lanxfer.commands.packs import _put
-
     (root / "old").mkdir()
     folders = [safe_path(each) for each in ("new", "new/empty", "old", "alone")]
     smalls = [place.small(path, path.encode()) for path in names()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from lanxfer.commands.table import Call, Node, Reply, command
@@ -106,6 +107,9 @@ def _put(
     Files go first: a folder that is new comes to be with what is in it.
     """
     new = {path for path in folders if not _is_there(store, path)}
+    for path in _wanted_twice(folders, files):
+        with suppress(LanxferError):  # which is said below
+            store.make_folder(path)
     stored = store.put_many(files) if files else []
     ends: list[Stored | LanxferError] = []
     for path in folders:
@@ -115,6 +119,17 @@ def _put(
         except LanxferError as error:
             ends.append(error)
     return ends + stored
+
+
+def _wanted_twice(folders: Sequence[SafePath], files: Sequence[Small]) -> list[SafePath]:
+    """Folders whose name, or one that is the same to some file systems, a file wants as well.
+
+    The folder has to have it, or what is in it has no place.
+    """
+    if not folders:
+        return []
+    names = {str(file.path).casefold() for file in files}
+    return [path for path in folders if str(path).casefold() in names]
 
 
 def _is_there(store: Store, path: SafePath) -> bool:

@@ -37,6 +37,9 @@ TOGETHER = 16
 """Files from which on one sync of the file system takes their place (``sync_all``)."""
 
 
+NEW_AT_ONCE = 16
+"""Folders of a batch that are made in staging; each keeps a descriptor until it has its name."""
+
 IN_NEW = 4
 """Files from which on a folder that is not there is made in staging: that is two steps less for
 each of them, and five more for the folder."""
@@ -45,14 +48,19 @@ each of them, and five more for the folder."""
 class _File:
     """One of them: what it is, and how far it came; ``end`` is what became of it.
 
-    ``staged`` is its name in staging, or in a folder there, ``new``.
+    ``staged`` is its name in staging, or where it is ``inside`` of a folder there, in that, which
+    is ``new``.
     """
 
-    __slots__ = ("end", "fd", "folder", "name", "new", "offer", "placed", "small", "staged")
+    __slots__ = (
+        *("end", "fd", "folder", "inside", "name", "new", "offer", "placed", "small"),
+        "staged",
+    )
 
     def __init__(self, small: Small) -> None:
         self.small = small
         self.staged = ""
+        self.inside = False
         self.new: NewFolder | None = None
         self.offer = small.offer
         parts = small.path.parts
@@ -126,8 +134,9 @@ class Batch:
             self._in_folders(self._find)
             with turn:
                 self._each(self._write)
-            self._flush()
             self._take_out()
+            self._flush()
+            self._in_folders(self._place_folder)
             self._in_folders(self._place)
             self._remember()
         finally:
@@ -201,11 +210,12 @@ class Batch:
 
     def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
         if self._is_new(parts, files):
-            new = self._staging.wholes.new_folder()
-            self._new.append(new)
-            for file in files:
-                if file.small.conflict is not Conflict.SERIES:
-                    file.new = new
+            with suppress(OSError):  # then each gets its name by itself
+                new = self._staging.wholes.new_folder()
+                self._new.append(new)
+                for file in files:
+                    if file.small.conflict is not Conflict.SERIES:
+                        file.new = new
             return
         if not (self._scarce or self._tree.may_be(*parts, files[0].name)):
             return  # then hardly any of them is: they are found when they are placed
@@ -229,8 +239,9 @@ class Batch:
             return
 
     def _is_new(self, parts: tuple[str, ...], files: Sequence[_File]) -> bool:
-        worth = self._together and parts and len(files) >= IN_NEW
-        return bool(worth) and not self._tree.may_be(*parts)
+        if not self._together or len(files) < IN_NEW or len(self._new) >= NEW_AT_ONCE:
+            return False
+        return bool(parts) and not self._tree.may_be(*parts)
 
     def _write(self, file: _File) -> None:
         offer = file.offer
@@ -254,7 +265,7 @@ class Batch:
             except FileExistsError:  # two of one name
                 file.new = None
             else:
-                file.staged = file.name
+                file.staged, file.inside = file.name, True
                 return fd
         file.staged, fd = self._staging.wholes.create(mode)
         self._written.append(file.staged)
@@ -286,17 +297,13 @@ class Batch:
     def _take_out(self) -> None:
         """Remove from new folders what went wrong, for they get their names as they are."""
         for file in self._files:
-            if file.end is not None and file.new is not None and file.staged == file.name:
+            if file.inside and file.end is not None and file.new is not None:
                 try:
                     file.new.remove(file.name)
                 except OSError:
                     file.new.sound = False
 
     def _place(self, parts: tuple[str, ...], files: list[_File]) -> None:
-        if self._place_folder(parts, files):
-            files = [file for file in files if file.end is None]
-            if not files:
-                return
         with self._tree.reach(parts) as folder, self._staging.unsynced.placing(parts) as names:
             with self._staging.turn:
                 for file in files:
@@ -314,24 +321,23 @@ class Batch:
                     self._tree.withdraw(folder, self._staged_in(file), file.staged, there)
                 raise
 
-    def _place_folder(self, parts: tuple[str, ...], files: list[_File]) -> bool:
-        """Whether those that are in a new folder have their names with it."""
-        new = next((file.new for file in files if file.new is not None), None)
+    def _place_folder(self, parts: tuple[str, ...], files: list[_File]) -> None:
+        """Give those that are in a new folder their names with it, where that can be."""
+        inside = [file for file in files if file.inside]
+        new = inside[0].new if inside else None
         if new is None or not new.sound:
-            return False
+            return
         with self._staging.unsynced.placing(parts) as names:
-            inside = [file for file in files if file.new is new]
-            names.update(file.name for file in inside)
+            names.update([file.name for file in inside])
             if not self._tree.adopt(parts, self._staging.fd, new):
-                return False
+                return
         for file in inside:
             file.named()
         new.close()
         self._new.remove(new)
-        return True
 
     def _staged_in(self, file: _File) -> int:
-        return self._staging.fd if file.new is None else file.new.fd
+        return file.new.fd if file.inside and file.new is not None else self._staging.fd
 
     def _name(self, folder: int, file: _File, names: set[str]) -> None:
         tree, staging, part = self._tree, self._staged_in(file), file.staged

@@ -304,7 +304,9 @@ def _sync_name(path: str) -> None:
 
 
 def _umask() -> int:
-    # It can only be asked for by setting it; a strict one harms nobody meanwhile.
+    with suppress(OSError, ValueError, StopIteration), open("/proc/self/status") as status:
+        return int(next(line for line in status if line.startswith("Umask:"))[6:], 8)
+    # Here it can only be asked for by setting it: what is made meanwhile is for its owner alone.
     umask = os.umask(0o077)
     os.umask(umask)
     return umask

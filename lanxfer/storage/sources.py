@@ -332,7 +332,7 @@ def read_small(
     Without one: there are many small files, and a Source is made for going on in the middle.
     ``listed`` are the size and the mtime that its folder was found to give it, so that it need
     not be asked for them before it is read: it is asked afterwards, and read once more where it
-    is another by then.
+    is another by then.  Of a pipe that took its place just then, as many bytes are read.
     """
     fd = _open(path)
     try:

@@ -1,7 +1,7 @@
 """Where files are written before they have a name: ``.lanxfer-staging`` in the receiving folder.
 
-The names in it are keys, or numbers of our own for small files that come whole, never
-anything a peer wrote, and the folder is open
+The names in it are keys, or numbers of our own for small files that come whole and for new
+folders of such, never anything a peer wrote, and the folder is open
 to its owner only, so nobody can plant a file there.  All the same whatever is
 found is looked at before it is used: it must be a plain file of our own with
 one link.  A second link means that a crash came between publishing and

@@ -169,7 +169,9 @@ class Tree:
         *above, name = parts
         with self.reach(tuple(above)) as folder:
             ours = new.inodes()
-            if gives_on(folder) or not rename_new(new.staged, name, staging, folder):
+            if gives_on(folder) or gives_on(staging):
+                return False
+            if not rename_new(new.staged, name, staging, folder):
                 return False
             try:
                 # What is in staging after a crash is taken away: so it is gone there first.

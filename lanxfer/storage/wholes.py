@@ -30,7 +30,11 @@ class NewFolder:
         self.staged = staged
         self.sound = True
         os.mkdir(staged, 0o777, dir_fd=above)
-        self.fd = os.open(staged, FOLDER_FLAGS, dir_fd=above)
+        try:
+            self.fd = os.open(staged, FOLDER_FLAGS, dir_fd=above)
+        except OSError:
+            os.rmdir(staged, dir_fd=above)
+            raise
 
     def create(self, name: str, mode: int) -> int:
         """A new, empty file; whoever asked closes it.  FileExistsError where there is one."""

@@ -3,6 +3,9 @@
 A packet is one header line and ``body`` raw bytes after it.  Which dialect
 wrote the line does not show here: the literal and the ticket dialect are read
 into, and written from, the same values (docs/protocol.rst, "Packets").
+
+Nobody changes the fields of one.  What a session gives cannot be changed; who makes one
+leaves the mapping alone from then on.
 """
 
 from __future__ import annotations
