@@ -396,6 +396,7 @@ class Client(Folders):
             self.peer,
             [pack[at].entry for at in over],
             [odd.get(at) or as_sent(pack[at]) for at in over],
+            [number for number, at in enumerate(over) if at in odd or pack[at].folder],
             started=started,
             request=self._request,
             group=group,

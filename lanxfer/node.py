@@ -73,8 +73,10 @@ T = TypeVar("T")
 RECORD_AFTER = 1.0
 """Seconds for which history gathers before it is written."""
 
-RECORD_MOST = 4000
-"""Transfers that wait for that at most, a kilobyte each."""
+RECORD_MOST = 2000
+"""Transfers that wait for that at most, a kilobyte each; ..."""
+TOGETHER = 4
+"""... of those that came together so many count as one."""
 
 _RIGHTS = {"r": Right.READ, "w": Right.WRITE}
 
@@ -144,7 +146,7 @@ class ServiceNode:
     """Threads for an application's commands that block."""
     _small: dict[Store, SmallFiles] = field(factory=dict)
     _finished: list[Snapshot | Together] = field(factory=list)
-    _finished_files: int = 0
+    _waiting: int = 0
     _recording: Deferred[None] | None = None
     _record_later: IDelayedCall | None = None
     _ended: bool = False
@@ -412,34 +414,43 @@ class ServiceNode:
         self.space.follow(snapshots)
         if isinstance(snapshots, Together):
             self._finished.append(snapshots)
-            self._finished_files += len(snapshots)
+            self._waiting += max(1, len(snapshots) // TOGETHER)
         else:
             over = [each for each in snapshots if each.state.finished]
             # A message is recorded in full before it is answered.
             self._finished += [each for each in over if not _message_came(each)]
-            self._finished_files += len(over)
+            self._waiting += len(over)
+        self._record_in_time()
+
+    def _record_in_time(self) -> None:
+        """What comes by the thousand is written by the thousand."""
         if self._recording is not None or not self._finished:
             return
-        if not self.record_after or self._finished_files >= RECORD_MOST:
-            if self._record_later is not None:
-                self._record_later.cancel()
+        if not self.record_after or self._waiting >= RECORD_MOST:
             self._record()
         elif self._record_later is None:
-            # What comes by the thousand is written by the thousand.
-            self._record_later = self.clock.callLater(self.record_after, self._record)
+            self._record_later = self.clock.callLater(self.record_after, self._due)
 
-    def _record(self, _: object = None) -> None:
+    def _due(self) -> None:
         self._record_later = None
-        if not self._finished:
-            self._recording = None
-            return
+        if self._recording is None and self._finished:
+            self._record()
+
+    def _record(self) -> None:
+        if self._record_later is not None:
+            self._record_later.cancel()
+            self._record_later = None
         batch = self._take_finished()
         self._recording = self.disk.run_reserved(self.journal.record, batch)
         self._recording.addErrback(self._unrecorded)
-        self._recording.addCallback(self._record)
+        self._recording.addCallback(self._recorded)
+
+    def _recorded(self, _: object) -> None:
+        self._recording = None
+        self._record_in_time()
 
     def _take_finished(self) -> list[Snapshot | Together]:
-        taken, self._finished, self._finished_files = self._finished, [], 0
+        taken, self._finished, self._waiting = self._finished, [], 0
         return taken
 
     def _unrecorded(self, why: Failure) -> None:
@@ -451,11 +462,11 @@ class ServiceNode:
 
     async def recorded(self) -> None:
         """Wait until the journal knows of everything that is finished."""
-        if self._record_later is not None:
-            self._record_later.cancel()
-            self._record()
-        while self._recording is not None:
-            await settled(self._recording)
+        while self._finished or self._recording is not None:
+            if self._recording is None:
+                self._record()
+            else:
+                await settled(self._recording)
 
     async def end(self) -> None:
         """The last that is ``recorded``; the journal may be closed then.

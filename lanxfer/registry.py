@@ -256,6 +256,7 @@ class Registry:
         peer: str,
         what: Sequence[Offer | Entry],
         ends: Sequence[Ending],
+        odd: Sequence[int] | None = None,
         *,
         started: float,
         id: str = "",
@@ -266,7 +267,8 @@ class Registry:
         """Tell of files and folders that were over before anybody could have looked at them.
 
         Each has the ``id`` of all, a new one where that is "", with its number behind it.  Those
-        that arrived as they were sent are told of in one go.
+        that arrived as they were sent are told of in one go.  Who has looked already says which
+        are ``odd``: all others are files that arrived so.
         """
         common = Snapshot(
             id or self.new_id(),
@@ -282,9 +284,15 @@ class Registry:
             secure=secure,
             group=group,
         )
-        plain: dict[bool, list[int]] = {False: [], True: []}
+        asked = range(len(what)) if odd is None else odd
+        gone = {*asked}
+        plain: dict[bool, list[int]] = {
+            False: [at for at in range(len(what)) if at not in gone],
+            True: [],
+        }
         others: list[Snapshot] = []
-        for at, (each, end) in enumerate(zip(what, ends, strict=True)):
+        for at in asked:
+            each, end = what[at], ends[at]
             if (
                 isinstance(end, LanxferError)
                 or each.kind is not Kind.FILE
@@ -296,6 +304,7 @@ class Registry:
                 plain[end.already].append(at)
         for already, some in plain.items():
             if some:
+                some.sort()
                 files = [what[at] for at in some]
                 paths, sizes = [each.path for each in files], [each.size for each in files]
                 digests = [cast(Stored, ends[at]).digest for at in some]

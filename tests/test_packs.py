@@ -10,22 +10,24 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from blake3 import blake3
 
-from lanxfer import ahead, sending, trees
+from lanxfer import ahead, packing, sending, trees
 from lanxfer.ahead import TRIES
 from lanxfer.errors import LanxferError, Lost
+from lanxfer.offering import Loaded
 from lanxfer.policy import Principal, Standing
 from lanxfer.rights import Book
 from lanxfer.rights.file import parse_rights
 from lanxfer.sessions import native
 from lanxfer.storage.names import safe_path
 from lanxfer.testing import Cut, Dialogue, Pair, bytewise, pieces, whole
-from lanxfer.transfers import Conflict, Kind, Offer, Receipt, State
+from lanxfer.transfers import Conflict, Entry, Kind, Offer, Receipt, State
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet, parse_rows
 from lanxfer.wire.packets import Do, Failed, Ok
@@ -34,6 +36,24 @@ from tests.devices import Devices, in_reactor, sleep, until
 from tests.test_protocol import hello
 
 CUTS: dict[str, Cut] = {"whole": whole, "bytewise": bytewise, "pieces": pieces(7, 1, 30)}
+
+
+@pytest.mark.parametrize("sizes", [[0, 1, 5000], [], [100, 300_000], [100, 100_000, 100]])
+@pytest.mark.parametrize("units", [False, True])
+def test_body_in_memory(sizes: list[int], units: bool) -> None:
+    """A body is the same bytes, in memory of its own or in that of somebody else."""
+    bodies = []
+    for body in (packing.body_of, partial(packing.body_in, bytearray(200_000))):
+        pack = []
+        for size in sizes:
+            pack.append(Loaded(Entry(Kind.FILE, "a", "/a", size), bytes(size), "ab"))
+        if units:
+            pack.append(
+                Loaded(Entry(Kind.FILE, "b", "/b", 7), None, "ab", [memoryview(b"in unit")])
+            )
+        bodies.append(b"".join(body(b"manifest", pack)))
+        assert not any(each.data for each in pack)
+    assert bodies[0] == bodies[1] == b"manifest" + bytes(sum(sizes)) + b"in unit" * units
 
 
 def offer(path: str, data: bytes, **more: Any) -> Offer:

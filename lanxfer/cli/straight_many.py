@@ -32,7 +32,7 @@ from lanxfer.cli.straight_large import PATIENCE, Large, UnderWay
 from lanxfer.errors import LanxferError, Lost, NotPaired
 from lanxfer.offering import Loaded, single
 from lanxfer.packing import (
-    body_of,
+    body_in,
     goes_again,
     most_together,
     odd_ends,
@@ -104,6 +104,7 @@ class _Sending:
         self._arrived = 0
         self._broke = False
         self._group = os.urandom(4).hex()
+        self._memory = bytearray(2 * ENOUGH)
 
     def run(self) -> int:
         """The exit code; Elsewhere where something is left, which is then in ``begun``."""
@@ -205,7 +206,7 @@ class _Sending:
         self._tally.current = pack[0].entry.path
         asked = _Pack(pack, self._arrived)
         try:
-            asked.id = there.ask_ahead("recv_files", args, body_of(manifest, pack))
+            asked.id = there.ask_ahead("recv_files", args, body_in(self._memory, manifest, pack))
         except LanxferError as error:
             # What was answered before that is still to be heard.
             self._broke = self._broke or isinstance(error, Lost)

@@ -26,24 +26,26 @@ async def recv_files(call: Call, node: Node) -> Reply:
     # Raises before anything counts; from here on each file has an end of its own.
     admitted = node.admit(call.principal, offers, group, id)
     ends: list[Stored | LanxferError] = [Internal()] * len(offers)
+    odd: Sequence[int] = range(len(offers))
     try:
         ends = await _store(call, node, admitted, offers, bodies)
+        odd = [
+            at
+            for at, (offer, end) in enumerate(zip(offers, ends, strict=True))
+            if end != (offer.path, offer.size, offer.digest, False)
+        ]
     finally:
         node.registry.passed(
             Direction.IN,
             call.principal.name,
             offers,
             ends,
+            odd,
             started=started,
             id=id,
             group=group,
             secure=call.principal.secure,
         )
-    odd = [
-        at
-        for at, (offer, end) in enumerate(zip(offers, ends, strict=True))
-        if end != (offer.path, offer.size, offer.digest, False)
-    ]
     rows = [format_outcome(at, told) for at in odd if (told := _told(offers[at], ends[at]))]
     return Reply({"files": len(offers), "outcomes": len(rows)}, rows=rows)
 
@@ -128,8 +130,8 @@ def _wanted_twice(folders: Sequence[SafePath], files: Sequence[Small]) -> list[S
     """
     if not folders:
         return []
-    names = {str(file.path).casefold() for file in files}
-    return [path for path in folders if str(path).casefold() in names]
+    names = {file.path.text.casefold() for file in files}
+    return [path for path in folders if path.text.casefold() in names]
 
 
 def _is_there(store: Store, path: SafePath) -> bool:

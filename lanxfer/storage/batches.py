@@ -85,7 +85,12 @@ class _File:
     def named(self) -> None:
         """It has the name that was wished for, which was free."""
         offer = self.offer
-        self.end = Stored(str(self.small.path), offer.size, offer.digest or "")
+        self.end = Stored(self.small.path.text, offer.size, offer.digest or "")
+
+    @property
+    def told(self) -> bool:
+        """Whether it needs no receipt, as most do not: see ``told_by_name``."""
+        return self.placed is None and usable_mtime(self.offer.mtime_ns) is not None
 
 
 class Batch:
@@ -115,6 +120,7 @@ class Batch:
         self._new: list[NewFolder] = []
         self._groups: list[tuple[tuple[str, ...], list[_File]]] = []
         self._remembered: dict[str, SafePath] = {}
+        self._modes = [mode_of(flag) & ~publisher.umask for flag in (False, True)]
 
     @staticmethod
     def most() -> int:
@@ -248,7 +254,7 @@ class Batch:
         if offer.size > self._room:
             raise DiskFull()
         self._room -= offer.size
-        fd = file.fd = self._create(file, mode_of(offer) & ~self._publisher.umask)
+        fd = file.fd = self._create(file, self._modes[offer.executable])
         for piece in file.small.pieces:
             written = os.write(fd, piece)
             while written < len(piece):
@@ -358,6 +364,8 @@ class Batch:
         untold: dict[str, Stored] = {}
         files: list[_File] = []
         for file in self._files:
+            if file.told and not self._remembered:
+                continue
             stored, small = file.end, file.small
             if isinstance(stored, Stored) and (
                 not told_by_name(file.offer, small.path, stored)

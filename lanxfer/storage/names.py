@@ -114,13 +114,14 @@ class SafePath:
     parts: tuple[str, ...] = field(validator=_refuse_parts)
     hidden: bool = field(init=False, repr=False, eq=False)
     """Whether a component is a dot file or one that desktops obey."""
-    _text: str = field(init=False, repr=False, eq=False)
+    text: str = field(init=False, repr=False, eq=False)
+    """All of it, as ``str`` gives it too."""
 
     @hidden.default
     def _is_hidden(self) -> bool:
         return any(map(is_hidden, self.parts))
 
-    @_text.default
+    @text.default
     def _as_text(self) -> str:
         return "/".join(self.parts)
 
@@ -132,7 +133,7 @@ class SafePath:
         path = _new(SafePath)
         _assign(path, "parts", (*self.parts, name))
         _assign(path, "hidden", self.hidden)
-        _assign(path, "_text", text)
+        _assign(path, "text", text)
         return path
 
     @property
@@ -146,7 +147,7 @@ class SafePath:
         return self.parts[:-1]
 
     def __str__(self) -> str:
-        return self._text
+        return self.text
 
 
 def is_hidden(name: str) -> bool:

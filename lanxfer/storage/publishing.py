@@ -105,7 +105,7 @@ class Publisher:
 
     def ready(self, fd: int, offer: Offer) -> None:
         """Give a complete part its attributes and make it durable."""
-        os.fchmod(fd, mode_of(offer) & ~self.umask)
+        os.fchmod(fd, mode_of(offer.executable) & ~self.umask)
         self.dress(fd, offer)
         sync(fd)
 

@@ -34,9 +34,9 @@ def usable_mtime(mtime_ns: int | None) -> int | None:
     return mtime_ns if mtime_ns is not None and 0 <= mtime_ns <= _MTIME_MAX else None
 
 
-def mode_of(offer: Offer) -> int:
-    """The mode of such a file, before the umask."""
-    return 0o777 if offer.executable else 0o666
+def mode_of(executable: bool) -> int:
+    """The mode of a file, before the umask."""
+    return 0o777 if executable else 0o666
 
 
 def refuse_key(key: str) -> None:
@@ -75,10 +75,13 @@ def refuse_small(small: Small, dotfiles: bool) -> None:
     _, offer, path, _, pieces = small
     if path.hidden and not dotfiles:
         refuse_hidden(path, dotfiles)
-    size, found = offer.size, sum(map(len, pieces))
-    digest = blake3(*pieces[:1])
-    for piece in pieces[1:]:
-        digest.update(piece)
+    size = offer.size
+    if len(pieces) == 1:
+        found, digest = len(pieces[0]), blake3(pieces[0])
+    else:
+        found, digest = sum(map(len, pieces)), blake3()
+        for piece in pieces:
+            digest.update(piece)
     if digest.hexdigest() == offer.digest and found == size:
         return
     if found < size:
