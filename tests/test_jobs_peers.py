@@ -185,7 +185,7 @@ class PeerTests:
         work = transfer({"path": source, "recursive": True, "delete": True}, nas.host(path="x"))
         errors = list[Any]()
         work.addErrback(errors.append)
-        await until(lambda: len(tree(inbox)) > 50, 60)
+        await until(lambda: len(tree(inbox / "x")) > 50, 60)
         await nas.service.stopService()
         await until(lambda: work.called, 60)
         left, there = tree(source), {name[2:]: data for name, data in tree(inbox).items()}

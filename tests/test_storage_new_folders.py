@@ -76,7 +76,7 @@ def no_rename(*_: object) -> bool:
 
 
 class AdoptTests:
-    # covers: I11
+    # covers: K08
     def test_in_one_step(self, root: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nobody sees the folder before all of it is there."""
         seen, real = list[int](), system.rename_new
@@ -435,7 +435,7 @@ class TroubleTests:
 
 
 class LeftTests:
-    # covers: F07
+    # covers: K01
     def test_crash(self, root: Path, place: Place) -> None:
         """What a crash left in staging goes with the next start, and nothing else."""
         folder = root / STAGING / f"{'ab' * 8}-7.new"

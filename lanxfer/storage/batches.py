@@ -15,18 +15,12 @@ from contextlib import suppress
 
 from lanxfer.errors import Busy, DiskFull, Internal, LanxferError
 from lanxfer.storage import Small
+from lanxfer.storage.arriving import Arriving
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.publishing import Publisher
-from lanxfer.storage.rules import mode_of, refuse_small, told_by_name, usable_mtime
-from lanxfer.storage.system import (
-    SyncFailed,
-    can_sync_all,
-    close,
-    sync,
-    sync_all,
-    translated,
-)
-from lanxfer.storage.tree import Placed, Wanted
+from lanxfer.storage.rules import mode_of, refuse_small, told_by_name
+from lanxfer.storage.system import SyncFailed, can_sync_all, close, sync, sync_all
+from lanxfer.storage.tree import Placed
 from lanxfer.storage.wholes import NewFolder
 from lanxfer.transfers import Conflict, Stored
 from lanxfer.wire import limits
@@ -36,61 +30,12 @@ _ANY = (OSError, SyncFailed, LanxferError)
 TOGETHER = 16
 """Files from which on one sync of the file system takes their place (``sync_all``)."""
 
-
 NEW_AT_ONCE = 16
 """Folders of a batch that are made in staging; each keeps a descriptor until it has its name."""
 
 IN_NEW = 4
 """Files from which on a folder that is not there is made in staging: that is two steps less for
 each of them, and five more for the folder."""
-
-
-class _File:
-    """One of them: what it is, and how far it came; ``end`` is what became of it.
-
-    ``staged`` is its name in staging, or where it is ``inside`` of a folder there, in that, which
-    is ``new``.
-    """
-
-    __slots__ = (
-        *("end", "fd", "folder", "inside", "name", "new", "offer", "placed", "small"),
-        "staged",
-    )
-
-    def __init__(self, small: Small) -> None:
-        self.small = small
-        self.staged = ""
-        self.inside = False
-        self.new: NewFolder | None = None
-        self.offer = small.offer
-        parts = small.path.parts
-        self.folder, self.name = parts[:-1], parts[-1]
-        self.fd = -1
-        self.placed: Placed | None = None
-        self.end: Stored | LanxferError | None = None
-
-    @property
-    def wanted(self) -> Wanted:
-        offer = self.offer
-        return Wanted(offer.size, offer.digest or "", usable_mtime(offer.mtime_ns))
-
-    def failed(self, error: OSError | SyncFailed | LanxferError) -> None:
-        self.end = translated(error)
-
-    def settled(self, placed: Placed) -> None:
-        self.placed = placed
-        name = "/".join((*self.folder, placed.name))
-        self.end = Stored(name, self.offer.size, placed.digest, placed.already)
-
-    def named(self) -> None:
-        """It has the name that was wished for, which was free."""
-        offer = self.offer
-        self.end = Stored(self.small.path.text, offer.size, offer.digest or "")
-
-    @property
-    def told(self) -> bool:
-        """Whether it needs no receipt, as most do not: see ``told_by_name``."""
-        return self.placed is None and usable_mtime(self.offer.mtime_ns) is not None
 
 
 class Batch:
@@ -110,7 +55,7 @@ class Batch:
         self._publisher = publisher
         self._tree = publisher.tree
         self._staging = publisher.staging
-        self._files = list(map(_File, files))
+        self._files = list(map(Arriving, files))
         self._together = len(files) >= TOGETHER and can_sync_all()
         self._room = room
         self._scarce = room < sum(small.offer.size for small in files)
@@ -118,7 +63,7 @@ class Batch:
         self._series: list[str] = []
         self._written: list[str] = []
         self._new: list[NewFolder] = []
-        self._groups: list[tuple[tuple[str, ...], list[_File]]] = []
+        self._groups: list[tuple[tuple[str, ...], list[Arriving]]] = []
         self._remembered: dict[str, SafePath] = {}
         self._modes = [mode_of(flag) & ~publisher.umask for flag in (False, True)]
 
@@ -149,10 +94,10 @@ class Batch:
             self._clear()
         return [file.end or Internal() for file in self._files]
 
-    def _open(self) -> list[_File]:
+    def _open(self) -> list[Arriving]:
         return [file for file in self._files if file.end is None]
 
-    def _each(self, step: Callable[[_File], object]) -> None:
+    def _each(self, step: Callable[[Arriving], object]) -> None:
         for file in self._files:
             if file.end is None:
                 try:
@@ -160,7 +105,7 @@ class Batch:
                 except _ANY as error:
                     file.failed(error)
 
-    def _in_folders(self, step: Callable[[tuple[str, ...], list[_File]], None]) -> None:
+    def _in_folders(self, step: Callable[[tuple[str, ...], list[Arriving]], None]) -> None:
         for parts, group in self._by_folder():
             files = [file for file in group if file.end is None]
             if not files:
@@ -172,10 +117,10 @@ class Batch:
                     if not isinstance(file.end, LanxferError):
                         file.failed(error)
 
-    def _by_folder(self) -> list[tuple[tuple[str, ...], list[_File]]]:
+    def _by_folder(self) -> list[tuple[tuple[str, ...], list[Arriving]]]:
         """The files, those of one folder together."""
         if not self._groups:
-            folders: dict[tuple[str, ...], list[_File]] = {}
+            folders: dict[tuple[str, ...], list[Arriving]] = {}
             for file in self._files:
                 folders.setdefault(file.folder, []).append(file)
             # Those above before those in them: what is made on the way is not new any more.
@@ -184,7 +129,7 @@ class Batch:
 
     # The steps.
 
-    def _refuse(self, file: _File) -> None:
+    def _refuse(self, file: Arriving) -> None:
         refuse_small(file.small, self._dotfiles)
 
     def _claim(self) -> None:
@@ -193,7 +138,7 @@ class Batch:
         Any other file two may store at once: the second finds what the first made durable.
         """
 
-        def claim(file: _File) -> None:
+        def claim(file: Arriving) -> None:
             if file.small.conflict is Conflict.SERIES:
                 self._staging.claim(key := file.small.key)
                 self._series.append(key)
@@ -209,12 +154,12 @@ class Batch:
             for file in files:
                 file.failed(error)
 
-    def _find_renamed(self, file: _File) -> None:
+    def _find_renamed(self, file: Arriving) -> None:
         remembered = self._remembered.get(file.small.key)
         offer, path = file.offer, file.small.path
         file.end = self._publisher.found_again(remembered, offer, path, offer.digest or "")
 
-    def _find(self, parts: tuple[str, ...], files: list[_File]) -> None:
+    def _find(self, parts: tuple[str, ...], files: list[Arriving]) -> None:
         if self._is_new(parts, files):
             with suppress(OSError):  # then each gets its name by itself
                 new = self._staging.wholes.new_folder()
@@ -244,12 +189,12 @@ class Batch:
         except FileNotFoundError:
             return
 
-    def _is_new(self, parts: tuple[str, ...], files: Sequence[_File]) -> bool:
+    def _is_new(self, parts: tuple[str, ...], files: Sequence[Arriving]) -> bool:
         if not self._together or len(files) < IN_NEW or len(self._new) >= NEW_AT_ONCE:
             return False
         return bool(parts) and not self._tree.may_be(*parts)
 
-    def _write(self, file: _File) -> None:
+    def _write(self, file: Arriving) -> None:
         offer = file.offer
         if offer.size > self._room:
             raise DiskFull()
@@ -264,7 +209,7 @@ class Batch:
             file.fd = -1
             close(fd)
 
-    def _create(self, file: _File, mode: int) -> int:
+    def _create(self, file: Arriving, mode: int) -> int:
         if file.new is not None:
             try:
                 fd = file.new.create(file.name, mode)
@@ -285,7 +230,7 @@ class Batch:
             self._sync(written)
             self._staging.waited(time.monotonic() - began)
 
-    def _sync(self, written: Sequence[_File]) -> None:
+    def _sync(self, written: Sequence[Arriving]) -> None:
         if self._together:
             try:
                 sync_all(self._staging.fd)
@@ -309,7 +254,7 @@ class Batch:
                 except OSError:
                     file.new.sound = False
 
-    def _place(self, parts: tuple[str, ...], files: list[_File]) -> None:
+    def _place(self, parts: tuple[str, ...], files: list[Arriving]) -> None:
         with self._tree.reach(parts) as folder, self._staging.unsynced.placing(parts) as names:
             with self._staging.turn:
                 for file in files:
@@ -327,7 +272,7 @@ class Batch:
                     self._tree.withdraw(folder, self._staged_in(file), file.staged, there)
                 raise
 
-    def _place_folder(self, parts: tuple[str, ...], files: list[_File]) -> None:
+    def _place_folder(self, parts: tuple[str, ...], files: list[Arriving]) -> None:
         """Give those that are in a new folder their names with it, where that can be."""
         inside = [file for file in files if file.inside]
         new = inside[0].new if inside else None
@@ -342,10 +287,10 @@ class Batch:
         new.close()
         self._new.remove(new)
 
-    def _staged_in(self, file: _File) -> int:
+    def _staged_in(self, file: Arriving) -> int:
         return file.new.fd if file.inside and file.new is not None else self._staging.fd
 
-    def _name(self, folder: int, file: _File, names: set[str]) -> None:
+    def _name(self, folder: int, file: Arriving, names: set[str]) -> None:
         tree, staging, part = self._tree, self._staged_in(file), file.staged
         conflict, name = file.small.conflict, file.name
         names.add(name)
@@ -362,7 +307,7 @@ class Batch:
 
     def _remember(self) -> None:
         untold: dict[str, Stored] = {}
-        files: list[_File] = []
+        files: list[Arriving] = []
         for file in self._files:
             if file.told and not self._remembered:
                 continue
