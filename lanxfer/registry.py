@@ -284,14 +284,11 @@ class Registry:
             secure=secure,
             group=group,
         )
-        asked = range(len(what)) if odd is None else odd
-        gone = {*asked}
-        plain: dict[bool, list[int]] = {
-            False: [at for at in range(len(what)) if at not in gone],
-            True: [],
-        }
+        every = range(len(what))
+        odd = every if odd is None else odd
+        plain: dict[bool, list[int]] = {False: sorted({*every} - {*odd}), True: []}
         others: list[Snapshot] = []
-        for at in asked:
+        for at in odd:
             each, end = what[at], ends[at]
             if (
                 isinstance(end, LanxferError)

@@ -8,13 +8,15 @@ import stat
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_storage import MTIME, Place, digest, local_place
+from test_storage import MTIME, Place, digest
 from test_storage_local import STAGING, descriptors, fail, staged
+from test_storage_local import place as place
+from test_storage_local import root as root
 
 from lanxfer.commands.packs import _put
 from lanxfer.errors import BadName, Busy, DigestMismatch, DiskFailed, DiskFull, LanxferError
@@ -27,18 +29,6 @@ pytestmark = pytest.mark.skipif(not system.can_sync_all(), reason="needs syncfs"
 
 MANY = batches.TOGETHER
 _NOBODY = 0xFFFFFFFF
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "inbox"
-
-
-@pytest.fixture
-def place(root: Path) -> Iterator[Place]:
-    place = local_place(str(root))
-    yield place
-    place.store.close()
 
 
 def names(folder: str = "new", count: int = MANY) -> list[str]:

@@ -11,7 +11,8 @@ into which ``spooled`` puts files.
 
 Behind ``local``: ``tree`` is the folder and its names, ``staging`` the part
 files (``wholes`` those that come in one piece), ``publishing`` the way from one to the
-other (``unsynced`` the names on it), ``parts`` and ``batches`` the two ways in.
+other (``unsynced`` the names on it), ``parts`` and ``batches`` (of what is ``arriving``) the
+two ways in.
 
 Everything here blocks and nothing here knows a reactor: floor 4 calls it from
 its disk threads.  A store may be used from several threads at once, a part

@@ -73,8 +73,7 @@ def refuse_unfinished(files: int, size: int, most: tuple[int, int]) -> None:
 def refuse_small(small: Small, dotfiles: bool) -> None:
     """Whatever is wrong with a small file in itself."""
     _, offer, path, _, pieces = small
-    if path.hidden and not dotfiles:
-        refuse_hidden(path, dotfiles)
+    refuse_hidden(path, dotfiles)
     size = offer.size
     if len(pieces) == 1:
         found, digest = len(pieces[0]), blake3(pieces[0])

@@ -62,7 +62,7 @@ def _own_call(name: str, since: tuple[int, int]) -> Any:
     found = re.match(r"(\d+)\.(\d+)", platform.release())
     if sys.platform != "linux" or found is None or (int(found[1]), int(found[2])) < since:
         return None
-    # Not above: who sends calls none of them, and it is a tenth of all that such a one imports.
+    # Not above: who sends calls none of them, and it is a twentieth of what such a one imports.
     import ctypes
 
     return getattr(ctypes.CDLL(None, use_errno=True), name, None)
