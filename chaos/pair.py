@@ -160,7 +160,7 @@ def service_of(here: Place, reactor: Any, port: int = 0) -> Any:
 def _serve(place: Place, port: int, tell: int) -> int:
     from twisted.internet.defer import CancelledError, Deferred
 
-    from lanxfer.cli.options import Choices
+    from lanxfer.cli.choices import Choices
     from lanxfer.cli.running import run
 
     async def work(here: Any) -> int:

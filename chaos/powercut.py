@@ -151,7 +151,7 @@ class _Recovery:
         return code
 
     def _work(self) -> int:
-        from lanxfer.cli.options import Choices
+        from lanxfer.cli.choices import Choices
         from lanxfer.cli.running import run
 
         return run(self._both, Choices(), logs=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.main import main
-from lanxfer.cli.options import Choices
 from lanxfer.errors import Exit
 from lanxfer.version import VERSION
 

@@ -17,8 +17,8 @@ from blake3 import blake3
 from lanxfer import conversation, packet_socket
 from lanxfer.cli import progress, straight
 from lanxfer.cli.brief import Brief
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.jobs import Job, Over
-from lanxfer.cli.options import Choices
 from lanxfer.errors import Exit, Lost
 from lanxfer.peers import Peer, Peers
 from lanxfer.state import StateFolder

@@ -15,8 +15,8 @@ import pytest
 from blake3 import blake3
 
 from lanxfer.cli import progress, straight_many
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.jobs import Job, Over
-from lanxfer.cli.options import Choices
 from lanxfer.errors import Exit
 from lanxfer.tally import Tally
 from lanxfer.wire import limits

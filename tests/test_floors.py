@@ -197,7 +197,7 @@ MAY_TOUCH_DISK = {
     "cli.progress": {"os.environ.get": "touches no disk"},
     "cli.configuring": {"os.path.exists": "whether there is a configuration file"},
     "cli.ending": {"os._exit": "touches no disk"},
-    "cli.start": {"os._exit": "touches no disk"},
+    "cli.start": {"os._exit": "touches no disk", "os.environ": "touches no disk"},
     "cli.straight": {
         "os.lstat": "whether it is small enough to be worth a try",
         "os.urandom": "touches no disk",

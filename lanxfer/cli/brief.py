@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.ending import AGAIN, PATIENT, Ending
-from lanxfer.cli.options import Choices
 from lanxfer.cli.output import Output
 from lanxfer.control import Control
 from lanxfer.conversation import Conversation

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import common
 from lanxfer.config.table import BY_KEY
 
 F = TypeVar("F", bound=Callable[..., Any])

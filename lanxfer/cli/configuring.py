@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from lanxfer.cli.options import Choices
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.output import Output, columns, count
 from lanxfer.config.file import config_path, read_config
 from lanxfer.config.table import BY_KEY, KEYS, Setting, setting

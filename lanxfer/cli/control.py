@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lanxfer.cli.options import Choices, Speed, common
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import Speed, common
 
 if TYPE_CHECKING:
     from lanxfer.cli.brief import Brief

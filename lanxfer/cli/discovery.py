@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import common
 from lanxfer.cli.output import Output
 from lanxfer.errors import BadConfig, Exit
 from lanxfer.state import StateFolder, default_state

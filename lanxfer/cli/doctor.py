@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.completion import Device
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.options import common
 
 
 @click.command(short_help="Say why PEER is not there, or is slow.")

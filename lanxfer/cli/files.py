@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.jobs import Over
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.options import common
 from lanxfer.cli.send import POLICIES
 from lanxfer.transfers import Conflict
 

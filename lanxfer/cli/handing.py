@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lanxfer.cli.brief import Brief, run
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.jobs import Job, Over
-from lanxfer.cli.options import Choices
 from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
 from lanxfer.control import Control, NoService, ServiceLost

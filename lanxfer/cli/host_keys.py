@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.jobbing import guarded
-from lanxfer.cli.options import Choices
 from lanxfer.cli.output import Output
 from lanxfer.errors import Exit
 from lanxfer.jobs.config.hosts import find_host, known_hosts

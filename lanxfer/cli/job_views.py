@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.jobbing import guarded
-from lanxfer.cli.options import Choices
 from lanxfer.cli.output import Output, columns
 from lanxfer.errors import Exit
 from lanxfer.jobs import times

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
-from lanxfer.cli.options import Choices
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.output import Output, human_size, show_traceback
 from lanxfer.cli.running import Run
 from lanxfer.jobs import load

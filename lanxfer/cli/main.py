@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
-from lanxfer.cli.options import Choices, common
-from lanxfer.cli.output import Output, fail_usage, make_printable, show_traceback
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import common
+from lanxfer.cli.output import fail_usage, failed, make_printable
 from lanxfer.errors import Cancelled, Exit
 from lanxfer.state import forbid_cores
 
@@ -52,10 +53,9 @@ class Lanxfer(click.Group):
         except click.ClickException as error:
             return fail_usage(error.format_message())
         except click.Abort:
-            return Output(choices.json).report(Cancelled())
+            return failed(Cancelled(), choices.json)
         except Exception as error:
-            show_traceback(error)
-            return Output(choices.json).report(error)
+            return failed(error, choices.json)
 
 
 _MODULES = {

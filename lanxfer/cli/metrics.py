@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import common
 
 if TYPE_CHECKING:
     from lanxfer.cli.brief import Brief

@@ -7,6 +7,8 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from lanxfer.cli.choices import Choices
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 STATE_HELP = "Folder with key, known peers, history and control socket (or LANXFER_STATE)."
@@ -29,15 +31,6 @@ class Speed(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones
             return parse_speed(value)
         except BadConfig as error:
             self.fail(f"{value!r} {error.reason}.".replace("is bytes", "is not bytes"), param, ctx)
-
-
-class Choices:
-    """What was said with --state, --json and --quiet, wherever on the line it was."""
-
-    def __init__(self, state: str | None = None, json: bool = False, quiet: bool = False) -> None:
-        self.state = state
-        self.json = json
-        self.quiet = quiet
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

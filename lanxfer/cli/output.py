@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
-from lanxfer.errors import Exit, LanxferError
+from lanxfer.errors import Cancelled, Exit, LanxferError
 from lanxfer.showing import shown
 
 SENTENCE_MAX = 2000
@@ -141,6 +141,14 @@ def show_traceback(error: BaseException) -> None:
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
+
+
+def failed(error: BaseException, json: bool) -> int:
+    """Say what a command failed with, or that it was interrupted; the exit code for it."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Cancelled()
+    show_traceback(error)
+    return Output(json).report(error)
 
 
 def fail_usage(text: str) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import common
 
 CODE_HELP = 'File with the words; "-" is standard input. Never the words themselves.'
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lanxfer.cli import rights
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import common
 from lanxfer.cli.output import Output, columns
 from lanxfer.errors import BadConfig, Exit, LanxferError
 

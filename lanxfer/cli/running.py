@@ -30,8 +30,8 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 
 from lanxfer import heap
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.ending import AGAIN, PATIENT, Ending
-from lanxfer.cli.options import Choices
 from lanxfer.cli.output import Output, debugging, show_traceback
 from lanxfer.client import Client, local
 from lanxfer.errors import Cancelled, Internal

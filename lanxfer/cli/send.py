@@ -1,28 +1,19 @@
-"""``lanxfer send`` and ``lanxfer message``: their options, and the ways there are to do it.
-
-The service here does it (``handing``), or this process without a reactor (``straight``,
-``straight_many``), or with one (``sending``): in this order, until one of them can.
-"""
+"""``lanxfer send`` and ``lanxfer message``: their options."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from lanxfer.cli import ways
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.completion import Device
 from lanxfer.cli.jobs import STDIN, Job, Over
-from lanxfer.cli.options import Choices, Speed, common
-from lanxfer.cli.output import Output
+from lanxfer.cli.options import Speed, common
 from lanxfer.cli.pair import by_secret, check_secret
 from lanxfer.transfers import Conflict
-
-if TYPE_CHECKING:
-    from lanxfer.cli.begun import Begun
-
-PLAIN = "Plain text: nobody has proved who receives this, and others may read it."
 
 POLICIES = [each.value for each in Conflict if each is not Conflict.SERIES]
 
@@ -109,53 +100,13 @@ def send(
     login = _login(user, password_file, plain or legacy_peer)
     over = job.over._replace(login=login, limit_rate=limit_rate, clear_body=clear_body)
     job = job._replace(over=over)
-    if not queue:
-        _warn_of_plain(choices, job.over)
-    begun = None
-    if not (queue or job.stdin or clear_body):
-        done = _sent(choices, job, here)
-        if isinstance(done, int):
-            return done
-        begun = done
-    from lanxfer.cli import sending
-    from lanxfer.cli.running import run
-
-    if queue:
-        return run(lambda running: sending.queue(running, job), choices)
-    return run(lambda running: sending.send(running, job, begun), choices)
-
-
-def _sent(choices: Choices, job: Job, here: bool) -> int | Begun | None:
-    """The exit code, or what is left to be sent, or None where nothing was begun."""
-    done = _without_reactor(here, lambda way: way.send(choices, job))
-    if done is not None:
-        return done
-    from lanxfer.cli import straight_many
-
-    return straight_many.send(choices, job)
-
-
-def _without_reactor(here: bool, ask: Callable[[Any], int | None]) -> int | None:
-    """Have it done by the service, or do it in a moment; None where it takes more than that."""
-    from lanxfer.cli import handing
-
-    done = None if here else ask(handing)
-    if done is None:
-        from lanxfer.cli import straight
-
-        done = ask(straight)
-    return done
+    return ways.queue(choices, job) if queue else ways.send(choices, job, here)
 
 
 def _check_over(over: Over) -> None:
     check_secret(over.code, over.token_file)
     if (over.plain or over.legacy) and (over.code or over.token_file):
         raise click.UsageError("In plain text there is no key, and nothing to pair by.")
-
-
-def _warn_of_plain(choices: Choices, over: Over) -> None:
-    if over.plain or over.legacy:
-        Output(choices.json, choices.quiet).say(PLAIN)
 
 
 def _check(job: Job, queue: bool) -> None:
@@ -207,14 +158,7 @@ def message(
     login = _login(user, password_file, plain or legacy_peer)
     over = Over(peer, plain, legacy_peer, code=code, token_file=token_file, login=login)
     _check_over(over)
-    _warn_of_plain(choices, over)
-    done = _without_reactor(here, lambda way: way.message(choices, text, over))
-    if done is not None:
-        return done
-    from lanxfer.cli import sending
-    from lanxfer.cli.running import run
-
-    return run(lambda running: sending.message(running, text, over), choices)
+    return ways.message(choices, text, over, here)
 
 
 COMMANDS = (send, message)

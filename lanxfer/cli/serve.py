@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lanxfer.cli.options import Choices, Speed, common
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import Speed, common
 from lanxfer.config.file import config_path, read_config
 from lanxfer.config.kinds import FLAG, RATE, Kind
 from lanxfer.config.table import TABLE, Setting

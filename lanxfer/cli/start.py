@@ -1,7 +1,8 @@
 """What the shell's ``lanxfer`` begins with, and ends with.
 
 A command without a reactor is mostly over in less time than Python takes to
-collect garbage and to tidy up after itself: it does neither.
+collect garbage and to tidy up after itself: it does neither.  Most of what it imports would be
+click, which is left out where the line is ``simple``.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from contextlib import suppress
 def start() -> None:
     """Run ``lanxfer``."""
     gc.disable()
-    from lanxfer.cli.main import main
+    from lanxfer.cli.simple import read
 
     try:
+        line = read(sys.argv[1:], os.environ)
+        if line is not None:
+            sys.exit(line.run())
+        from lanxfer.cli.main import main
+
         main()
     except SystemExit as end:
         # A reactor leaves threads behind, and more that wants to be ended in order.

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lanxfer.cli.brief import Brief
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.handing import Elsewhere, tried
 from lanxfer.cli.jobs import Job, Over
-from lanxfer.cli.options import Choices
 from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
 from lanxfer.errors import Cancelled, DigestMismatch, Exit, LanxferError, Lost

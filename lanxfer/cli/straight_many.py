@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from lanxfer.ahead import ENOUGH, FIRST, Ahead
 from lanxfer.cli.begun import Begun
 from lanxfer.cli.brief import Brief
+from lanxfer.cli.choices import Choices
 from lanxfer.cli.ended import Ended
 from lanxfer.cli.handing import Elsewhere, tried
 from lanxfer.cli.jobs import Job
-from lanxfer.cli.options import Choices
 from lanxfer.cli.progress import show_progress
 from lanxfer.cli.report import Report
 from lanxfer.cli.sources import Count

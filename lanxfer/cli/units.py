@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import click
 
-from lanxfer.cli.options import Choices, common
+from lanxfer.cli.choices import Choices
+from lanxfer.cli.options import common
 from lanxfer.cli.output import Output
 from lanxfer.errors import BadConfig
 

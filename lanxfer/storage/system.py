@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import re
 import stat
 import sys
@@ -59,8 +58,10 @@ def sync(fd: int) -> None:
 @cache
 def _own_call(name: str, since: tuple[int, int]) -> Any:
     """A call of Linux that Python has no name for; None on other systems, and on older ones."""
-    found = re.match(r"(\d+)\.(\d+)", platform.release())
-    if sys.platform != "linux" or found is None or (int(found[1]), int(found[2])) < since:
+    if sys.platform != "linux":
+        return None
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if found is None or (int(found[1]), int(found[2])) < since:
         return None
     # Not above: who sends calls none of them, and it is a twentieth of what such a one imports.
     import ctypes
