@@ -6,7 +6,7 @@ A thread reads while what was read before is on its way (``lanxfer.trees``).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from json.encoder import encode_basestring_ascii as _as_json
 
@@ -16,14 +16,21 @@ from lanxfer.transfers import Entry
 from lanxfer.wire import limits
 
 ENOUGH = limits.MIB
-"""Bytes of small files that go together, however slow it goes; twice as many where more may."""
+"""Bytes of small files that go together, however slow it goes."""
+
+TOGETHER = 4 * ENOUGH
+"""The same where more may: most folders are smaller, and one that comes with all of its files is
+less work for its receiver."""
+
+EACH = 4 * limits.KIB
+"""Bytes that take as long as a file does besides its own: a batch has less of them where its files
+are small, for while it is on its way the next one is read."""
 
 FIRST = ENOUGH // 8
 """Bytes of the first batch where its receiver is soon to have something to do."""
 
-_FULL = 3 / 4
-"""So much of enough that a folder begins the next batch: one that comes with all of its files is
-less work for its receiver."""
+_FULL = 0.6
+"""How full a batch is that the next folder is not to begin in."""
 
 LARGE_AT_ONCE = 2
 """Files that go by themselves, in parts; so many of them are in one batch, ..."""
@@ -44,7 +51,7 @@ class Ahead:
     """Entries as they are sent: by the batch, files of at most ``most`` bytes with those.
 
     What has them in a batch goes together.  It is no more than ``most``, and of small files no
-    more than is ``ENOUGH``, or twice that.  Of larger ones there are few in a batch, so that it
+    more than is ``enough``.  Of larger ones there are few in a batch, so that it
     soon tells when there may be more, and more of them where small ones are between.  Where
     they ``ask`` first they do not go together.
 
@@ -58,12 +65,14 @@ class Ahead:
         take: Callable[[], bytearray],
         most: int = ENOUGH,
         ask: bool = False,
-        first: int = 2 * ENOUGH,
+        first: int = TOGETHER,
+        enough: int = TOGETHER,
     ) -> None:
         self.entries = entries
         self.take = take
         self.most = most
         self.ask = self._always = ask
+        self._enough = enough
         self._growing = first
         self._in_vain = 0
         self._over: list[Loaded] = []
@@ -71,12 +80,16 @@ class Ahead:
         self._tries: dict[str, int] = {}
         self._unsure: set[str] = set()
 
-    def was_there(self, already: bool) -> None:
-        """Note whether a larger one was, and have the next ones ask first, or no longer."""
-        found = self._in_vain + 1 if already else self._in_vain - 1
+    def came(self, arrived: Iterable[tuple[Entry, bool]]) -> None:
+        """Note what arrived together, and whether it was there: where larger ones were, the next
+        ones ask first, or no longer."""
+        larger = [already for entry, already in arrived if entry.size > limits.INLINE_MAX]
+        if not larger:
+            return
+        found = self._in_vain + 2 * sum(larger) - len(larger)
         self._in_vain = max(0, min(found, IN_VAIN))
         if self._in_vain in (0, IN_VAIN):
-            self.ask = self._always or already
+            self.ask = self._always or self._in_vain == IN_VAIN
 
     def measured(self, size: int, seconds: float) -> None:
         """So much arrived in that time, which tells how much may go at once.
@@ -117,9 +130,11 @@ class Ahead:
         batch, self._over = self._over, []
         lines, large, most = sum(map(_line, batch)), 0, self.most
         size = lines + sum(each.size for each in batch)
-        enough = min(most, 2 * ENOUGH, self._growing)
-        self._growing = min(2 * self._growing, 2 * ENOUGH)
-        while size < enough and large < (LARGE_AMONG if size else LARGE_AT_ONCE):
+        enough = min(most, self._enough, self._growing)
+        self._growing = min(2 * self._growing, self._enough)
+        while self._full(size, len(batch), enough) < 1 and (
+            large < (LARGE_AMONG if size else LARGE_AT_ONCE)
+        ):
             entry = self._again.popleft() if self._again else next(self.entries, None)
             if entry is None:
                 break
@@ -129,14 +144,20 @@ class Ahead:
             line, length = _line(loaded), loaded.size
             lines += line
             size += line + length
-            room = most if length > limits.INLINE_MAX else enough
-            many = lines > limits.MANIFEST_MAX or len(batch) >= limits.PACK_FILES
-            if batch and (size > room or many or (loaded.folder and size > enough * _FULL)):
+            if length > limits.INLINE_MAX:
+                full = size / most
+            else:
+                full = self._full(size, len(batch) + 1, enough)
+            if batch and (lines > limits.MANIFEST_MAX or full > (_FULL if loaded.folder else 1)):
                 self._over.append(loaded)
                 break
             batch.append(loaded)
             large += entry.size > limits.INLINE_MAX and not loaded.whole
         return batch
+
+    def _full(self, size: int, files: int, enough: int) -> float:
+        """How full a batch of small files is; 1 is ``enough``."""
+        return max(size / enough, (size + EACH * files) / self._enough)
 
     def together(self, batch: Sequence[Loaded], folders: bool = False) -> list[Loaded]:
         """The files of a batch that fit into one request, and where it may have ``folders`` those.

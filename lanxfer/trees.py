@@ -40,6 +40,8 @@ OnSent: TypeAlias = Callable[[Sequence[Entry]], None]
 OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
 """Bytes that may be unanswered; of two requests they may be more."""
+TOGETHER = 3 * limits.MIB
+"""Bytes of small files in one of them, of which there are three in memory."""
 
 
 @frozen
@@ -168,6 +170,7 @@ class _Tree:
                 self.arrived += receipt.size - receipt.resumed_from
                 if not loaded.whole:
                     self._measure(*since)
+            self.ahead.came([(entry, receipt.already)])
             self._decided(entry, receipt)
         except CancelledError:
             raise
@@ -186,6 +189,7 @@ class _Tree:
             if sent or any(isinstance(each, Receipt) for each in odd.values()):
                 self.arrived += size
                 self._measure(*since)
+            self.ahead.came(_arrived(pack, odd))
             self._sent(sent)
             lost = not sent and all(each is None for each in odd.values())
             for at, outcome in odd.items():
@@ -226,9 +230,6 @@ class _Tree:
         self.sent.files += files
         self.sent.folders += len(entries) - files
         self.sent.bytes += sum([entry.size for entry in entries])
-        for entry in entries:
-            if entry.size > limits.INLINE_MAX:
-                self.ahead.was_there(False)
         self.on_sent(entries)
 
     def _decided(self, entry: Entry, outcome: Receipt | LanxferError) -> None:
@@ -236,8 +237,6 @@ class _Tree:
             self.sent.failed.append((entry.path, outcome))
         else:
             _count(self.sent, entry, outcome)
-            if entry.size > limits.INLINE_MAX:
-                self.ahead.was_there(outcome.already)
         if self.on_entry is not None:
             self.on_entry(entry, outcome)
 
@@ -257,7 +256,7 @@ async def send_tree(
     ``packs`` send many files at once; what they give no outcome for is read again, and goes by
     itself, or once more with others where none of them had one.
     """
-    ahead = Ahead(entries, disk.units.take, ENOUGH, packs is None)
+    ahead = Ahead(entries, disk.units.take, ENOUGH, packs is None, enough=TOGETHER)
     tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry, on_sent)
     tree.fit()
     try:
@@ -275,6 +274,17 @@ async def send_tree(
             each.cancel()
         raise
     return tree.sent
+
+
+def _arrived(
+    pack: Sequence[Loaded], odd: Mapping[int, Receipt | LanxferError | None]
+) -> Iterator[tuple[Entry, bool]]:
+    """Those of a pack that are there now, and whether they had been before."""
+    for at, loaded in enumerate(pack):
+        if at not in odd:
+            yield loaded.entry, False
+        elif isinstance(end := odd[at], Receipt):
+            yield loaded.entry, end.already
 
 
 def _done(result: Any, task: Deferred[None], under_way: set[Deferred[None]]) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from listed import entries, load
 
 from lanxfer import ahead, offering
-from lanxfer.ahead import ENOUGH, FIRST, LARGE_AMONG, LINE, TRIES, Ahead
+from lanxfer.ahead import EACH, ENOUGH, FIRST, LARGE_AMONG, LINE, TOGETHER, TRIES, Ahead
 from lanxfer.offering import Loaded
 from lanxfer.transfers import Entry, Kind, Offer
 from lanxfer.wire import limits
@@ -64,12 +64,14 @@ class AheadTests:
     def test_first(self) -> None:
         """The first is small, so that its receiver soon has something to do."""
         reader = Ahead(iter(entries([4000] * 2000)), bytearray, limits.PACK_MAX, first=FIRST)
-        sizes = []
+        found = []
         while batch := reader.read():
-            sizes.append(sum(each.size + LINE for each in batch))
-        for at, size in enumerate(sizes[:-1]):
-            enough = min(FIRST << at, 2 * ENOUGH)
-            assert enough - 10_000 < size <= enough
+            found.append((sum(each.size + LINE for each in batch), len(batch)))
+        *sizes, _ = found
+        assert len(sizes) > 5
+        for at, (size, files) in enumerate(sizes):
+            left = min((FIRST << at) - size, TOGETHER - size - EACH * files)
+            assert 0 <= left < 20_000
 
     def test_ends_with_a_folder(self) -> None:
         """A folder begins a batch of its own where that before it is nearly full."""
@@ -85,25 +87,36 @@ class AheadTests:
         assert found == [[Kind.FOLDER, 4 * 101]] * 3
 
     def test_folders_only(self) -> None:
-        """Where there is nothing else they are no reason to end."""
+        """Where there is nothing else there are as many of them as of empty files, nearly."""
         tree = [Entry(Kind.FOLDER, f"{number}", f"/{number}") for number in range(3000)]
         reader = Ahead(iter(tree), bytearray, limits.PACK_MAX)
         found = []
         while batch := reader.read():
             found.append(len(batch))
-        assert found[:2] == [limits.PACK_FILES] * 2
+        assert found[0] == found[1] > 500
 
     def test_was_there(self) -> None:
         """Larger ones ask first after some were there in vain, until as many were not."""
         reader = Ahead(iter(()), bytearray)
+        small, large = entries([10, limits.INLINE_MAX + 1])
         asked = []
         for already in (True, True, False, True, True, False, False, True, False, False, False):
-            reader.was_there(already)
+            reader.came([(small, True), (large, already)])
             asked.append(reader.ask)
         assert asked == [False] * 4 + [True] * 5 + [False] * 2
         always = Ahead(iter(()), bytearray, ask=True)
-        always.was_there(False)
+        always.came([(large, False)])
         assert always.ask
+
+    @given(order=st.permutations([True] * 3 + [False] * 3))
+    def test_were_there(self, order: list[bool]) -> None:
+        """Of those that arrived together it is their number that tells, not who was first."""
+        reader = Ahead(iter(()), bytearray)
+        (large,) = entries([limits.INLINE_MAX + 1])
+        reader.came([(large, already) for already in order])
+        assert not reader.ask
+        reader.came([(large, already) for already in [*order, True, True, True]])
+        assert reader.ask
 
     def test_measured(self) -> None:
         """More goes at once where it went fast; a slow moment takes half of that away."""
@@ -140,18 +153,19 @@ class AheadTests:
         """Of files of one size none has to go by itself, but for the last."""
         sizes = [100_000] * 101
         assert [len(batch) for batch in batches(sizes)] == [10] * 10 + [1]
-        assert [len(batch) for batch in batches(sizes, limits.PACK_MAX)] == [20] * 5 + [1]
+        assert [len(batch) for batch in batches(sizes, limits.PACK_MAX)] == [40, 40, 21]
 
     def test_units(self) -> None:
-        """What small files there are together has room in one unit of memory, or in two."""
-        for most, units in ((ENOUGH, 1), (limits.PACK_MAX, 2)):
-            for batch in batches([4096] * 2000, most):
+        """What small files there are together has room in one unit of memory, or in four."""
+        for size, most, units in ((4096, ENOUGH, 1), (30_000, ENOUGH, 1), (30_000, TOGETHER, 4)):
+            for batch in batches([size] * 2000, most):
                 size = sum(each.size for each in batch) + LINE * len(batch)
                 assert size <= units * limits.UNIT
 
     def test_number(self) -> None:
         """Of the smallest there are no more together than one request carries."""
-        assert max(map(len, batches([0] * 3000))) == limits.PACK_FILES
+        assert 700 < max(map(len, batches([0] * 3000, limits.PACK_MAX))) <= limits.PACK_FILES
+        assert TOGETHER // EACH <= limits.PACK_FILES
 
     @pytest.mark.parametrize("letter", ["a", '"', "д", "\N{GRINNING FACE}"])
     def test_long_names(self, letter: str) -> None:

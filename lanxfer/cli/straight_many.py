@@ -17,7 +17,7 @@ from itertools import chain
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from lanxfer.ahead import ENOUGH, FIRST, Ahead
+from lanxfer.ahead import ENOUGH, FIRST, TOGETHER, Ahead
 from lanxfer.cli.begun import Begun
 from lanxfer.cli.brief import Brief
 from lanxfer.cli.choices import Choices
@@ -47,8 +47,9 @@ from lanxfer.wire import limits
 if TYPE_CHECKING:
     from lanxfer.straight import Straight
 
-OPEN = 3
-"""Requests that may be unanswered, so that neither side waits for the other."""
+OPEN = 2
+"""Requests that may be unanswered while one more is made, so that neither side waits for the
+other."""
 
 LEFT = 1000
 """Entries kept for the other way, before all that comes goes that way."""
@@ -104,7 +105,7 @@ class _Sending:
         self._arrived = 0
         self._broke = False
         self._group = os.urandom(4).hex()
-        self._memory = bytearray(2 * ENOUGH)
+        self._memory = bytearray(TOGETHER)
 
     def run(self) -> int:
         """The exit code; Elsewhere where something is left, which is then in ``begun``."""
@@ -286,9 +287,7 @@ class _Sending:
             if isinstance(end, Receipt):
                 arrived.append((entry, end.already))
         self._ended.report()
-        for entry, already in arrived:
-            if entry.size > limits.INLINE_MAX:
-                ahead.was_there(already)
+        ahead.came(arrived)
         size = sum([entry.size for entry, _ in arrived])
         self._tally.arrived(sum([entry.kind is Kind.FILE for entry, _ in arrived]), size)
         return size
@@ -306,7 +305,7 @@ class _Sending:
         self._end_large(large, end)
         if isinstance(end, LanxferError):
             return 0
-        ahead.was_there(end.already)
+        ahead.came([(large.entry, end.already)])
         return 0 if end.already else end.size - end.resumed_from
 
     def _end_large(self, large: Large, end: Receipt | LanxferError) -> None:
