@@ -130,10 +130,11 @@ class Ahead:
         batch, self._over = self._over, []
         lines, large, most = sum(map(_line, batch)), 0, self.most
         size = lines + sum(each.size for each in batch)
-        enough = min(most, self._enough, self._growing)
-        self._growing = min(2 * self._growing, self._enough)
-        while self._full(size, len(batch), enough) < 1 and (
-            large < (LARGE_AMONG if size else LARGE_AT_ONCE)
+        weight, heavy = size + EACH * len(batch), self._enough
+        enough = min(most, heavy, self._growing)
+        self._growing = min(2 * self._growing, heavy)
+        while (
+            size < enough and weight < heavy and (large < (LARGE_AMONG if size else LARGE_AT_ONCE))
         ):
             entry = self._again.popleft() if self._again else next(self.entries, None)
             if entry is None:
@@ -144,20 +145,19 @@ class Ahead:
             line, length = _line(loaded), loaded.size
             lines += line
             size += line + length
+            weight += line + length + EACH
             if length > limits.INLINE_MAX:
-                full = size / most
+                full = size > most
+            elif loaded.folder:
+                full = size > enough * _FULL or weight > heavy * _FULL
             else:
-                full = self._full(size, len(batch) + 1, enough)
-            if batch and (lines > limits.MANIFEST_MAX or full > (_FULL if loaded.folder else 1)):
+                full = size > enough or weight > heavy
+            if batch and (full or lines > limits.MANIFEST_MAX):
                 self._over.append(loaded)
                 break
             batch.append(loaded)
             large += entry.size > limits.INLINE_MAX and not loaded.whole
         return batch
-
-    def _full(self, size: int, files: int, enough: int) -> float:
-        """How full a batch of small files is; 1 is ``enough``."""
-        return max(size / enough, (size + EACH * files) / self._enough)
 
     def together(self, batch: Sequence[Loaded], folders: bool = False) -> list[Loaded]:
         """The files of a batch that fit into one request, and where it may have ``folders`` those.

@@ -466,9 +466,9 @@ class SendingTests:
         names = self.asked(laptop, connection)
         sent = await laptop.send_paths([folder])
         assert (sent.files, sent.already) == (len(sizes), len(sizes))
-        # packs of four: one is answered, two are not, one waits for its turn, one is being read,
+        # packs of six: one is answered, two are not, one waits for its turn, one is being read,
         # and of those before it is known how fast they go there may be three of one file each
-        together = 5 * 4 + 3
+        together = 5 * 6 + 3
         assert names.count("recv_files") <= together
         assert names.count("recv_file") >= 1 + len(sizes) - together
 
