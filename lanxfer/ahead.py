@@ -18,7 +18,7 @@ from lanxfer.wire import limits
 ENOUGH = limits.MIB
 """Bytes of small files that go together, however slow it goes."""
 
-TOGETHER = 4 * ENOUGH
+PLENTY = 4 * ENOUGH
 """The same where more may: most folders are smaller, and one that comes with all of its files is
 less work for its receiver."""
 
@@ -65,8 +65,8 @@ class Ahead:
         take: Callable[[], bytearray],
         most: int = ENOUGH,
         ask: bool = False,
-        first: int = TOGETHER,
-        enough: int = TOGETHER,
+        first: int = PLENTY,
+        enough: int = PLENTY,
     ) -> None:
         self.entries = entries
         self.take = take

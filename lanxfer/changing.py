@@ -28,7 +28,7 @@ from lanxfer.storage.volumes import SharedFolder
 from lanxfer.wire import limits
 
 if TYPE_CHECKING:
-    from lanxfer.service import Running
+    from lanxfer.running import Running
 
 LIVE = frozenset(each.name for each in TABLE if each.live)
 """The fields of ``Settings`` that can change."""

@@ -1,8 +1,8 @@
 """A body that is needed as a whole, gathered in memory.
 
 What comes is read where it stays, in pieces as large as the socket has them, and
-the memory is used again: many small files in one request are a mebibyte, larger ones
-four, and fresh memory for them costs as much as a copy, twice.
+the memory is used again: many files in one request are up to four mebibytes, and fresh memory
+for them costs as much as a copy, twice.
 """
 
 from __future__ import annotations

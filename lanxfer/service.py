@@ -12,21 +12,14 @@ inbox anew.
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from attrs import Factory, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredLock, fail, gatherResults
-from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -34,7 +27,7 @@ from lanxfer.admission import Admission, Legacy, networks, own_networks
 from lanxfer.awaiting import when
 from lanxfer.changing import Changing, follow_all, keep_apart, opened_by, reserve_of, taking_of
 from lanxfer.client import Client
-from lanxfer.codes import Secret, load_token
+from lanxfer.codes import load_token
 from lanxfer.commands.declared import table_of
 from lanxfer.commands.dispatch import builtin
 from lanxfer.commands.polled import Polled
@@ -45,8 +38,8 @@ from lanxfer.deferreds import public
 from lanxfer.descriptors import raise_limit
 from lanxfer.discovery.announcing import Announcing
 from lanxfer.disk import Disk
-from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
-from lanxfer.factory import LanxferFactory, LocalFactory, for_owner
+from lanxfer.errors import BadConfig, BadHeader, Forbidden, Stopping
+from lanxfer.factory import LanxferFactory, for_owner
 from lanxfer.hooks.events import FINISHED, RECEIVED, Event, parse_hooks
 from lanxfer.hooks.hooks import Callback, Hooks
 from lanxfer.identity import load_identity
@@ -65,6 +58,7 @@ from lanxfer.registry import Listener, ListenerToMany, Registry, new_ids
 from lanxfer.retrying import PATIENCE
 from lanxfer.revoking import Revoking
 from lanxfer.rights.file import RightsFile
+from lanxfer.running import Running, warnings_of
 from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
 from lanxfer.sharing import Shared, close_shares, open_shares
@@ -92,48 +86,7 @@ __all__ = [
 ]
 
 
-BACKLOG = 1024
-"""Callers that wait to be accepted: with Twisted's 50 a burst costs the next one a second."""
-
-
 OnReload = Callable[["TransferService"], Deferred[Mapping[str, Sequence[str]]]]
-
-
-@frozen
-class Running:
-    """What exists from one start to the next stop."""
-
-    folder: StateFolder
-    store: LocalStore
-    journal: Journal
-    disk: Disk
-    """For the inbox; all else has ``reading``, and does not wait for it (catalogue R10)."""
-    reading: Disk
-    node: ServiceNode
-    factory: LanxferFactory
-    dialer: Dialer
-    outgoing: Outgoing
-    registry: Registry
-    key: str
-    unconfined: str
-    """Why the process may write elsewhere, too; "" if it may not."""
-    tidying: Tidying
-    pairing: Pairing
-    revoking: Revoking
-    announcing: Announcing
-    hooks: Hooks
-    token: Secret | None
-    limits_before: dict[str, float]
-    shares: dict[str, SharedFolder]
-    opened: dict[str, SharedFolder]
-    """All that were ever shared, by ``--share`` option."""
-    metrics: Metrics
-    page: Any = None
-    """A ``lanxfer.web.door.Page``, where there is one."""
-    following: list[Callable[[], object]] = Factory(list)
-    """What ends that ae controllers are shown everything."""
-    ports: list[IListeningPort] = Factory(list)
-    page_ports: list[IListeningPort] = Factory(list)
 
 
 class TransferService(Service):
@@ -206,7 +159,7 @@ class TransferService(Service):
         follow_all(running, self.settings)
         self._hear_hooks()
         super().startService()
-        opening = public(self._listen(running))
+        opening = public(running.listen(self.settings))
         opening.addCallbacks(self._opened, self._unopened)
         if self._failed is not None:
             self.stopService()
@@ -324,7 +277,7 @@ class TransferService(Service):
             folder,
             peers,
             identity.key,
-            self._hosts,
+            lambda: [] if self._now is None else self._now.hosts(),
             lambda: pairing.showing,
         )
         dialer = Dialer(
@@ -353,6 +306,7 @@ class TransferService(Service):
             raise
         revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
         return Running(
+            self.reactor,
             folder,
             store,
             journal,
@@ -403,40 +357,6 @@ class TransferService(Service):
             users=bool(settings.checkers),
         )
 
-    def _endpoints(self) -> list[IStreamServerEndpoint]:
-        settings = self.settings
-        texts = list(settings.listen)
-        if settings.port is not None:
-            bind = settings.bind.replace(":", r"\:")
-            where = f":interface={bind}" if bind else ""
-            texts.insert(0, f"tcp:{settings.port}:backlog={BACKLOG}{where}")
-        try:
-            return [serverFromString(self.reactor, each) for each in texts]
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise BadConfig(f"--listen does not name an endpoint: {error}.") from None
-
-    async def _listen(self, running: Running) -> list[str]:
-        for endpoint in self._endpoints():
-            running.ports.append(await _listening(endpoint, running.factory))
-        if running.page is not None:
-            port = await _listening(running.page.endpoint(), running.page.site)
-            running.page.opened(port)
-            running.page_ports.append(port)
-        if (scraped := running.metrics.endpoint()) is not None:
-            running.metrics.port = await _listening(scraped, running.metrics.site)
-            running.page_ports.append(running.metrics.port)
-        running.revoking.start()
-        await running.outgoing.begin()
-        running.tidying.start()
-        running.announcing.start()
-        if self.settings.control and hasattr(socket, "AF_UNIX"):
-            # The last of the doors: who is answered there finds a service that is whole.
-            path = running.folder.socket_path
-            await running.disk.run(_remove_socket, path)
-            door = UNIXServerEndpoint(self.reactor, path, mode=0o600, wantPID=False)
-            running.ports.append(await _listening(door, LocalFactory(running.factory)))
-        return [_shown(port) for port in running.ports if hasattr(port.getHost(), "port")]
-
     def _opened(self, addresses: list[str]) -> None:
         self._listening = addresses
         self.log.info(
@@ -467,36 +387,7 @@ class TransferService(Service):
 
     def warnings(self) -> list[str]:
         """What the owner should know about how this service was started."""
-        settings, found = self.settings, []
-        if settings.open:
-            found.append("OPEN: devices that are not known may offer files and messages.")
-        if settings.legacy is not Legacy.OFF:
-            found.append(
-                f"LEGACY {settings.legacy.value}: ae devices are let in, unauthenticated and in"
-                " plain text."
-            )
-        if settings.token_file is not None:
-            found.append("TOKEN: whoever holds the same token is let in, without words.")
-        if settings.plain_from:
-            found.append(f"PLAIN TEXT from {', '.join(settings.plain_from)}: unauthenticated.")
-        if settings.accept_clear_body:
-            found.append("CLEAR BODIES: files whose sender asks for it come readable for everyone.")
-        if settings.web and settings.web_bind not in ("127.0.0.1", "::1", "localhost"):
-            found.append("WEB: other devices may open the page; a link lets them in.")
-        if settings.checkers:
-            found.append("AUTH: whoever knows a user's password may log in, from any device.")
-        if self._now is not None:
-            found.extend(self._now.metrics.warnings())
-            found.extend(self._now.store.weaknesses())
-            for name, share in self._now.shares.items():
-                if share.volume is not None and share.store is not None:
-                    words = " ".join(share.volume.weaknesses())
-                    found.append(f"SHARE {name} is in a store that promises less: {words}")
-            if settings.sandbox and self._now.unconfined:
-                found.append(f"NO SANDBOX: {self._now.unconfined}.")
-            if self._now.node.deciding.complaint:
-                found.append(f"NOTHING IS TAKEN: {self._now.node.deciding.complaint}")
-        return found
+        return warnings_of(self.settings, self._now)
 
     # Stopping.
 
@@ -508,47 +399,7 @@ class TransferService(Service):
         super().stopService()
         running, self._now = self._now, None
         self._listening = None
-        return public(self._stop(running))
-
-    async def _stop(self, running: Running | None) -> None:
-        if running is None:
-            return
-        running.revoking.stop()
-        farewell = public(running.announcing.stop())
-        running.pairing.stop()
-        ports = [*running.ports, *running.page_ports]
-        await gatherResults([_deferred(port.stopListening()) for port in ports])
-        if running.page is not None:
-            running.page.stop()
-        running.metrics.stop()
-        running.outgoing.end()
-        running.node.offers.close(Stopping())
-        leaving = [each.leave(self.settings.drain) for each in list(running.factory.connections)]
-        until = self.reactor.seconds() + self.settings.drain
-        while len(running.registry) and self.reactor.seconds() < until:
-            await deferLater(self.reactor, 0.05, lambda: None)
-        running.registry.cancel_all(Stopping())
-        if leaving:
-            for connection in list(running.factory.connections):
-                connection.leave(limits.ABORT_AFTER)
-            await gatherResults(leaving)
-        running.factory.refusals.stop()
-        await farewell
-        await running.outgoing.ended()
-        await running.node.stores.stopped(limits.ABORT_AFTER)
-        await running.tidying.stop()
-        running.hooks.stop()
-        await running.node.recorded()
-        await running.disk.stopped()
-        await running.reading.stopped()
-        if running.node.workers is not None:
-            await running.node.workers.stopped()
-        await running.node.end()
-        close_shares(running.opened, running.store)
-        running.store.close()
-        running.journal.close()
-        limits.change(running.limits_before)
-        running.folder.unlock()
+        return succeed(None) if running is None else public(running.stop(self.settings.drain))
 
     # What applications ask of it.
 
@@ -777,12 +628,6 @@ class TransferService(Service):
             running.registry.subscribe(running.hooks.hear)
             running.node.on_message = self._hooked(running.hooks)
 
-    def _hosts(self) -> list[tuple[str, int]]:
-        """Where the service listens for other devices."""
-        ports = self._now.ports if self._now is not None else []
-        found: list[Any] = [port.getHost() for port in ports]
-        return [(each.host, each.port) for each in found if hasattr(each, "port")]
-
     def _prompted(self, prompt: Prompt) -> None:
         self.log.info(
             "{peer_name} offers {path} and waits for a yes: lanxfer accept {transfer}",
@@ -826,35 +671,6 @@ def _path(settings: Settings, snapshot: Snapshot) -> str:
     if any(share.name == top for share in filter(None, map(parse_share, settings.shares))):
         return ""
     return os.path.join(os.path.abspath(settings.inbox), *snapshot.stored.split("/"))
-
-
-def _deferred(found: Any) -> Deferred[Any]:
-    if isinstance(found, Deferred):
-        return found
-    done: Deferred[Any] = Deferred()
-    done.callback(found)
-    return done
-
-
-async def _listening(endpoint: IStreamServerEndpoint, factory: Any) -> IListeningPort:
-    try:
-        port: IListeningPort = await _deferred(endpoint.listen(factory))
-    except CannotListenError as error:
-        cause = getattr(error.socketError, "strerror", None) or str(error.socketError)
-        where = f"{error.interface or 'every address'}, port {error.port}"
-        raise BadState(f"Cannot listen on {where}: {cause}.") from None
-    return port
-
-
-def _remove_socket(path: str) -> None:
-    """A socket that a crash left; the lock of the state folder says that nobody has it."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _shown(port: IListeningPort) -> str:
-    host: Any = port.getHost()
-    return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
 
 
 def _tidied(

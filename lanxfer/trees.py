@@ -40,7 +40,7 @@ OnSent: TypeAlias = Callable[[Sequence[Entry]], None]
 OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
 """Bytes that may be unanswered; of two requests they may be more."""
-TOGETHER = 3 * limits.MIB
+PACK_BYTES = 3 * limits.MIB
 """Bytes of small files in one of them, of which there are three in memory."""
 
 
@@ -256,7 +256,7 @@ async def send_tree(
     ``packs`` send many files at once; what they give no outcome for is read again, and goes by
     itself, or once more with others where none of them had one.
     """
-    ahead = Ahead(entries, disk.units.take, ENOUGH, packs is None, enough=TOGETHER)
+    ahead = Ahead(entries, disk.units.take, ENOUGH, packs is None, enough=PACK_BYTES)
     tree = _Tree(deliver, packs, ahead, open_transfer, conflict, on_entry, on_sent)
     tree.fit()
     try:

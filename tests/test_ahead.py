@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from listed import entries, load
 
 from lanxfer import ahead, offering
-from lanxfer.ahead import EACH, ENOUGH, FIRST, LARGE_AMONG, LINE, TOGETHER, TRIES, Ahead
+from lanxfer.ahead import EACH, ENOUGH, FIRST, LARGE_AMONG, LINE, PLENTY, TRIES, Ahead
 from lanxfer.offering import Loaded
 from lanxfer.transfers import Entry, Kind, Offer
 from lanxfer.wire import limits
@@ -70,7 +70,7 @@ class AheadTests:
         *sizes, _ = found
         assert len(sizes) > 5
         for at, (size, files) in enumerate(sizes):
-            left = min((FIRST << at) - size, TOGETHER - size - EACH * files)
+            left = min((FIRST << at) - size, PLENTY - size - EACH * files)
             assert 0 <= left < 20_000
 
     def test_ends_with_a_folder(self) -> None:
@@ -157,7 +157,7 @@ class AheadTests:
 
     def test_units(self) -> None:
         """What small files there are together has room in one unit of memory, or in four."""
-        for size, most, units in ((4096, ENOUGH, 1), (30_000, ENOUGH, 1), (30_000, TOGETHER, 4)):
+        for size, most, units in ((4096, ENOUGH, 1), (30_000, ENOUGH, 1), (30_000, PLENTY, 4)):
             for batch in batches([size] * 2000, most):
                 size = sum(each.size for each in batch) + LINE * len(batch)
                 assert size <= units * limits.UNIT
@@ -165,7 +165,7 @@ class AheadTests:
     def test_number(self) -> None:
         """Of the smallest there are no more together than one request carries."""
         assert 700 < max(map(len, batches([0] * 3000, limits.PACK_MAX))) <= limits.PACK_FILES
-        assert TOGETHER // EACH <= limits.PACK_FILES
+        assert PLENTY // EACH <= limits.PACK_FILES
 
     @pytest.mark.parametrize("letter", ["a", '"', "д", "\N{GRINNING FACE}"])
     def test_long_names(self, letter: str) -> None:

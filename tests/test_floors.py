@@ -103,6 +103,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "pairing",
         "retrying",
         "revoking",
+        "running",
         "sending",
         "service",
         "settings",
@@ -336,8 +337,8 @@ MAY_TOUCH_DISK = {
     "service": {
         "os.path.abspath": "what status shows, and hooks are told",
         "os.path.join": "where in the inbox something is, for hooks",
-        "os.unlink": "the control socket that a crash left",
     },
+    "running": {"os.unlink": "the control socket that a crash left"},
     "settings": {
         "os.fspath": "takes what the caller has; touches no disk",
         "os.path.join": "the default inbox, below the user's Downloads",

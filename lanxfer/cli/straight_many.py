@@ -17,7 +17,7 @@ from itertools import chain
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from lanxfer.ahead import ENOUGH, FIRST, TOGETHER, Ahead
+from lanxfer.ahead import ENOUGH, FIRST, PLENTY, Ahead
 from lanxfer.cli.begun import Begun
 from lanxfer.cli.brief import Brief
 from lanxfer.cli.choices import Choices
@@ -105,7 +105,7 @@ class _Sending:
         self._arrived = 0
         self._broke = False
         self._group = os.urandom(4).hex()
-        self._memory = bytearray(TOGETHER)
+        self._memory = bytearray(PLENTY)
 
     def run(self) -> int:
         """The exit code; Elsewhere where something is left, which is then in ``begun``."""
