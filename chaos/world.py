@@ -53,7 +53,9 @@ SMALL_ELSEWHERE: tuple[tuple[Any, str, int], ...] = (
     (bodies.BodySender, "CHUNK_SIZE", SMALL["UNIT"]),
     (ahead, "ENOUGH", 1024),
     (trees, "ENOUGH", 1024),
+    (ahead, "EACH", 4),
     (trees, "OPEN_BYTES", 4096),
+    (trees, "PACK_BYTES", 3072),
     (testing, "HIGH_WATER", 2048),
 )
 """The same of what is no such limit, or was reckoned from one."""

@@ -24,7 +24,8 @@ less work for its receiver."""
 
 EACH = 4 * limits.KIB
 """Bytes that take as long as a file does besides its own: a batch has less of them where its files
-are small, for while it is on its way the next one is read."""
+are small, for while it is on its way the next one is read.  As many files as there are of these
+in ``PLENTY`` are no more than one request may have (``limits.PACK_FILES``)."""
 
 FIRST = ENOUGH // 8
 """Bytes of the first batch where its receiver is soon to have something to do."""
@@ -51,9 +52,9 @@ class Ahead:
     """Entries as they are sent: by the batch, files of at most ``most`` bytes with those.
 
     What has them in a batch goes together.  It is no more than ``most``, and of small files no
-    more than is ``enough``.  Of larger ones there are few in a batch, so that it
-    soon tells when there may be more, and more of them where small ones are between.  Where
-    they ``ask`` first they do not go together.
+    more than is ``enough``, of which each file takes ``EACH`` besides.  Of larger ones there are
+    few in a batch, so that it soon tells when there may be more, and more of them where small
+    ones are between.  Where they ``ask`` first they do not go together.
 
     ``take`` gives memory for the larger ones.  The ``first`` batch may have less, and each next
     one then twice as much as that before it, until it is enough.
@@ -130,11 +131,13 @@ class Ahead:
         batch, self._over = self._over, []
         lines, large, most = sum(map(_line, batch)), 0, self.most
         size = lines + sum(each.size for each in batch)
-        weight, heavy = size + EACH * len(batch), self._enough
-        enough = min(most, heavy, self._growing)
-        self._growing = min(2 * self._growing, heavy)
+        weight, heaviest = size + EACH * len(batch), self._enough
+        enough = min(most, heaviest, self._growing)
+        self._growing = min(2 * self._growing, heaviest)
         while (
-            size < enough and weight < heavy and (large < (LARGE_AMONG if size else LARGE_AT_ONCE))
+            size < enough
+            and weight < heaviest
+            and (large < (LARGE_AMONG if size else LARGE_AT_ONCE))
         ):
             entry = self._again.popleft() if self._again else next(self.entries, None)
             if entry is None:
@@ -149,9 +152,9 @@ class Ahead:
             if length > limits.INLINE_MAX:
                 full = size > most
             elif loaded.folder:
-                full = size > enough * _FULL or weight > heavy * _FULL
+                full = size > enough * _FULL or weight > heaviest * _FULL
             else:
-                full = size > enough or weight > heavy
+                full = size > enough or weight > heaviest
             if batch and (full or lines > limits.MANIFEST_MAX):
                 self._over.append(loaded)
                 break

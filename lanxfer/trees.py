@@ -41,7 +41,7 @@ OPEN_FILES = 200
 OPEN_BYTES = 4 * limits.MIB
 """Bytes that may be unanswered; of two requests they may be more."""
 PACK_BYTES = 3 * limits.MIB
-"""Bytes of small files in one of them, of which there are three in memory."""
+"""Bytes of small files in one of them, of which there are three or four in memory."""
 
 
 @frozen

@@ -95,7 +95,7 @@ class AheadTests:
             found.append(len(batch))
         assert found[0] == found[1] > 500
 
-    def test_was_there(self) -> None:
+    def test_came(self) -> None:
         """Larger ones ask first after some were there in vain, until as many were not."""
         reader = Ahead(iter(()), bytearray)
         small, large = entries([10, limits.INLINE_MAX + 1])
@@ -109,7 +109,7 @@ class AheadTests:
         assert always.ask
 
     @given(order=st.permutations([True] * 3 + [False] * 3))
-    def test_were_there(self, order: list[bool]) -> None:
+    def test_came_together(self, order: list[bool]) -> None:
         """Of those that arrived together it is their number that tells, not who was first."""
         reader = Ahead(iter(()), bytearray)
         (large,) = entries([limits.INLINE_MAX + 1])
@@ -157,9 +157,9 @@ class AheadTests:
 
     def test_units(self) -> None:
         """What small files there are together has room in one unit of memory, or in four."""
-        for size, most, units in ((4096, ENOUGH, 1), (30_000, ENOUGH, 1), (30_000, PLENTY, 4)):
-            for batch in batches([size] * 2000, most):
-                size = sum(each.size for each in batch) + LINE * len(batch)
+        for each, most, units in ((4096, ENOUGH, 1), (30_000, ENOUGH, 1), (30_000, PLENTY, 4)):
+            for batch in batches([each] * 2000, most):
+                size = sum(loaded.size for loaded in batch) + LINE * len(batch)
                 assert size <= units * limits.UNIT
 
     def test_number(self) -> None:

@@ -1,6 +1,9 @@
-"""What can be said to every command."""
+"""What can be said to every command, by who types it or by a shell."""
 
 from __future__ import annotations
+
+COMPLETING = "_LANXFER_COMPLETE"
+"""Set where a shell asks what could come next: click's name for it."""
 
 
 class Choices:

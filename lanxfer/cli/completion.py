@@ -8,12 +8,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from lanxfer.cli.choices import Choices
+from lanxfer.cli.choices import COMPLETING, Choices
 from lanxfer.cli.options import common
 
 SHELLS = ("bash", "zsh", "fish")
-
-_VARIABLE = "_LANXFER_COMPLETE"
 
 
 class Device(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
@@ -53,7 +51,7 @@ def completion(context: click.Context, shell: str) -> int:
     fish, in ~/.config/fish/config.fish: lanxfer completion fish | source
     """
     kind: Any = get_completion_class(shell)
-    click.echo(kind(context.find_root().command, {}, "lanxfer", _VARIABLE).source())
+    click.echo(kind(context.find_root().command, {}, "lanxfer", COMPLETING).source())
     return 0
 
 

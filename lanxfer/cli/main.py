@@ -15,7 +15,7 @@ import click
 
 from lanxfer.cli.choices import Choices
 from lanxfer.cli.options import common
-from lanxfer.cli.output import fail_usage, failed, make_printable
+from lanxfer.cli.output import Output, fail_usage, failed, make_printable
 from lanxfer.errors import Cancelled, Exit
 from lanxfer.state import forbid_cores
 
@@ -53,7 +53,7 @@ class Lanxfer(click.Group):
         except click.ClickException as error:
             return fail_usage(error.format_message())
         except click.Abort:
-            return failed(Cancelled(), choices.json)
+            return Output(choices.json).report(Cancelled())
         except Exception as error:
             return failed(error, choices.json)
 

@@ -145,9 +145,10 @@ def show_traceback(error: BaseException) -> None:
 
 def failed(error: BaseException, json: bool) -> int:
     """Say what a command failed with, or that it was interrupted; the exit code for it."""
-    if isinstance(error, KeyboardInterrupt):
-        error = Cancelled()
     show_traceback(error)
+    if isinstance(error, KeyboardInterrupt):
+        print(file=sys.stderr)  # a terminal shows ^C where the next word would be
+        error = Cancelled()
     return Output(json).report(error)
 
 

@@ -1,8 +1,8 @@
 """What the shell's ``lanxfer`` begins with, and ends with.
 
 A command without a reactor is mostly over in less time than Python takes to
-collect garbage and to tidy up after itself: it does neither.  Most of what it imports would be
-click, which is left out where the line is ``simple``.
+collect garbage and to tidy up after itself: it does neither.  Nor does it import click where
+the line is ``simple``.
 """
 
 from __future__ import annotations
