@@ -135,9 +135,7 @@ class Ahead:
         enough = min(most, heaviest, self._growing)
         self._growing = min(2 * self._growing, heaviest)
         while (
-            size < enough
-            and weight < heaviest
-            and (large < (LARGE_AMONG if size else LARGE_AT_ONCE))
+            size < enough and weight < heaviest and large < (LARGE_AMONG if size else LARGE_AT_ONCE)
         ):
             entry = self._again.popleft() if self._again else next(self.entries, None)
             if entry is None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from attrs import Factory, frozen
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
@@ -118,7 +118,7 @@ class Running:
         farewell = public(self.announcing.stop())
         self.pairing.stop()
         ports = [*self.ports, *self.page_ports]
-        await gatherResults([_deferred(port.stopListening()) for port in ports])
+        await gatherResults([maybeDeferred(port.stopListening) for port in ports])
         if self.page is not None:
             self.page.stop()
         self.metrics.stop()
@@ -198,17 +198,9 @@ def _endpoints(reactor: Any, settings: Settings) -> list[IStreamServerEndpoint]:
         raise BadConfig(f"--listen does not name an endpoint: {error}.") from None
 
 
-def _deferred(found: Any) -> Deferred[Any]:
-    if isinstance(found, Deferred):
-        return found
-    done: Deferred[Any] = Deferred()
-    done.callback(found)
-    return done
-
-
 async def _listening(endpoint: IStreamServerEndpoint, factory: Any) -> IListeningPort:
     try:
-        port: IListeningPort = await _deferred(endpoint.listen(factory))
+        port: IListeningPort = await maybeDeferred(endpoint.listen, factory)
     except CannotListenError as error:
         cause = getattr(error.socketError, "strerror", None) or str(error.socketError)
         where = f"{error.interface or 'every address'}, port {error.port}"

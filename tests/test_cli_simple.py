@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_cli_straight import Serving, met
+from test_cli_straight import nas as nas
 
 from lanxfer.cli import ways
 from lanxfer.cli.choices import Choices
@@ -18,14 +20,12 @@ from lanxfer.cli.main import main
 from lanxfer.cli.output import failed
 from lanxfer.cli.simple import COMPLETING, Line, read
 from lanxfer.errors import Exit
-from tests.test_cli_straight import Serving, met, nas
 
-__all__ = ["nas"]
-
-WORDS = (
-    *("send", "send", "message", "a.txt", "folder", "nas", "-", "--", "", "*.txt", "ä", "\udcff"),
-    *("-q", "--quiet", "--json", "-s", "--state", "state", "--plain", "--here", "--state=x"),
-    *("-sx", "-qs", "--name", "--links", "--wait", "3", "--legacy-peer", "--queue", "--help", "-x"),
+COMMON = ("-q", "--quiet", "--json")
+KNOWN = (*COMMON, "--plain", "--here", "a.txt", "folder", "nas", "*.txt", "ä", "\udcff", "send")
+ODD = (
+    *("message", "-", "--", "", "-s", "--state", "state", "--state=x", "-sx", "-qs", "-x"),
+    *("--name", "--links", "--wait", "3", "--legacy-peer", "--queue", "--help"),
 )
 
 SIMPLE = (
@@ -60,13 +60,22 @@ def same(one: Line, other: Line | None) -> bool:
 
 
 class ReadTests:
-    @given(words=st.lists(st.sampled_from(WORDS), max_size=8))
-    def test_as_click(self, words: list[str]) -> None:
+    @given(
+        first=st.lists(st.sampled_from(COMMON), max_size=2),
+        then=st.lists(st.sampled_from(KNOWN), min_size=2, max_size=6),
+        odd=st.lists(st.tuples(st.integers(0, 9), st.sampled_from(ODD)), max_size=2),
+    )
+    def test_as_click(self, first: list[str], then: list[str], odd: list[tuple[int, str]]) -> None:
         """Whatever it reads, click reads too, and all of it to the same effect."""
+        words = [*first, "send", *then]
+        for at, word in odd:
+            words.insert(at, word)
         line = read(words, {})
         if line is not None:
             with pytest.MonkeyPatch.context() as monkeypatch:
                 assert same(line, as_click_reads(words, monkeypatch))
+        elif not odd:  # all of these it knows
+            assert len([word for word in then if not word.startswith("-")]) < 2
 
     @pytest.mark.parametrize("words", SIMPLE)
     def test_simple(self, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,18 +28,12 @@ def send(choices: Choices, job: Job, here: bool) -> int:
         if isinstance(done, int):
             return done
         begun = done
-    from lanxfer.cli import sending
-    from lanxfer.cli.running import run
-
-    return run(lambda running: sending.send(running, job, begun), choices)
+    return _with_reactor(choices, lambda way, running: way.send(running, job, begun))
 
 
 def queue(choices: Choices, job: Job) -> int:
     """Have the service send it when the other device is there; the exit code."""
-    from lanxfer.cli import sending
-    from lanxfer.cli.running import run
-
-    return run(lambda running: sending.queue(running, job), choices)
+    return _with_reactor(choices, lambda way, running: way.queue(running, job))
 
 
 def message(choices: Choices, text: str, over: Over, here: bool) -> int:
@@ -48,10 +42,7 @@ def message(choices: Choices, text: str, over: Over, here: bool) -> int:
     done = _without_reactor(here, lambda way: way.message(choices, text, over))
     if done is not None:
         return done
-    from lanxfer.cli import sending
-    from lanxfer.cli.running import run
-
-    return run(lambda running: sending.message(running, text, over), choices)
+    return _with_reactor(choices, lambda way, running: way.message(running, text, over))
 
 
 def _sent(choices: Choices, job: Job, here: bool) -> int | Begun | None:
@@ -74,6 +65,14 @@ def _without_reactor(here: bool, ask: Callable[[Any], int | None]) -> int | None
 
         done = ask(straight)
     return done
+
+
+def _with_reactor(choices: Choices, ask: Callable[[Any, Any], Any]) -> int:
+    """Have it done with all there is, whose import takes longer than most of what is sent."""
+    from lanxfer.cli import sending
+    from lanxfer.cli.running import run
+
+    return run(lambda running: ask(sending, running), choices)
 
 
 def _warn_of_plain(choices: Choices, over: Over) -> None:
