@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 from blake3 import blake3
+from talks import hello
 
 from lanxfer import ahead, packing, sending, trees
 from lanxfer.ahead import TRIES
@@ -33,7 +34,6 @@ from lanxfer.wire.native import format_packet, parse_rows
 from lanxfer.wire.packets import Do, Failed, Ok
 from lanxfer.wire.packs import format_manifest
 from tests.devices import Devices, in_reactor, sleep, until
-from tests.test_protocol import hello
 
 CUTS: dict[str, Cut] = {"whole": whole, "bytewise": bytewise, "pieces": pieces(7, 1, 30)}
 
