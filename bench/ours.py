@@ -1,4 +1,4 @@
-"""The two sides of lanxfer that are measured: a service, and a client with one thing to do."""
+"""A client of lanxfer that is measured, with one thing to do."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogBeginner, textFileLogObserver
-from twisted.python.failure import Failure
 
-from bench.side import Control, run, say
+from bench.side import run, say
 from lanxfer.client import Client, connect
 from lanxfer.registry import Registry
-from lanxfer.service import Settings, TransferService
 
 _reactor: Any = reactor
 
@@ -134,37 +132,10 @@ def _complain(error: Exception) -> None:
     print(repr(error), file=sys.stderr)
 
 
-def _serve(options: argparse.Namespace) -> None:
-    service = TransferService(
-        _reactor,
-        Settings(
-            inbox=options.what,
-            state=options.state,
-            port=0,
-            bind="127.0.0.1",
-            plain_from=("127.0.0.0/8",) if options.plain else (),
-            reserve_bytes=0,
-            reserve_share=0.0,
-            control=False,
-        ),
-    )
-    service.startService()
-    _reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    listening = service.when_listening()
-    listening.addCallbacks(lambda addresses: say(listening=addresses[0]), _cannot)
-    Control(_reactor)
-    _reactor.run()
-
-
-def _cannot(why: Failure) -> None:
-    print(why.getErrorMessage(), file=sys.stderr)
-    _reactor.stop()
-
-
 def main() -> None:
-    """``bench.ours serve INBOX`` or ``bench.ours file|half|tree|many PATH | ping|hold TIMES``."""
+    """``bench.ours file|half|tree|many PATH`` or ``bench.ours ping|hold TIMES``."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=("serve", "hold", *_VERBS))
+    parser.add_argument("verb", choices=("hold", *_VERBS))
     parser.add_argument("what")
     parser.add_argument("--address", default="")
     parser.add_argument("--state", required=True)
@@ -172,10 +143,7 @@ def main() -> None:
     parser.add_argument("--profile")
     options = parser.parse_args()
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    if options.verb == "serve":
-        run(lambda: _serve(options), options.profile)
-    else:
-        run(lambda: react(lambda _: Deferred.fromCoroutine(_ask(options)), ()), options.profile)
+    run(lambda: react(lambda _: Deferred.fromCoroutine(_ask(options)), ()), options.profile)
 
 
 if __name__ == "__main__":

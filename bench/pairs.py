@@ -27,8 +27,10 @@ class Pair:
     def __init__(self, speech: Speech, run: Run, profile: Path | None = None) -> None:
         self._speech = speech
         self._run = run
-        args = ["serve", str(self.received if speech is Speech.BARE else run.inbox)]
-        self._server = self._side(args, run.server, profile)
+        if speech is Speech.BARE:
+            self._server = self._side("bare", ["serve", str(self.received)], run.server, profile)
+        else:
+            self._server = self._side("inbox", [str(run.inbox)], run.server, profile)
         self._address = ""
 
     @property
@@ -36,7 +38,7 @@ class Pair:
         """Where the bare pair puts its one file."""
         return self._run.inbox / "received.bin"
 
-    def _side(self, args: list[str], state: Path, profile: Path | None) -> Side:
+    def _side(self, module: str, args: list[str], state: Path, profile: Path | None) -> Side:
         if self._speech is Speech.BARE:
             args += ["--unit", str(limits.UNIT), "--read-size", str(READ_SIZE)]
         else:
@@ -45,14 +47,14 @@ class Pair:
                 args.append("--plain")
         if profile is not None:
             args += ["--profile", str(profile)]
-        module = "bench.bare" if self._speech is Speech.BARE else "bench.ours"
-        return Side(module, args, str(self._run.folder / f"{state.name}.log"))
+        return Side(f"bench.{module}", args, str(self._run.folder / f"{state.name}.log"))
 
     def ask(self, verb: str, what: Path | int, profile: Path | None = None) -> Sample:
         """Have a client do one thing, and see what it cost both."""
         before = self._server.ask()
         args = [verb, str(what), "--address", self._address]
-        with self._side(args, self._run.client, profile) as client:
+        module = "bare" if self._speech is Speech.BARE else "ours"
+        with self._side(module, args, self._run.client, profile) as client:
             ended = client.end()
         after = self._server.ask()
         said = ended.said
