@@ -51,6 +51,11 @@ class Upload:
         self.id = there.ask_ahead("recv_file", args, (), self._event)
         told(State.OFFERED, 0)
 
+    @property
+    def left(self) -> int:
+        """Bytes of it that are still to be sent, as far as is known."""
+        return 0 if self.over else self._source.size - self._source.position
+
     def step(self, memory: bytearray) -> bool:
         """Send what fits into ``memory``, and may be sent by now; whether there was anything.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from lanxfer.ahead import LARGE_AT_ONCE
@@ -67,9 +67,9 @@ class UnderWay:
         self._memory = bytearray()
 
     @property
-    def size(self) -> int:
-        """Bytes of them all."""
-        return sum(each.entry.size for each in self.files)
+    def left(self) -> int:
+        """Bytes that go before one that is asked for now has its turn."""
+        return sum(each.upload.left for each in self.files)
 
     def ask(self, entry: Entry, conflict: Conflict | None, group: str, before: int) -> None:
         """Ask for one more.
@@ -91,10 +91,10 @@ class UnderWay:
             raise
         self.files.append(Large(entry, upload, before, self._told))
 
-    def send(self, due: Sequence[Large]) -> Iterator[Large]:
-        """Send until these are sent, or none can go on, and give each whose end was said."""
+    def send(self, enough: Callable[[], bool]) -> Iterator[Large]:
+        """Send until that is ``enough``, or none can go on, and give each whose end was said."""
         self._memory = self._memory or bytearray(limits.UNIT)
-        while any(each in self.files for each in due):
+        while self.files and not enough():
             moved = next((each for each in self.files if each.upload.step(self._memory)), None)
             if moved is None and self.stuck:
                 return

@@ -159,7 +159,7 @@ class _Sending:
                 self._here.tick()
             while self._open or ((way.files or self._large) and self._goes_on):
                 self._send_large(way)
-                self._go_on(way, way.files)
+                self._go_on(way, lambda: False)
                 if self._open:
                     self._settle(there, ahead, most, self._open[0])
                 elif way.files:
@@ -218,17 +218,17 @@ class _Sending:
     def _send_large(self, way: UnderWay) -> None:
         """Ask for those that are next, and send those of the batch before.
 
-        Which may have their go by now.  No more than a window waits for its turn there: what is
-        asked for and does not come would be taken for stuck.
+        Each is asked for while those before it are on their way, so that it has its go when it
+        is its turn.  But no more than a window is still to go by then: what is asked for and
+        does not come would be taken for stuck.
         """
         before = [*way.files]
         while self._large and self._goes_on:
-            if way.size + self._large[0].size > limits.WINDOW:
-                self._go_on(way, way.files)
+            self._go_on(way, lambda: way.left <= limits.WINDOW)
             if way.full:
                 break
             self._offer(way, self._large.popleft())
-        self._go_on(way, [each for each in before if each in way.files])
+        self._go_on(way, lambda: not any(each in way.files for each in before))
 
     def _offer(self, way: UnderWay, entry: Entry) -> None:
         try:
@@ -243,12 +243,12 @@ class _Sending:
                 self._moved(entry, State.FAILED, 0)
                 self._ended.one(entry, error)
 
-    def _go_on(self, way: UnderWay, due: Sequence[Large]) -> None:
-        """Send these, unless the connection is broken."""
+    def _go_on(self, way: UnderWay, enough: Callable[[], bool]) -> None:
+        """Send until that is ``enough``, unless the connection is broken."""
         if self._broke:
             return
         try:
-            self._open.extend(way.send(due))
+            self._open.extend(way.send(enough))
         except Lost:
             self._broke = True  # what was answered before that is still to be heard
 
