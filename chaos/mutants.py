@@ -291,6 +291,13 @@ MUTANTS = (
         _test("tests/test_cli_straight.py", "met_before"),
     ),
     Mutant(
+        "many senders may fill the memory",
+        "lanxfer/lifetime.py",
+        " or self._packs > self._share",
+        "",
+        _test("tests/test_packs.py", "many_connections"),
+    ),
+    Mutant(
         "a limit off by one",
         "lanxfer/receiver.py",
         "            if len(line) > limit:\n",

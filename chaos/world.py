@@ -46,6 +46,7 @@ SMALL = {
     "CHECKPOINT": 512,
     "UNWRITTEN_MAX": 2048,
     "PACK_MAX": 4096,
+    "PACKS_MAX": 6144,
 }
 """Limits in bytes, small enough for a file of a few KiB to meet them all."""
 

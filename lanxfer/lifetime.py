@@ -77,6 +77,7 @@ class Lifetime(PacketReceiver):
         self._meter: Metered = UNMETERED
         self._waits_rate = False
         self._weight = 0
+        self._packs = 0
         self._held = False
         self._leaving = False
         self._line_since: float | None = None
@@ -250,7 +251,7 @@ class Lifetime(PacketReceiver):
 
     def _on_turn(self) -> None:
         self._waits_turn = False
-        if self.paused and self._may_read() and self._weight <= limits.UNWRITTEN_MAX:
+        if self.paused and self._may_read() and not self.behind:
             self.resumeProducing()
 
     def space(self) -> memoryview | None:
@@ -296,7 +297,11 @@ class Lifetime(PacketReceiver):
     @property
     def behind(self) -> bool:
         """So much waits for the disk that nothing more should be read."""
-        return self._weight > limits.UNWRITTEN_MAX
+        return self._weight > limits.UNWRITTEN_MAX or self._packs > self._share
+
+    @property
+    def _share(self) -> int:
+        return limits.PACKS_MAX if self._turns is None else self._turns.share
 
     @property
     def window(self) -> int:
@@ -330,11 +335,19 @@ class Lifetime(PacketReceiver):
     def weigh(self, change: int = 0) -> None:
         """So many bytes more, or fewer, wait for the disk: stop reading at too many (J16)."""
         self._weight += change
-        if self._weight > limits.UNWRITTEN_MAX and not self.paused:
-            self.pauseProducing()
-        elif self.paused and self._weight <= limits.UNWRITTEN_MAX // 2 and self._may_read():
+        if not self.paused:
+            if self.behind:
+                self.pauseProducing()
+        elif self._weight <= limits.UNWRITTEN_MAX // 2 and not self.behind and self._may_read():
             # Not at once: this may be a call from within the reading of a chunk.
             self._clock.callLater(0, self._resume)
+
+    def load(self, change: int) -> None:
+        """``weigh`` for a pack, which is there as a whole: of all connections there are few."""
+        self._packs += change
+        if self._turns is not None:
+            self._turns.loaded(self, 0 if self.gone else self._packs)
+        self.weigh(change)
 
     def hold(self) -> None:
         """Read nothing until it is known what the bytes that come next belong to.
@@ -534,6 +547,8 @@ class Lifetime(PacketReceiver):
 
     def connectionLost(self, reason: Failure = _CLOSED) -> None:
         self.deaf = self.gone = True
+        if self._turns is not None:
+            self._turns.loaded(self, 0)
         self._stop_timers()
         if self.lost_because is None:
             said = self.why_gone()

@@ -374,7 +374,7 @@ class LanxferProtocol(Lifetime):
             self._lend(True, do.id, call.stream_window)
         self._calls[do.id] = call
         if data is not None:
-            self.weigh(len(data))
+            self._count(len(data))
         if not self._proves:
             self.hold()
         if "channel" in do.args:
@@ -386,6 +386,13 @@ class LanxferProtocol(Lifetime):
             if not mine:
                 return
         self._run(call)
+
+    def _count(self, change: int) -> None:
+        """So much of a body is here as a whole, or was; what is no pack may wait for somebody."""
+        if abs(change) > limits.INLINE_MAX:
+            self.load(change)
+        else:
+            self.weigh(change)
 
     def _run(self, call: IncomingCall) -> None:
         try:
@@ -468,8 +475,10 @@ class LanxferProtocol(Lifetime):
         call = self._calls.pop(answer.id, None)
         if call is None or self._outbox is None:
             return
-        if call.weight:
-            self.weigh(-call.weight)
+        if call.body_size:
+            self._count(-call.body_size)
+        if call.writer is not None:
+            self.weigh(-call.writer.waiting)
         call.over()
         call.answered()
         if self._windows:

@@ -1,4 +1,4 @@
-"""Turns of the reactor, shared fairly between connections that have much to say.
+"""Turns of the reactor, and memory, shared fairly between connections that have much to say.
 
 What one read brings can be hundreds of requests.  A connection takes a bounded
 number of them and then waits in line, without reading, until the others that
@@ -13,13 +13,28 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
+from lanxfer.wire import limits
+
 
 class Turns:
-    """The line in which the connections of one service wait."""
+    """The line in which the connections of one service wait, and what their packs may take."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._waiting: deque[Callable[[], None]] = deque()
+        self._loaded: set[object] = set()
+
+    @property
+    def share(self) -> int:
+        """Bytes of packs that one connection may have here before it is not read any more."""
+        return max(limits.PACKS_MAX // max(len(self._loaded), 1), limits.INLINE_MAX)
+
+    def loaded(self, connection: object, size: int) -> None:
+        """So many bytes of packs that came on that connection are in memory now."""
+        if size > 0:
+            self._loaded.add(connection)
+        else:
+            self._loaded.discard(connection)
 
     def queue(self, go: Callable[[], None]) -> None:
         """Have ``go`` called in a turn of the reactor of its own, after those before it."""

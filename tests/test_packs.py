@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 from blake3 import blake3
-from talks import hello
+from talks import answers, hello
 
 from lanxfer import ahead, packing, sending, trees
 from lanxfer.ahead import TRIES
@@ -29,6 +29,7 @@ from lanxfer.sessions import native
 from lanxfer.storage.names import safe_path
 from lanxfer.testing import Cut, Dialogue, Pair, bytewise, pieces, whole
 from lanxfer.transfers import Conflict, Entry, Kind, Offer, Receipt, State
+from lanxfer.turns import Turns
 from lanxfer.wire import limits
 from lanxfer.wire.native import format_packet, parse_rows
 from lanxfer.wire.packets import Do, Failed, Ok
@@ -97,6 +98,55 @@ class PackTests:
         states = [(each.path, each.state) for each in pair.there.told]
         assert states == [("a", State.DONE), ("b", State.DONE), ("c", State.DONE)]
         assert not behind or outcome(dialogue, 3)
+
+    # covers: J16 R06
+    @pytest.mark.parametrize("senders", [1, 2, 5])
+    def test_many_connections(self, senders: int) -> None:
+        """All connections together have few packs in memory, and each has one, and all arrive."""
+        pair = Pair()
+        turns = Turns(pair.clock)
+        dialogues = [hello(pair) for _ in range(senders)]
+        for dialogue in dialogues:
+            dialogue.server.take_turns(turns)
+        pair.disk.held = True
+        for id in range(2, 7):
+            for number, dialogue in enumerate(dialogues):
+                data = bytes([number]) * (3 * limits.MIB)
+                dialogue.say(pack(id, files(**{f"{number}-{id}": data})))
+        held = [dialogue.server._packs for dialogue in dialogues]
+        assert min(held) >= 3 * limits.MIB
+        assert sum(held) <= limits.PACKS_MAX + senders * 4 * limits.MIB
+        assert max(held) <= turns.share + 4 * limits.MIB
+        assert not any(dialogue.wire.b.reading for dialogue in dialogues)
+        while pair.disk.work():
+            for dialogue in dialogues:
+                dialogue.pump()
+        for dialogue in dialogues:
+            assert answers(dialogue) == dict.fromkeys(range(2, 7), "ok")
+            assert dialogue.server._packs == dialogue.server._weight == 0
+            assert dialogue.wire.b.reading
+        assert len(pair.there.store.files) == 5 * senders
+        assert turns.share == limits.PACKS_MAX
+
+    # covers: R06
+    def test_connection_gone(self) -> None:
+        """Who is gone has no share any more, whatever of theirs is still being stored."""
+        pair = Pair()
+        turns = Turns(pair.clock)
+        dialogues = [hello(pair), hello(pair)]
+        pair.disk.held = True
+        for number, dialogue in enumerate(dialogues):
+            dialogue.server.take_turns(turns)
+            dialogue.say(pack(2, files(**{str(number): bytes(limits.MIB)})))
+        assert turns.share == limits.PACKS_MAX // 2
+        dialogues[0].wire.cut_off()
+        dialogues[0].pump()
+        assert turns.share == limits.PACKS_MAX
+        while pair.disk.work():
+            for dialogue in dialogues:
+                dialogue.pump()
+        assert answers(dialogues[1]) == {2: "ok"}
+        assert turns.share == limits.PACKS_MAX
 
     # covers: P01
     def test_each_by_itself(self) -> None:
