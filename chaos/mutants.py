@@ -127,10 +127,10 @@ MUTANTS = (
     Mutant(
         "a cancel is answered twice",
         "lanxfer/protocol.py",
-        "        if call.weight:\n            self.weigh(-call.weight)\n",
+        "        call.over()\n        call.answered()\n",
         '        if isinstance(answer, Failed) and answer.code == "cancelled":\n'
         "            self._outbox.say(answer)\n"
-        "        if call.weight:\n            self.weigh(-call.weight)\n",
+        "        call.over()\n        call.answered()\n",
         SIM,
     ),
     Mutant(
