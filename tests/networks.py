@@ -36,8 +36,14 @@ class Host:
     def ip(self, *words: str) -> None:
         ip("-n", self.name, *words)
 
-    def start(self, *line: object, module: str = "lanxfer.cli.main") -> subprocess.Popen[bytes]:
+    def start(
+        self, *line: object, module: str = "lanxfer.cli.main", group: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Run a command here, from its beginning in that control ``group`` if there is one."""
         words = ["ip", "netns", "exec", self.name, sys.executable, "-m", module, *map(str, line)]
+        if group is not None:
+            enter = 'echo $$ > "$0" && exec "$@"'
+            words = ["sh", "-c", enter, str(group / "cgroup.procs"), *words]
         process = subprocess.Popen(
             words,
             env={**os.environ, "LANXFER_STATE": str(self.state), "LANXFER_ALLOW_ROOT": "1"},

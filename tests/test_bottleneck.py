@@ -156,8 +156,7 @@ class RealTests:
             numbers = os.stat(device).st_rdev
             line = f"{os.major(numbers)}:{os.minor(numbers)} 6000000"
             (group / "blkio.throttle.read_bps_device").write_text(line)
-            process = laptop.start("send", mounted, "nas")
-            (group / "cgroup.procs").write_text(str(process.pid))
+            process = laptop.start("send", mounted, "nas", group=group)
             _, said = process.communicate(timeout=100)
         assert process.returncode == 0, said.decode()
         assert set(re.findall(r"limited by ([^:\n]*)", said.decode())) == {"the disk here"}
