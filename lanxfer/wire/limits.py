@@ -67,7 +67,7 @@ STREAM_PART = 64 * KIB
 """Bytes of a stream that are written in one go: nothing else waits for more than that."""
 UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
-PACKS_MAX = 12 * MIB
+PACKS_MAX = 7 * MIB
 """Bytes of packs that wait for the disk, over all connections, before those with more than their
 share of it are not read; of each there may be one pack."""
 REPLIES_MAX = 64 * KIB
