@@ -285,6 +285,7 @@ class LanxferProtocol(Lifetime):
             self._into = gathered = Gathered(size, self._disk.units)
             self._sink = gathered.received
             self._body_done = lambda: done(gathered)
+            self.weigh()  # there may be more connections by now to share the memory with
         self.expect(size)
         self._body_since = self._clock.seconds()
         self.watch()
