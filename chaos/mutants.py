@@ -293,7 +293,7 @@ MUTANTS = (
     Mutant(
         "many senders may fill the memory",
         "lanxfer/lifetime.py",
-        " or self._packs > self._share",
+        " or (self._over_share and not self._lapsed)",
         "",
         _test("tests/test_packs.py", "many_connections"),
     ),

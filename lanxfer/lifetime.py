@@ -78,6 +78,8 @@ class Lifetime(PacketReceiver):
         self._waits_rate = False
         self._weight = 0
         self._packs = 0
+        self._lapsed = False
+        self._lapsing: IDelayedCall | None = None
         self._held = False
         self._leaving = False
         self._line_since: float | None = None
@@ -297,11 +299,11 @@ class Lifetime(PacketReceiver):
     @property
     def behind(self) -> bool:
         """So much waits for the disk that nothing more should be read."""
-        return self._weight > limits.UNWRITTEN_MAX or self._packs > self._share
+        return self._weight > limits.UNWRITTEN_MAX or (self._over_share and not self._lapsed)
 
     @property
-    def _share(self) -> int:
-        return limits.PACKS_MAX if self._turns is None else self._turns.share
+    def _over_share(self) -> bool:
+        return self._packs > (limits.PACKS_MAX if self._turns is None else self._turns.share)
 
     @property
     def window(self) -> int:
@@ -338,6 +340,8 @@ class Lifetime(PacketReceiver):
         if not self.paused:
             if self.behind:
                 self.pauseProducing()
+                if self._lapsing is None and self._over_share and not self.gone:
+                    self._lapsing = self._clock.callLater(limits.PACKS_PATIENCE, self._lapse)
         elif self._weight <= limits.UNWRITTEN_MAX // 2 and not self.behind and self._may_read():
             # Not at once: this may be a call from within the reading of a chunk.
             self._clock.callLater(0, self._resume)
@@ -347,7 +351,22 @@ class Lifetime(PacketReceiver):
         self._packs += change
         if self._turns is not None:
             self._turns.loaded(self, 0 if self.gone else self._packs)
+        if change < 0:
+            self._lapsed = False
+            self._stop_lapsing()
         self.weigh(change)
+
+    def _lapse(self) -> None:
+        """Nothing was stored for long: read on, for whoever is not answered takes us for dead."""
+        self._lapsing = None
+        self._lapsed = True
+        if not self.behind:
+            self._resume()
+
+    def _stop_lapsing(self) -> None:
+        lapsing, self._lapsing = self._lapsing, None
+        if lapsing is not None:
+            lapsing.cancel()
 
     def hold(self) -> None:
         """Read nothing until it is known what the bytes that come next belong to.
@@ -547,6 +566,7 @@ class Lifetime(PacketReceiver):
 
     def connectionLost(self, reason: Failure = _CLOSED) -> None:
         self.deaf = self.gone = True
+        self._stop_lapsing()
         if self._turns is not None:
             self._turns.loaded(self, 0)
         self._stop_timers()

@@ -375,7 +375,7 @@ class LanxferProtocol(Lifetime):
             self._lend(True, do.id, call.stream_window)
         self._calls[do.id] = call
         if data is not None:
-            self._count(len(data))
+            self._count(call, len(data))
         if not self._proves:
             self.hold()
         if "channel" in do.args:
@@ -388,9 +388,13 @@ class LanxferProtocol(Lifetime):
                 return
         self._run(call)
 
-    def _count(self, change: int) -> None:
-        """So much of a body is here as a whole, or was; what is no pack may wait for somebody."""
-        if abs(change) > limits.INLINE_MAX:
+    def _count(self, call: IncomingCall, change: int) -> None:
+        """So much of a body is here as a whole, or was.
+
+        Only packs wait for nothing but the disk: whatever else there is may wait for something
+        that this connection has to read.
+        """
+        if call.name == "recv_files":
             self.load(change)
         else:
             self.weigh(change)
@@ -431,7 +435,12 @@ class LanxferProtocol(Lifetime):
     def _moved(self, change: int) -> None:
         self.weigh(change)
         self.watch()
-        if self.clear is not None and change < 0:
+        if change < 0:
+            self._look()
+
+    def _look(self) -> None:
+        """What comes in clear may be read again."""
+        if self.clear is not None:
             for call in self._calls.values():
                 if call.clear is not None:
                     call.clear.look()
@@ -477,9 +486,10 @@ class LanxferProtocol(Lifetime):
         if call is None or self._outbox is None:
             return
         if call.body_size:
-            self._count(-call.body_size)
+            self._count(call, -call.body_size)
         if call.writer is not None:
             self.weigh(-call.writer.waiting)
+        self._look()
         call.over()
         call.answered()
         if self._windows:

@@ -28,6 +28,8 @@ from lanxfer.policy import Principal, Standing
 from lanxfer.rights import Book, Right, Section
 from lanxfer.storage.names import SafePath
 from lanxfer.testing import Pair
+from lanxfer.turns import Turns
+from lanxfer.wire import limits
 
 
 class Colour(Enum):
@@ -165,6 +167,28 @@ class ReachTests:
         assert pair.result(Link(pair.client).call("t.echo", data=b"abc")).body == b"cba"
         with pytest.raises(UnknownCommand):
             pair.result(Link(pair.client).call("t.noop"))
+
+    # covers: J16
+    def test_large_bodies(self) -> None:
+        """Large bodies may wait for something that comes behind them."""
+
+        class Holding(Tools):
+            @command("t.holds")
+            def holds(self, data: bytes) -> Any:
+                return self.wait()
+
+        made = Holding()
+        pair = Pair(commands=made)
+        pair.server.take_turns(Turns(pair.clock))
+        link = Link(pair.client)
+        held = [link.call("t.holds", data=bytes(4 * limits.MIB)) for _ in range(3)]
+        assert pair.result(link.call("t.noop")).ok
+        assert len(made.waiting) == 3 and pair.server._weight == 12 * limits.MIB
+        for each in made.waiting:
+            each.callback(None)
+        for answer in held:
+            assert pair.result(answer).ok
+        assert pair.server._weight == 0
 
     @pytest.mark.parametrize("name", ["get_paths", "t.get_paths", "t.zzz", "__init__", "t.waiting"])
     def test_only_marked(self, name: str) -> None:

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -128,6 +129,44 @@ class PackTests:
             assert dialogue.wire.b.reading
         assert len(pair.there.store.files) == 5 * senders
         assert turns.share == limits.PACKS_MAX
+
+    # covers: J16
+    def test_heard_after_all(self) -> None:
+        """Who has its share, and has nothing stored for long, is answered that this one lives."""
+        pair = Pair()
+        dialogue = hello(pair)
+        pair.disk.held = True
+        for id in range(2, 5):
+            dialogue.say(pack(id, files(**{str(id): bytes(3 * limits.MIB)})))
+        dialogue.say(format_packet(Do(5, "ping")))
+        assert answers(dialogue) == {} and not dialogue.wire.b.reading
+        pair.clock.advance(limits.PACKS_PATIENCE - 1)
+        dialogue.pump()
+        assert answers(dialogue) == {}
+        pair.clock.advance(1)
+        dialogue.pump()
+        assert answers(dialogue) == {5: "ok"} and dialogue.wire.b.reading
+        while pair.disk.work():
+            dialogue.pump()
+        assert answers(dialogue) == dict.fromkeys((5, 2, 3, 4), "ok")
+        assert not dialogue.server._lapsed
+
+    # covers: J16
+    def test_beside(self) -> None:
+        """A body that comes in clear is read again when packs are stored (``lanxfer.clear``)."""
+        pair = Pair()
+        dialogue = hello(pair)
+        pair.disk.held = True
+        for id in (2, 3, 4):
+            dialogue.say(pack(id, files(**{str(id): bytes(3 * limits.MIB)})))
+        server, room = dialogue.server, list[bool]()
+        server.clear = cast(Any, object())
+        beside = SimpleNamespace(look=lambda: room.append(not server.behind))
+        server._calls[9] = cast(Any, SimpleNamespace(clear=beside))
+        assert server.behind
+        while pair.disk.work():
+            dialogue.pump()
+        assert True in room
 
     # covers: R06
     def test_connection_gone(self) -> None:

@@ -69,7 +69,9 @@ UNWRITTEN_MAX = 16 * MIB
 """Bytes of one connection that wait for the disk before reading pauses."""
 PACKS_MAX = 7 * MIB
 """Bytes of packs that wait for the disk, over all connections, before those with more than their
-share of it are not read; of each there may be one pack."""
+share of it are not read; one more of each may be there, which is then found to be too many."""
+PACKS_PATIENCE = 10.0
+"""Seconds for which that holds where none of a connection is stored: it has to be heard."""
 REPLIES_MAX = 64 * KIB
 UNIT = 1 * MIB
 """Bytes handed to a disk thread at a time; at least 256 KiB, see bench/."""
