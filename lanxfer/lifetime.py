@@ -70,7 +70,7 @@ class Lifetime(PacketReceiver):
         self._outbox: Outbox | None = None
         self._eager: Eager | None = None
         self._pace = Pace(clock, self)
-        self._turns: Turns | None = None
+        self._turns = Turns(clock)
         self._waits_turn = False
         self._rates: Rates | None = None
         self._joined: tuple[Principal, tuple[Metered, Metered]] | None = None
@@ -248,8 +248,7 @@ class Lifetime(PacketReceiver):
         self._waits_turn = True
         if not self.paused:
             self.pauseProducing()
-        turns = self._turns or Turns(self._clock)
-        turns.queue(self._on_turn)
+        self._turns.queue(self._on_turn)
 
     def _on_turn(self) -> None:
         self._waits_turn = False
@@ -303,7 +302,7 @@ class Lifetime(PacketReceiver):
 
     @property
     def _over_share(self) -> bool:
-        return self._packs > (limits.PACKS_MAX if self._turns is None else self._turns.share)
+        return self._packs > self._turns.share
 
     @property
     def window(self) -> int:
@@ -337,11 +336,11 @@ class Lifetime(PacketReceiver):
     def weigh(self, change: int = 0) -> None:
         """So many bytes more, or fewer, wait for the disk: stop reading at too many (J16)."""
         self._weight += change
+        if self._over_share and not (self._lapsed or self._lapsing or self.gone):
+            self._lapsing = self._clock.callLater(limits.PACKS_PATIENCE, self._lapse)
         if not self.paused:
             if self.behind:
                 self.pauseProducing()
-                if self._lapsing is None and self._over_share and not self.gone:
-                    self._lapsing = self._clock.callLater(limits.PACKS_PATIENCE, self._lapse)
         elif self._weight <= limits.UNWRITTEN_MAX // 2 and not self.behind and self._may_read():
             # Not at once: this may be a call from within the reading of a chunk.
             self._clock.callLater(0, self._resume)
@@ -349,8 +348,7 @@ class Lifetime(PacketReceiver):
     def load(self, change: int) -> None:
         """``weigh`` for a pack, which is there as a whole: of all connections there are few."""
         self._packs += change
-        if self._turns is not None:
-            self._turns.loaded(self, 0 if self.gone else self._packs)
+        self._turns.loaded(self, 0 if self.gone else self._packs)
         if change < 0:
             self._lapsed = False
             self._stop_lapsing()
@@ -567,8 +565,7 @@ class Lifetime(PacketReceiver):
     def connectionLost(self, reason: Failure = _CLOSED) -> None:
         self.deaf = self.gone = True
         self._stop_lapsing()
-        if self._turns is not None:
-            self._turns.loaded(self, 0)
+        self._turns.loaded(self, 0)
         self._stop_timers()
         if self.lost_because is None:
             said = self.why_gone()

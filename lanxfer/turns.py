@@ -27,7 +27,7 @@ class Turns:
     @property
     def share(self) -> int:
         """Bytes of packs that one connection may have here before it is not read any more."""
-        return max(limits.PACKS_MAX // max(len(self._loaded), 1), limits.INLINE_MAX)
+        return limits.PACKS_MAX // max(len(self._loaded), 1)
 
     def loaded(self, connection: object, size: int) -> None:
         """So many bytes of packs that came on that connection are in memory now."""

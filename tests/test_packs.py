@@ -152,6 +152,19 @@ class PackTests:
         assert not dialogue.server._lapsed
 
     # covers: J16
+    def test_paused_anyway(self) -> None:
+        """That holds as well where it was not read for another reason when they came."""
+        dialogue = hello()
+        server, clock = dialogue.server, dialogue.pair.clock
+        server.pauseProducing()
+        server.load(limits.PACKS_MAX + 1)
+        assert server.behind and not dialogue.wire.b.reading
+        clock.advance(limits.PACKS_PATIENCE)
+        assert not server.behind and dialogue.wire.b.reading
+        server.load(-limits.PACKS_MAX - 1)
+        assert server._packs == server._weight == 0
+
+    # covers: J16
     def test_beside(self) -> None:
         """A body that comes in clear is read again when packs are stored (``lanxfer.clear``)."""
         pair = Pair()
