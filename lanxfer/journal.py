@@ -74,6 +74,15 @@ _RECORD = (
 """So that numbers count files, whether they have a row each or one together (``prune``)."""
 
 
+# No name can look like it: in JSON its quotes have backslashes.
+_TEXT = """instr(data, '"direction": "in", "kind": "message"') > 0"""
+_PRUNE = (
+    f"DELETE FROM history WHERE seq <= (SELECT max(seq) FROM history) - ? AND NOT {_TEXT}",
+    f"DELETE FROM history WHERE {_TEXT} AND seq <="
+    f" (SELECT seq FROM history WHERE {_TEXT} ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+)
+
+
 class Journal:
     """The journal in one file, made where there is none.
 
@@ -182,7 +191,8 @@ class Journal:
     def prune(self, keep: int | None = None) -> int:
         """Forget history beyond ``keep`` files, old receipts, old usage; how many rows went.
 
-        Of those that came together, all go or none.
+        Of those that came together, all go or none.  A text that came is nowhere but in the
+        history, so no file makes it go: as many of these are kept again.
         """
         keep = limits.HISTORY_MAX if keep is None else max(0, keep)
         beyond = (
@@ -191,10 +201,10 @@ class Journal:
         )
         receipts, usage = beyond.format("receipts"), beyond.format("usage")
         oldest = self._now() - RECEIPT_LIFETIME
+        gone = 0
         with self._writing() as database:
-            gone = database.execute(
-                "DELETE FROM history WHERE seq <= (SELECT max(seq) FROM history) - ?", (keep,)
-            ).rowcount
+            for statement in _PRUNE:
+                gone += database.execute(statement, (keep,)).rowcount
             gone += database.execute(receipts, (RECEIPTS_MAX,)).rowcount
             gone += database.execute(usage, (USAGE_MAX,)).rowcount
             gone += database.execute(f"{receipts} AND at < ?", (RECEIPTS_KEPT, oldest)).rowcount

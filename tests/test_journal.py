@@ -290,6 +290,25 @@ class HistoryTests:
         journal.record([pack("r", 2)])
         assert ids(journal.history()) == ["r-1", "r-0", "a1"]
 
+    # covers: R13
+    def test_prune_messages(self, journal: Journal) -> None:
+        """Texts that came go for newer texts only, whatever files there were, or are called."""
+        text = DONE._replace(kind=Kind.MESSAGE, path="hello")
+        odd = '", "direction": "in", "kind": "message", "x": "'
+        journal.record([text._replace(id="t1"), text._replace(id="t2", path=odd)])
+        journal.record([text._replace(id="mine", direction=Direction.OUT)])
+        journal.record([DONE._replace(id="odd", path=odd), pack("p", 5)])
+        journal.record([text._replace(id="t3")])
+        assert journal.prune(keep=6) == 2
+        assert ids(journal.history()) == ["t3", "p-4", "p-3", "p-2", "p-1", "p-0", "t2", "t1"]
+        assert journal.history()[-2].path == odd
+        assert journal.prune(keep=2) == 1
+        assert ids(journal.history(before="p-0")) == ["t2"]
+        assert journal.prune(keep=1) == 2
+        assert ids(journal.history()) == ["t3"]
+        assert journal.prune(keep=1) == 0
+        assert journal.prune(keep=0) == 1
+
 
 class UsageTests:
     def test_counted(self, journal: Journal) -> None:
