@@ -347,6 +347,8 @@ class Unfinished(LanxferError):
 
     code = "partial"
     exit = Exit.PARTIAL
+    again = False
+    """Whether some of the rest may arrive the next time."""
 
 
 class Foreign(LanxferError):

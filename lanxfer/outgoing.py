@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -106,8 +106,7 @@ class Outgoing:
                 return _said(await client.send_file(job["path"], conflict=conflict), job)
             sent = await client.send_paths([job["path"]])
             if sent.failed:
-                path, error = sent.failed[0]
-                raise Unfinished(f"{len(sent.failed)} did not arrive; the first: {path}: {error}")
+                raise _unfinished(sent.failed)
             return {"files": sent.files, "size": sent.bytes, "skipped": len(sent.skipped)}
         finally:
             client.close()
@@ -134,7 +133,7 @@ class Outgoing:
                 except LanxferError as error:
                     if self._ending:
                         return
-                    if not error.retry:
+                    if not (error.retry or (isinstance(error, Unfinished) and error.again)):
                         # Its words, maybe, and the log's line.
                         why = shown(error.reason, 300)
                         self._log.error(
@@ -160,6 +159,14 @@ def _job(args: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(job.get("peer"), str) or texts.count(True) != 1:
         raise BadHeader('A send needs a "peer", and a "path" or a "text".')
     return job
+
+
+def _unfinished(failed: Sequence[tuple[str, LanxferError]]) -> Unfinished:
+    """What to say of a folder of which these did not arrive."""
+    path, error = failed[0]
+    unfinished = Unfinished(f"{len(failed)} did not arrive; the first: {path}: {error}")
+    unfinished.again = any(each.retry for _, each in failed)
+    return unfinished
 
 
 def _said(receipt: Receipt, job: Mapping[str, Any]) -> dict[str, Any]:
