@@ -150,7 +150,10 @@ class Allowances:
             before = self._entries.pop((name, group), 0)
             if count > most - before:
                 count = max(0, most - before)  # fewer may come than when it began
-                refusal = TooLarge(f"That device takes {most} files and folders of one send.")
+                refusal = TooLarge(
+                    f"That device takes {most} files and folders of one send; send it in parts, or"
+                    ' have its owner allow more ("lanxfer peer set NAME entries=any").'
+                )
             self._entries[name, group] = before + count
             if len(self._entries) > IDLE_MAX:
                 self._entries.popitem(last=False)
