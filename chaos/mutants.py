@@ -105,14 +105,13 @@ MUTANTS = (
     Mutant(
         "a request is forgotten when its connection breaks",
         "lanxfer/protocol.py",
-        "        for exchange in exchanges.values():\n            exchange.end(error)\n"
-        "        if self.queue is not None:\n",
-        "        if self.queue is not None:\n",
+        "        self._end_exchanges(error)\n        if self.queue is not None:\n",
+        "        self._exchanges = {}\n        if self.queue is not None:\n",
         SIM,
     ),
     Mutant(
         "something is asked on a connection that is over",
-        "lanxfer/protocol.py",
+        "lanxfer/asking.py",
         "        if outbox is None or outbox.closed or self.deaf:\n",
         "        if outbox is None:\n",
         SIM,
@@ -135,7 +134,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was cancelled between two tries is sent",
-        "lanxfer/client.py",
+        "lanxfer/delivery.py",
         "            if transfer.given_up is not None:  # cancelled while that took its time\n",
         "            if False:\n",
         SIM,
@@ -292,7 +291,7 @@ MUTANTS = (
     ),
     Mutant(
         "many senders may fill the memory",
-        "lanxfer/lifetime.py",
+        "lanxfer/backpressure.py",
         " or (self._over_share and not self._lapsed)",
         "",
         _test("tests/test_packs.py", "many_connections"),

@@ -33,7 +33,7 @@ class BulkTLS(BufferingTLSTransport):
     """One connection; the protocol inside may say where its bytes go, and how many.
 
     See ``space``, ``filled`` and ``in_body`` of ``lanxfer.receiver.PacketReceiver``, and
-    ``read_most`` of ``lanxfer.lifetime.Lifetime``.
+    ``read_most`` of ``lanxfer.backpressure.Backpressure``.
     """
 
     transport: Any  # whatever carries bytes

@@ -21,14 +21,11 @@ from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherRes
 
 from lanxfer import fetching
 from lanxfer.deferreds import public
+from lanxfer.delivery import Delivery
 from lanxfer.disk import Disk
 from lanxfer.errors import BadName, Cancelled, LanxferError, NotFound
-from lanxfer.exchange import Answer, Exchange
+from lanxfer.exchange import Exchange
 from lanxfer.fetching import FileFacts
-from lanxfer.offering import Loaded
-from lanxfer.protocol import LanxferProtocol
-from lanxfer.registry import Registry, Transfer
-from lanxfer.retrying import Retrying
 from lanxfer.storage.names import SafePath, safe_path
 from lanxfer.storage.shares import close_target, fetch_target, open_target
 from lanxfer.storage.sources import Entry, walk
@@ -37,7 +34,6 @@ from lanxfer.transfers import Conflict, Direction, Kind, Receipt
 from lanxfer.trees import Sent, send_tree
 from lanxfer.wire import limits
 from lanxfer.wire.native import parse_rows
-from lanxfer.wire.packets import Args
 
 if TYPE_CHECKING:
     from lanxfer.within import Within
@@ -48,35 +44,12 @@ FETCHES = 16
 """Files that are fetched at the same time, where there are many."""
 
 
-class Folders:
+class Folders(Delivery):
     """What a ``Client`` can do with the folders that the other device shares.
 
     Every call fails with NotFound for what is not there (or not shared), with
     Forbidden for what this device may not do there.
     """
-
-    if TYPE_CHECKING:
-        registry: Registry
-        _disk: Disk
-        _request: str
-        _retrying: Retrying
-
-        @property
-        def peer(self) -> str: ...
-        def call(self, name: str, args: Args | None = None) -> Deferred[Answer]: ...
-        async def _connected(self) -> LanxferProtocol: ...
-        async def _deliver(
-            self, loaded: Loaded, transfer: Transfer, conflict: Conflict | None
-        ) -> Receipt: ...
-        def _open(self, entry: Entry, group: str) -> Transfer: ...
-        async def _send_file(
-            self,
-            path: str,
-            name: str | None,
-            conflict: Conflict | None,
-            on_progress: Callable[[int, int], None] | None,
-            shared: bool = False,
-        ) -> Receipt: ...
 
     # Looking.
 
@@ -86,7 +59,7 @@ class Folders:
         Entries are asked for as they are taken.  Other calls go on meanwhile.
         """
         path = path.strip("/")
-        connection = await self._connected()
+        connection = await self.connected()
         exchange = connection.ask("list_files", {"path": path}, reads=True)
         try:
             if exchange.inflow is not None:
@@ -110,7 +83,7 @@ class Folders:
         """What lies at a path."""
 
         async def run() -> FileFacts:
-            return await fetching.stat(await self._connected(), path)
+            return await fetching.stat(await self.connected(), path)
 
         return public(run())
 
@@ -178,7 +151,7 @@ class Folders:
         unsubscribe = self.registry.follow(transfer, on_progress)
 
         async def attempt(unsure: bool) -> Receipt:
-            connection = await self._connected()
+            connection = await self.connected()
             if transfer.given_up is not None:
                 raise transfer.given_up
             return await fetching.fetch(
@@ -290,7 +263,7 @@ class Folders:
         """A file to be read as a stream, from ``offset`` on."""
 
         async def run() -> RemoteFile:
-            connection = await self._connected()
+            connection = await self.connected()
             facts = await fetching.stat(connection, path)
             return RemoteFile(facts, fetching.ask_to_read(connection, facts, offset))
 
@@ -398,7 +371,7 @@ class Folders:
         return Within(self, path)
 
     async def _change(self, name: str, args: dict[str, Any]) -> bool:
-        connection = await self._connected()
+        connection = await self.connected()
         answer = await connection.ask(name, args).answered()
         return answer.args.get("made", True) is True
 

@@ -21,17 +21,16 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from lanxfer.backpressure import Backpressure, Reason
 from lanxfer.bulk import BulkTLS, way_past
 from lanxfer.eager import SMALL, Eager
 from lanxfer.errors import Cancelled, LanxferError, Lost, TimedOut, from_wire
 from lanxfer.outbox import Awaited, Outbox
 from lanxfer.pace import Pace
 from lanxfer.policy import UNKNOWN, Principal, Standing
-from lanxfer.rates import UNMETERED, Metered, Rates
-from lanxfer.receiver import PacketReceiver
+from lanxfer.rates import Metered, Rates
 from lanxfer.sessions import Session
 from lanxfer.sockets import hung_up
-from lanxfer.turns import Turns
 from lanxfer.wire import limits
 from lanxfer.wire.packets import Bye
 
@@ -39,7 +38,7 @@ _CLOSED = Failure(ConnectionDone())
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol)
-class Lifetime(PacketReceiver):
+class Lifetime(Backpressure):
     """One connection from its first moment to its last.
 
     ``identify`` names the principal on the other end; it is called once, when
@@ -57,30 +56,20 @@ class Lifetime(PacketReceiver):
         secure: bool,
         why_lost: Callable[[Failure], LanxferError],
     ) -> None:
+        super().__init__(clock)
         self.session = session
         self.principal: Principal | None = None
         self.lost_because: LanxferError | None = None
         self.refused: LanxferError | None = None  # what this side ended it with
-        self.gone = False
         self.may_idle = True  # a caller's own end; one that was let in has ``limits.IDLE_TIMEOUT``
-        self._clock = clock
         self._identify = identify
         self._secure = secure
         self._why_lost = why_lost
         self._outbox: Outbox | None = None
         self._eager: Eager | None = None
         self._pace = Pace(clock, self)
-        self._turns = Turns(clock)
-        self._waits_turn = False
         self._rates: Rates | None = None
         self._joined: tuple[Principal, tuple[Metered, Metered]] | None = None
-        self._meter: Metered = UNMETERED
-        self._waits_rate = False
-        self._weight = 0
-        self._packs = 0
-        self._lapsed = False
-        self._lapsing: IDelayedCall | None = None
-        self._held = False
         self._leaving = False
         self._line_since: float | None = None
         self._blocked: float | None = None
@@ -230,90 +219,11 @@ class Lifetime(PacketReceiver):
                 wrote = outbox.flush()
             if wrote and self._eager is not None and len(data) <= SMALL and not self.expected:
                 self._eager.turned()
-        self._spend(len(data))
         if not self.line_begun:
             self._line_since = None
         elif self._line_since is None or lines != self.lines:
             self._line_since = self._clock.seconds()
             self.watch()
-
-    def take_turns(self, turns: Turns) -> None:
-        """Share the reactor with the others that have these."""
-        self._turns = turns
-
-    def turn_over(self) -> None:
-        """Let the others have their turn before the rest of what is here is read."""
-        if self._waits_turn or self.deaf:
-            return
-        self._waits_turn = True
-        if not self.paused:
-            self.pauseProducing()
-        self._turns.queue(self._on_turn)
-
-    def _on_turn(self) -> None:
-        self._waits_turn = False
-        if self.paused and self._may_read() and not self.behind:
-            self.resumeProducing()
-
-    def space(self) -> memoryview | None:
-        space = super().space()
-        if space is None:
-            return None
-        most = self._meter.allowance
-        return space[:most] if most > 0 else None
-
-    def read_most(self) -> int:
-        """Bytes that may be read now; some come even where that is 0, and are counted."""
-        return self._meter.allowance
-
-    def filled(self, size: int) -> None:
-        self._pace.received(size)
-        super().filled(size)
-        self._spend(size)
-
-    def moved(self, size: int) -> None:
-        self._pace.received(size)
-        super().moved(size)
-        self._spend(size)
-
-    def _spend(self, size: int) -> None:
-        """So many bytes were read: read no more until there may be more."""
-        self._meter.spend(size)
-        if not size or self._waits_rate or self.deaf or self._meter.allowance > 0:
-            return
-        self._waits_rate = True
-        if not self.paused:
-            self.pauseProducing()
-        self._meter.ask(self._on_rate)
-
-    def _on_rate(self) -> None:
-        self._waits_rate = False
-        self.weigh()
-
-    @property
-    def meter(self) -> Metered:
-        """What it may read, and how fast; for what is read in its name elsewhere, too."""
-        return self._meter
-
-    @property
-    def behind(self) -> bool:
-        """So much waits for the disk that nothing more should be read."""
-        return self._weight > limits.UNWRITTEN_MAX or (self._over_share and not self._lapsed)
-
-    @property
-    def _over_share(self) -> bool:
-        return self._packs > self._turns.share
-
-    @property
-    def window(self) -> int:
-        """What may be on the way of one file that is received: a second's worth, if this is slow.
-
-        Else the sender's system and this one's would take all of it at once.
-        """
-        slowest = self._meter.slowest
-        if slowest is None:
-            return limits.WINDOW
-        return min(max(slowest, limits.WINDOW_LEAST), limits.WINDOW)
 
     @property
     def slowest_out(self) -> int | None:
@@ -333,75 +243,27 @@ class Lifetime(PacketReceiver):
         outbox.queue(turn)
         return turn.come
 
-    def weigh(self, change: int = 0) -> None:
-        """So many bytes more, or fewer, wait for the disk: stop reading at too many (J16)."""
-        self._weight += change
-        if self._over_share and not (self._lapsed or self._lapsing or self.gone):
-            self._lapsing = self._clock.callLater(limits.PACKS_PATIENCE, self._lapse)
-        if not self.paused:
-            if self.behind:
-                self.pauseProducing()
-        elif self._weight <= limits.UNWRITTEN_MAX // 2 and not self.behind and self._may_read():
-            # Not at once: this may be a call from within the reading of a chunk.
-            self._clock.callLater(0, self._resume)
+    def rested(self) -> None:
+        self._pace.rested()
 
-    def load(self, change: int) -> None:
-        """``weigh`` for a pack, which is there as a whole: of all connections there are few."""
-        self._packs += change
-        self._turns.loaded(self, 0 if self.gone else self._packs)
-        if change < 0:
-            self._lapsed = False
-            self._stop_lapsing()
-        self.weigh(change)
+    def filled(self, size: int) -> None:
+        self._pace.received(size)
+        super().filled(size)
 
-    def _lapse(self) -> None:
-        """Nothing was stored for long: read on, for whoever is not answered takes us for dead."""
-        self._lapsing = None
-        self._lapsed = True
-        if not self.behind:
-            self._resume()
-
-    def _stop_lapsing(self) -> None:
-        lapsing, self._lapsing = self._lapsing, None
-        if lapsing is not None:
-            lapsing.cancel()
-
-    def hold(self) -> None:
-        """Read nothing until it is known what the bytes that come next belong to.
-
-        In the literal and the ticket dialect a body has no header of its own,
-        and may be here before anybody decided to take it.
-        """
-        self._held = True
-        if not self.paused:
-            self.pauseProducing()
-
-    def release(self) -> None:
-        """Read on after ``hold``."""
-        if self._held:
-            self._held = False
-            self.weigh()
-
-    def _may_read(self) -> bool:
-        waits = self._held or self._waits_turn or self._waits_rate
-        return not (self.deaf or waits) and self._stuck is None
-
-    def _resume(self) -> None:
-        if self.paused and self._may_read():
-            self._pace.rested()
-            self.resumeProducing()
+    def moved(self, size: int) -> None:
+        self._pace.received(size)
+        super().moved(size)
 
     def _backlog(self, much: bool) -> None:
         """The other side asks and does not read: stop listening, then give up (catalogue B06)."""
         if much and self._stuck is None:
             self._stuck = self._clock.callLater(limits.REPLIES_TIMEOUT, self.abort, TimedOut())
-            if not self.paused:
-                self.pauseProducing()
+            self.stop_reading(Reason.ANSWERS)
         elif not much and self._stuck is not None:
             self._stop_timers()
             self._wait_for_idle(limits.IDLE_TIMEOUT)
             self.watch()
-            self.weigh()
+            self.over(Reason.ANSWERS)
 
     def watch(self) -> None:
         """See to it that a connection that stopped moving is noticed (``lanxfer.pace``)."""
@@ -539,7 +401,7 @@ class Lifetime(PacketReceiver):
     def peer_left(self) -> None:
         """The other side says nothing more, and may still listen (catalogue B05)."""
         self._leaving = True
-        self._held = False
+        self._reasons.discard(Reason.BODY)
         self.starve()
         self.maybe_leave()
 
@@ -564,8 +426,7 @@ class Lifetime(PacketReceiver):
 
     def connectionLost(self, reason: Failure = _CLOSED) -> None:
         self.deaf = self.gone = True
-        self._stop_lapsing()
-        self._turns.loaded(self, 0)
+        self.unload()
         self._stop_timers()
         if self.lost_because is None:
             said = self.why_gone()

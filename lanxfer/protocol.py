@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from lanxfer.asking import Asking
+from lanxfer.backpressure import Reason
 from lanxfer.bulk import BulkTLS
 from lanxfer.calls import IncomingCall
 from lanxfer.channels import Channels
 from lanxfer.clear import ClearIn, ClearTickets
 from lanxfer.commands.dispatch import begin
 from lanxfer.commands.table import Node, Reply, Table
-from lanxfer.direct import Direct, Pieces, size_of
+from lanxfer.direct import Direct
 from lanxfer.disk import Disk
 from lanxfer.errors import (
     Cancelled,
@@ -35,9 +37,7 @@ from lanxfer.errors import (
     Stopping,
     from_wire,
 )
-from lanxfer.exchange import Answer, Exchange
-from lanxfer.gathering import FIRST, Gathered
-from lanxfer.lifetime import Lifetime
+from lanxfer.gathering import Gathered
 from lanxfer.pake import Channel
 from lanxfer.policy import Principal, refusal
 from lanxfer.rates import UNMETERED, Metered
@@ -48,7 +48,6 @@ from lanxfer.stretch_in import StretchingIn
 from lanxfer.tls import channel_of
 from lanxfer.wire import limits
 from lanxfer.wire.packets import (
-    Args,
     Bye,
     Cancel,
     Do,
@@ -65,21 +64,7 @@ from lanxfer.wire.packets import (
 )
 
 
-class Queue(Protocol):
-    """Requests of this side for which there is no room yet; see ``lanxfer.links``."""
-
-    @property
-    def waiting(self) -> int:
-        """How many."""
-
-    def ask(self) -> None:
-        """There may be room for some."""
-
-    def fail(self, error: LanxferError) -> None:
-        """There never will."""
-
-
-class LanxferProtocol(Lifetime):
+class LanxferProtocol(Asking):
     """One connection, either end, any dialect.
 
     ``proves`` says that the dialect has digests to prove a resume with.
@@ -104,91 +89,20 @@ class LanxferProtocol(Lifetime):
         on_gone: Callable[[LanxferProtocol], None] = lambda protocol: None,
         why_lost: Callable[[Failure], LanxferError] = lambda reason: Lost(),
     ) -> None:
-        super().__init__(session, clock, identify, secure, why_lost)
-        self.peer_limits: Args = {}
-        self.hello: Args = {}  # what the other side answered to ours
+        super().__init__(session, disk, clock, identify, secure, why_lost)
         self.on_first_line: Callable[[], None] | None = None
         self.on_known: Callable[[Principal], None] | None = None
         self._node = node
-        self._disk = disk
         self._table = table
         self._proves = proves
         self._on_ready = on_ready
         self._on_gone = on_gone
         self._calls: dict[int, IncomingCall] = {}
-        self._exchanges: dict[int, Exchange] = {}
-        self._sink: Callable[[bytes], None] | None = None
-        self._body_done: Callable[[], None] | None = None
-        self._into: IncomingCall | Gathered | None = None  # to where the body may be read
-        self._parts_follow = False
-        self._body_since = 0.0
         self._coming: int | None = None  # the request whose body is being read
         self._channels = Channels()
-        self._stream_room = limits.UNWRITTEN_MAX
-        self._windows: dict[tuple[bool, int], int] = {}
-        self.meant = False  # this side closes it, by its own will
-        self._peer_done: list[Callable[[], object]] = []
-        self.queue: Queue | None = None
         self.clear: ClearTickets | None = None  # where this side takes bodies in clear
         self.aside: Any = None  # the transport by which this side sends one just now
         self._trace: Callable[[str, bytes], None] | None = None
-
-    # Asking.
-
-    def ask(
-        self,
-        name: str,
-        args: Args,
-        data: bytes | Pieces = b"",
-        on_event: Callable[[Args], None] | None = None,
-        *,
-        writes: bool = False,
-        reads: bool = False,
-    ) -> Exchange:
-        """Send a request; see ``Exchange`` for what comes of it.
-
-        The pieces of ``data`` must not change before it was answered.  Asked on a connection
-        that is over, it fails at once.  ``writes`` and ``reads`` say whether a stream
-        goes with it, and whether one comes with its answer.
-        """
-        window = self._window() if reads else 0
-        if writes:
-            args = {**args, "stream": True}
-        if reads:
-            args = {**args, "take": window}
-        do = self.session.ask(name, args, size_of(data))
-        outbox = self._outbox
-        exchange = Exchange(do.id, outbox, on_event)
-        # What is not written has no number of its own: another would be taken for it.
-        if outbox is None or outbox.closed or self.deaf:
-            exchange.end(self.lost_because or Lost())
-            return exchange
-        if reads or writes:
-            exchange.streams(writes, window)
-            self._lend(False, do.id, window)
-        self._exchanges[do.id] = exchange
-        self.watch()
-        try:
-            outbox.say(do, data)
-        except LanxferError as error:
-            del self._exchanges[do.id]
-            exchange.end(error)
-        except ValueError:
-            del self._exchanges[do.id]
-            raise
-        return exchange
-
-    def asked_until_now(self) -> Callable[[], bool]:
-        """Tells whether all that was asked has left, and none of its memory is in use."""
-        outbox = self._outbox
-        if outbox is None:
-            return lambda: False
-        return partial(outbox.gone, outbox.said)
-
-    def peer_has(self, feature: str) -> bool:
-        """Whether the other side said that it knows that (docs/protocol.rst, "Hello")."""
-        features = self.hello.get("features")
-        return isinstance(features, list) and feature in features
 
     # Reading.
 
@@ -213,17 +127,9 @@ class LanxferProtocol(Lifetime):
             elif self._outbox is not None:
                 self._outbox.write(self.session.complaint(error))
             return
-        self._take(packet)
+        self.take(packet)
         if self.session.implies:
             self._take_implied()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        if self._sink is not None:
-            self._sink(data)
-
-    @property
-    def in_body(self) -> bool:
-        return self._parts_follow
 
     def begin_stretch(self, direct: Direct) -> bool:
         call, session = self._into, self.session
@@ -254,43 +160,7 @@ class LanxferProtocol(Lifetime):
         if rest and not self.deaf:
             self.dataReceived(rest)
 
-    def body_space(self) -> memoryview | None:
-        return None if self._into is None else self._into.space()
-
-    def bodyFilled(self, size: int) -> None:
-        if self._into is not None:
-            self._into.filled(size)
-
-    def bodyReceived(self) -> None:
-        self._parts_follow = isinstance(self._into, IncomingCall)
-        done, self._sink, self._body_done, self._into = self._body_done, None, None, None
-        if done is not None:
-            done()
-        self._take_implied()
-
-    def _take_implied(self) -> None:
-        while not self.expected and not self.deaf:
-            packet = self.session.implied()
-            if packet is None:
-                return
-            self._take(packet)
-
-    def _collect(self, size: int, done: Callable[[bytes | Gathered], None]) -> None:
-        """Read a body into memory; its size was bounded when its header was parsed."""
-        if size <= FIRST:
-            chunks: list[bytes] = []
-            self._sink = chunks.append
-            self._body_done = lambda: done(b"".join(chunks))
-        else:
-            self._into = gathered = Gathered(size, self._disk.units)
-            self._sink = gathered.received
-            self._body_done = lambda: done(gathered)
-            self.weigh()  # there may be more connections by now to share the memory with
-        self.expect(size)
-        self._body_since = self._clock.seconds()
-        self.watch()
-
-    def _take(self, packet: Packet | Drop | None) -> None:
+    def take(self, packet: Packet | Drop | None) -> None:
         self._parts_follow = False
         match packet:
             case Do():
@@ -302,10 +172,8 @@ class LanxferProtocol(Lifetime):
             case Part():
                 call = self._calls[packet.id]
                 call.part(packet)
-                self._sink = call.received
                 self._into = call
-                self.expect(packet.body)
-                self._body_since = self._clock.seconds()
+                self.await_body(packet.body, call.received)
             case End():
                 self._calls[packet.id].end(packet)
             case Cancel():
@@ -377,7 +245,8 @@ class LanxferProtocol(Lifetime):
         if data is not None:
             self._count(call, len(data))
         if not self._proves:
-            self.hold()
+            # A body without a header of its own may be here before anybody decided to take it.
+            self.stop_reading(Reason.BODY)
         if "channel" in do.args:
             try:
                 mine = self._channels.enter(do.args["channel"], do.id, partial(self._run, call))
@@ -518,92 +387,8 @@ class LanxferProtocol(Lifetime):
                     self.hang_up()
                     return
         if drop.body:
-            self.expect(drop.body)
-            self._body_since = self._clock.seconds()
+            self.await_body(drop.body, None)
             self.watch()
-
-    def _heard_of(self, packet: Go | Window | Event) -> None:
-        exchange = self._exchanges.get(packet.id)
-        if exchange is None:
-            return
-        match packet:
-            case Go():
-                exchange.go(packet)
-            case Window():
-                exchange.window(packet)
-            case Event():
-                exchange.event(packet)
-
-    def _streamed(self, event: Event) -> None:
-        """Bytes of a stream that comes with the answer to a request of ours."""
-        exchange = self._exchanges.get(event.id)
-        flow = None if exchange is None else exchange.inflow
-        self._sink = _ignore if flow is None else flow.received
-        self.expect(event.body)
-        self._body_since = self._clock.seconds()
-        self.watch()
-
-    def _good(self, ok: Ok) -> None:
-        exchange = self._exchanges.get(ok.id)
-        if exchange is not None:
-            # Until its body is here it waits with the others for what becomes of the connection.
-            if ok.body:
-                self._collect(ok.body, partial(self._answered, exchange, ok))
-            else:
-                self._answered(exchange, ok, b"")
-            self._ask_queued()
-        if not self._exchanges:
-            self._pace.ease()
-        self.maybe_leave()
-
-    def _answered(self, exchange: Exchange, ok: Ok, data: bytes | Gathered) -> None:
-        self._exchanges.pop(ok.id, None)
-        if self._windows:
-            self._give_back(False, ok.id)
-        body = data if isinstance(data, bytes) else data.whole()
-        if isinstance(data, Gathered):
-            data.release()
-        exchange.end(Answer(ok.args, body))
-
-    def _refused(self, failed: Failed) -> None:
-        error = from_wire(failed.code, failed.reason, **_details(failed.args))
-        if failed.id == 0:
-            self.lost_because = error
-            self.abandon(error)
-            self.hang_up()
-            return
-        exchange = self._exchanges.pop(failed.id, None)
-        if exchange is not None:
-            self._give_back(False, failed.id)
-            exchange.end(error)
-            self._ask_queued()
-        if not self._exchanges:
-            self._pace.ease()
-        self.maybe_leave()
-
-    # Streams share what may wait here unread; a small window is left for each.
-
-    def _window(self) -> int:
-        most = min(limits.STREAM_WINDOW, self._stream_room, self.window)
-        return max(limits.STREAM_PART, most)
-
-    def _lend(self, theirs: bool, id: int, window: int) -> None:
-        self._windows[theirs, id] = window
-        self._stream_room -= window
-
-    def _give_back(self, theirs: bool, id: int) -> None:
-        self._stream_room += self._windows.pop((theirs, id), 0)
-
-    # Requests of ours that wait for their turn (``lanxfer.links``).
-
-    def _ask_queued(self) -> None:
-        if self.queue is not None:
-            self.queue.ask()
-
-    @property
-    def open(self) -> int:
-        """Requests of ours that wait for their answer."""
-        return len(self._exchanges)
 
     @property
     def bytes_read(self) -> int:
@@ -625,26 +410,6 @@ class LanxferProtocol(Lifetime):
         if self._outbox is not None:
             self._outbox.trace = observer
 
-    def say_bye(self) -> None:
-        """Ask nothing more, and say so; what the other side asks is still answered."""
-        if self._outbox is not None and not self.deaf and getattr(self.session, "we_ask", False):
-            self._outbox.say(Bye(all=False))
-            self.maybe_leave()
-
-    def when_peer_done(self) -> Deferred[None]:
-        """Fires when the other side asks nothing more: it said so, or the connection is over."""
-        fired: Deferred[None] = Deferred()
-        if self.gone or not getattr(self.session, "peer_asks", True):
-            fired.callback(None)
-        else:
-            self._peer_done.append(lambda: fired.callback(None))
-        return fired
-
-    def _tell_peer_done(self) -> None:
-        told, self._peer_done = self._peer_done, []
-        for tell in told:
-            tell()
-
     # What the connection asks of the conversation.
 
     @property
@@ -663,13 +428,6 @@ class LanxferProtocol(Lifetime):
             due.append(self._body_since)
         return min(due) if due else None
 
-    @property
-    def asking(self) -> bool:
-        return bool(self._exchanges) and getattr(self.session, "room", 0) > 0
-
-    def ping(self) -> None:
-        self.ask("ping", {}).answered().addErrback(lambda why: None)
-
     def begun(self) -> None:
         self._on_ready(self)
 
@@ -677,20 +435,15 @@ class LanxferProtocol(Lifetime):
         session = self.session
         if session.implies:
             self._take_implied()
-        if self._held and (self._expected or session.finished):
-            self.release()
+        if self._reasons and self.waits(Reason.BODY) and (self._expected or session.finished):
+            self.over(Reason.BODY)
 
     def abandon(self, error: LanxferError) -> None:
         if self.gone:
-            # Nothing more comes of that body, and its memory is wanted by others.
-            if isinstance(self._into, Gathered):
-                self._into.release()
-            self._into = self._sink = self._body_done = None
+            self.drop_body()
         for call in list(self._calls.values()):
             call.stop(error)
-        exchanges, self._exchanges = self._exchanges, {}
-        for exchange in exchanges.values():
-            exchange.end(error)
+        self._end_exchanges(error)
         if self.queue is not None:
             self.queue.fail(error)
         self._tell_peer_done()
@@ -705,23 +458,9 @@ class LanxferProtocol(Lifetime):
             self._coming = None
         self.forget_body()
         error = self.why_gone() if self._exchanges else Lost()
-        exchanges, self._exchanges = self._exchanges, {}
-        for exchange in exchanges.values():
-            exchange.end(error)
+        self._end_exchanges(error)
 
     def settle(self) -> None:
         packet = self.session.implied()
         if isinstance(packet, Ok | Failed):
-            self._take(packet)
-
-
-def _ignore(data: bytes) -> None:
-    """Nobody reads that stream any more."""
-
-
-def _details(args: Args) -> dict[str, int | str]:
-    return {
-        key: value
-        for key, value in args.items()
-        if isinstance(value, (int, str)) and not isinstance(value, bool)
-    }
+            self.take(packet)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,20 +16,23 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.task import deferLater
 
 from lanxfer.admission import Legacy
+from lanxfer.client import Client
 from lanxfer.codes import Secret
-from lanxfer.connecting import Dialer
+from lanxfer.connecting import Dialer, find_target
 from lanxfer.deferreds import public
 from lanxfer.discovery.announcing import Announcing
 from lanxfer.disk import Disk
-from lanxfer.errors import BadConfig, BadState, Stopping
+from lanxfer.errors import BadConfig, BadHeader, BadState, Forbidden, Stopping
 from lanxfer.factory import LanxferFactory, LocalFactory
 from lanxfer.hooks.hooks import Hooks
+from lanxfer.introducing import dial
 from lanxfer.journal import Journal
 from lanxfer.metrics.door import Metrics
 from lanxfer.node import ServiceNode
 from lanxfer.outgoing import Outgoing
 from lanxfer.pairing import Pairing
 from lanxfer.registry import Registry
+from lanxfer.retrying import PATIENCE
 from lanxfer.revoking import Revoking
 from lanxfer.settings import Settings
 from lanxfer.sharing import close_shares
@@ -106,10 +109,31 @@ class Running:
             self.ports.append(await _listening(door, LocalFactory(self.factory)))
         return [_shown(port) for port in self.ports if hasattr(port.getHost(), "port")]
 
-    def hosts(self) -> list[tuple[str, int]]:
-        """Where it listens for other devices."""
-        found: list[Any] = [port.getHost() for port in self.ports]
-        return [(each.host, each.port) for each in found if hasattr(each, "port")]
+    def client(self, args: Mapping[str, Any]) -> Client:
+        """One for the ``peer`` that a request to send names; see ``lanxfer.handing``.
+
+        Raises BadHeader, NotFound or Forbidden.
+        """
+        peer = args.get("peer")
+        if not isinstance(peer, str):
+            raise BadHeader('The request needs a text "peer".')
+        legacy, plain = args.get("legacy") is True, args.get("plain") is True
+        # An ae controller waits for its answer, and tries again by itself.
+        request = args.get("request")
+        patience = args.get("patience", PATIENCE if request is None else 0.0)
+        target = find_target(self.dialer.peers, peer, plain=plain, legacy=legacy, finds=True)
+        if target.legacy and args.get("native"):
+            raise Forbidden("That is an ae device.")
+        return Client(
+            self.reactor,
+            target,
+            lambda: dial(self.dialer, target, self.token),
+            self.reading,
+            dialer=self.dialer,
+            registry=self.registry,
+            patience=patience,
+            request=request or "",
+        )
 
     async def stop(self, drain: float) -> None:
         """Close all doors, let transfers finish for so many seconds, then give them up, and close
@@ -150,6 +174,12 @@ class Running:
         self.journal.close()
         limits.change(self.limits_before)
         self.folder.unlock()
+
+
+def hosts_of(ports: Iterable[IListeningPort]) -> list[tuple[str, int]]:
+    """Where a service listens for other devices; none of the ports may be closed."""
+    found: list[Any] = [port.getHost() for port in ports]
+    return [(each.host, each.port) for each in found if hasattr(each, "port")]
 
 
 def warnings_of(settings: Settings, running: Running | None) -> list[str]:

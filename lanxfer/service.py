@@ -12,64 +12,35 @@ inbox anew.
 from __future__ import annotations
 
 import os
-import time
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from lanxfer.admission import Admission, Legacy, networks, own_networks
 from lanxfer.awaiting import when
-from lanxfer.changing import Changing, follow_all, keep_apart, opened_by, reserve_of, taking_of
-from lanxfer.client import Client
-from lanxfer.codes import load_token
+from lanxfer.changing import Changing, follow_all
 from lanxfer.commands.declared import table_of
-from lanxfer.commands.dispatch import builtin
-from lanxfer.commands.polled import Polled
-from lanxfer.commands.table import Tables
-from lanxfer.connecting import Dialer, find_target
-from lanxfer.cred import Logins
 from lanxfer.deferreds import public
-from lanxfer.descriptors import raise_limit
-from lanxfer.discovery.announcing import Announcing
-from lanxfer.disk import Disk
-from lanxfer.errors import BadConfig, BadHeader, Forbidden, Stopping
-from lanxfer.factory import LanxferFactory, for_owner
-from lanxfer.hooks.events import FINISHED, RECEIVED, Event, parse_hooks
+from lanxfer.errors import BadConfig, Stopping
+from lanxfer.factory import for_owner
+from lanxfer.hooks.events import FINISHED, RECEIVED, Event
 from lanxfer.hooks.hooks import Callback, Hooks
-from lanxfer.identity import load_identity
-from lanxfer.introducing import dial
-from lanxfer.journal import Journal
-from lanxfer.metrics.door import Metrics
-from lanxfer.node import Incoming, Message, OnMessage, OnOffer, ServiceNode, Slot
+from lanxfer.node import Incoming, Message, OnMessage, OnOffer, Slot
 from lanxfer.offers import Prompt
-from lanxfer.outgoing import Outgoing
-from lanxfer.pairing import Pairing, Window
-from lanxfer.peers import Peers
+from lanxfer.opening import Application, admission_of, open_running, tidied
+from lanxfer.pairing import Window
 from lanxfer.pipes import over_descriptors
 from lanxfer.policy import Principal
 from lanxfer.rates import Speeds
-from lanxfer.registry import Listener, ListenerToMany, Registry, new_ids
-from lanxfer.retrying import PATIENCE
-from lanxfer.revoking import Revoking
-from lanxfer.rights.file import RightsFile
+from lanxfer.registry import Listener, ListenerToMany, Registry
 from lanxfer.running import Running, warnings_of
-from lanxfer.sandbox import confine, writable
 from lanxfer.settings import Settings, default_inbox
-from lanxfer.sharing import Shared, close_shares, open_shares
-from lanxfer.state import StateFolder
-from lanxfer.storage import Store
-from lanxfer.storage.local import LocalStore
+from lanxfer.sharing import Shared
 from lanxfer.storage.names import shown
-from lanxfer.storage.shares import parse_share
-from lanxfer.storage.volumes import SharedFolder
-from lanxfer.tidying import Tidying
-from lanxfer.tls import server_options
 from lanxfer.transfers import Conflict, Snapshot, State
 from lanxfer.version import VERSION
 from lanxfer.wire import limits
@@ -166,196 +137,22 @@ class TransferService(Service):
             raise self._failed.value
 
     def _open(self) -> Running:
-        settings = self.settings
-        keep_apart(settings)
-        folder = StateFolder(settings.state)
-        folder.lock()
-        undo: list[Callable[[], object]] = [folder.unlock]
-        before = limits.change(limits.parse(settings.limits))
-        undo.append(lambda: limits.change(before))
-        try:
-            identity = load_identity(folder)
-            peers = Peers(folder)
-            token = None if settings.token_file is None else load_token(settings.token_file)
-            rights = RightsFile(folder)
-            rights.book()  # what makes no sense in it is said now, not to a sender
-            journal = Journal(folder.file("history.db"))
-            undo.append(journal.close)
-            store = LocalStore(
-                settings.inbox,
-                receipts=journal,
-                reserve_bytes=settings.reserve_bytes,
-                reserve_share=settings.reserve_share,
-                dotfiles=True,
-                weak=settings.weak_storage,
-            )
-            undo.append(store.close)
-            shares = open_shares(
-                settings.shares,
-                settings.inbox,
-                settings.state,
-                store,
-                reserve_of(settings),
-                settings.dotfiles,
-            )
-            undo.append(lambda: close_shares(shares, store))
-            if twice := shares.keys() & self._shares.keys():
-                raise BadConfig(f"There are two shares of the name {min(twice)!r}.")
-            disk, reading = Disk(self.reactor), Disk(self.reactor)
-            workers = Disk(self.reactor, settings.workers)
-            pairing = Pairing(
-                identity.key, settings.device, peers, self.reactor, reading.run, token
-            )
-            admission = self._admission(peers, pairing, settings)
-            used = journal.usage()
-            hooks = Hooks(
-                self.reactor,
-                parse_hooks(settings.hook),
-                self._callbacks,
-                partial(_label, peers),
-                lambda snapshot: _path(self.settings, snapshot),
-            )
-            undo.append(hooks.stop)
-            # Before the first thread, and when both folders exist.
-            hooks.start()
-            unconfined = self._confine()
-            store.tidy(limits.PART_LIFETIME)
-            journal.prune()
-        except BaseException:
-            for each in reversed(undo):
-                each()
-            raise
-        disk.start()
-        reading.start()
-        workers.start()
-        registry = Registry(time.time, new_ids(), self._complain)
-        for subscribe in self._subscribers:
-            subscribe(registry)
-        polled = Polled(time.time)
-        outgoing = Outgoing(self.reactor, reading, journal, self._client, self.log, registry.new_id)
-        node = ServiceNode(
-            device=settings.device,
-            registry=registry,
-            store=store,
-            journal=journal,
-            disk=disk,
-            clock=self.reactor,
-            taking=taking_of(settings),
-            polled=polled,
-            sender=outgoing.send,
-            about=self.status,
-            handed=outgoing.send_paths,
-            reloading=self.reload,
+        application = Application(
             on_offer=self._on_offer,
             on_message=self._on_message,
-            pairs=pairing,
+            callbacks=self._callbacks,
             on_prompt=self._prompted,
-            rights=rights,
-            used=used,
-            speeds=settings.speeds,
-            shares=ChainMap(cast(dict[str, Shared], shares), self._shares),
-            workers=workers,
+            on_login=partial(self._heard, self._on_login),
+            on_logout=partial(self._heard, self._on_logout),
+            commands=self.commands,
+            shares=self._shares,
+            subscribers=self._subscribers,
+            client=lambda args: self._running().client(args),
+            settings=lambda: self.settings,
+            status=self.status,
+            reload=self.reload,
         )
-        table = Tables(dict(builtin()), self.commands)  # looked up when asked: more may be added
-        factory = LanxferFactory(
-            node,
-            disk,
-            table,
-            admission,
-            server_options(identity),
-            self.reactor,
-            settings.buf_len,
-            raise_limit(),
-            settings.checkers,
-            settings.accept_clear_body,
-        )
-        factory.on_login = partial(self._heard, self._on_login)
-        factory.on_logout = partial(self._heard, self._on_logout)
-        node.logins = Logins(factory.portal, self.reactor, bool(settings.checkers))
-        announcing = Announcing(
-            self.reactor,
-            folder,
-            peers,
-            identity.key,
-            lambda: [] if self._now is None else self._now.hosts(),
-            lambda: pairing.showing,
-        )
-        dialer = Dialer(
-            self.reactor,
-            reading,
-            peers,
-            identity,
-            settings.device,
-            node,
-            table,
-            rates=node.rates,
-            find=announcing.find,
-        )
-        page = None
-        try:
-            if settings.web:
-                page = _open_page()(settings, node, folder, table, factory.portal)
-                table.maps.insert(1, page.commands())
-            metrics = Metrics(settings, node, factory, dialer, outgoing)
-            table.maps.insert(1, metrics.commands())
-        except BaseException:
-            for pool in (disk, reading, workers):
-                pool.stop()
-            for each in reversed(undo):
-                each()
-            raise
-        revoking = Revoking(self.reactor, peers, lambda: [*factory.connections, *dialer.live])
-        return Running(
-            self.reactor,
-            folder,
-            store,
-            journal,
-            disk,
-            reading,
-            node,
-            factory,
-            dialer,
-            outgoing,
-            registry,
-            identity.key,
-            unconfined,
-            Tidying(self.reactor, disk, store, journal, self.log, also=_tidied(node, shares)),
-            pairing,
-            revoking,
-            announcing,
-            hooks,
-            token,
-            before,
-            shares,
-            opened_by(settings.shares, shares),
-            metrics,
-            page,
-        )
-
-    def _confine(self) -> str:
-        """Why the process may write elsewhere, too; "" if it may not."""
-        settings = self.settings
-        if not settings.sandbox:
-            return "it was not asked for"
-        named = filter(None, map(parse_share, settings.shares))
-        shared = [each.folder for each in named if each.writable and not each.remote]
-        folders = [settings.inbox, settings.state, *shared, *settings.also_writable]
-        return confine(writable(folders, settings.also_removable))
-
-    def _admission(self, peers: Peers, pairing: Pairing, settings: Settings) -> Admission:
-        legacy_from = networks(settings.legacy_from)
-        if settings.legacy is not Legacy.OFF and not legacy_from:
-            legacy_from = own_networks()
-        return Admission(
-            peers,
-            open=settings.open,
-            plain_from=networks(settings.plain_from),
-            legacy=settings.legacy,
-            legacy_from=legacy_from,
-            tickets_plain=settings.tickets_plain,
-            pairing=pairing,
-            users=bool(settings.checkers),
-        )
+        return open_running(self.reactor, self.settings, application)
 
     def _opened(self, addresses: list[str]) -> None:
         self._listening = addresses
@@ -543,9 +340,9 @@ class TransferService(Service):
         running = self._running()
         changing = Changing(
             running,
-            partial(self._admission, running.dialer.peers, running.pairing),
+            lambda after: admission_of(after, running.dialer.peers, running.pairing),
             self._hear_hooks,
-            lambda: running.tidying.also(_tidied(running.node, running.opened)),
+            lambda: running.tidying.also(tidied(running.node, running.opened)),
         )
         self.settings, left = await changing.change(self.settings, changes, self._shares)
         return left
@@ -589,29 +386,6 @@ class TransferService(Service):
             raise Stopping("The service is not running.")
         return self._now
 
-    def _client(self, args: Mapping[str, Any]) -> Client:
-        running = self._running()
-        peer = args.get("peer")
-        if not isinstance(peer, str):
-            raise BadHeader('The request needs a text "peer".')
-        legacy, plain = args.get("legacy") is True, args.get("plain") is True
-        # An ae controller waits for its answer, and tries again by itself.
-        request = args.get("request")
-        patience = args.get("patience", PATIENCE if request is None else 0.0)
-        target = find_target(running.dialer.peers, peer, plain=plain, legacy=legacy, finds=True)
-        if target.legacy and args.get("native"):
-            raise Forbidden("That is an ae device.")
-        return Client(
-            self.reactor,
-            target,
-            lambda: dial(running.dialer, target, running.token),
-            running.reading,
-            dialer=running.dialer,
-            registry=running.registry,
-            patience=patience,
-            request=request or "",
-        )
-
     def _hooked(self, hooks: Hooks) -> OnMessage:
         """The application's own ``on_message``, and hooks that hear of what is kept then."""
 
@@ -646,40 +420,3 @@ class TransferService(Service):
 
     def _complain(self, error: Exception) -> None:
         self.log.error("A listener failed: {reason}", event="listener_failed", reason=repr(error))
-
-
-def _open_page() -> Callable[..., Any]:
-    try:
-        from lanxfer.web.door import open_page
-    except ImportError as error:
-        raise BadConfig(
-            f'The page needs the extra "web": pip install "lanxfer[web]" ({error.name} is missing).'
-        ) from None
-    return open_page
-
-
-def _label(peers: Peers, principal: str) -> str:
-    """What the other end of a transfer is called here."""
-    kind, _, key = principal.partition(":")
-    known = peers.by_key(key) if kind == "peer" else None
-    return principal if known is None else known.name
-
-
-def _path(settings: Settings, snapshot: Snapshot) -> str:
-    """Where in the inbox something is; "" for what was put into a shared folder."""
-    top = snapshot.stored.partition("/")[0]
-    if any(share.name == top for share in filter(None, map(parse_share, settings.shares))):
-        return ""
-    return os.path.join(os.path.abspath(settings.inbox), *snapshot.stored.split("/"))
-
-
-def _tidied(
-    node: ServiceNode, shares: Mapping[str, SharedFolder]
-) -> list[Callable[[], Deferred[int]]]:
-    """What tidies the stores of the shares; that of the inbox is tidied anyway."""
-
-    def tidy(store: Store) -> Deferred[int]:
-        return node.in_store(store, store.tidy, limits.PART_LIFETIME)
-
-    stores = [each.store for each in shares.values() if each.store is not None]
-    return [partial(tidy, each) for each in stores if each is not node.store]

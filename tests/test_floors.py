@@ -42,6 +42,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("admission", "allowance", "commands", "policy", "rights"),
     (
+        "asking",
+        "backpressure",
         "bodies",
         "bottleneck",
         "bulk",
@@ -68,6 +70,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "places",
         "protocol",
         "rates",
+        "reading",
         "receiver",
         "refusals",
         "sealed",
@@ -91,6 +94,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "config",
         "connecting",
         "deciding",
+        "delivery",
         "discovery",
         "handing",
         "hooks",
@@ -99,6 +103,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "metrics",
         "node",
         "offers",
+        "opening",
         "outgoing",
         "pairing",
         "retrying",
@@ -333,11 +338,12 @@ MAY_TOUCH_DISK = {
         "os.killpg": "ends a hook that takes too long",
         "subprocess": "the programs of --hook, whose owner chose them",
     },
-    "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
-    "service": {
-        "os.path.abspath": "what status shows, and hooks are told",
+    "opening": {
+        "os.path.abspath": "where in the inbox something is, for hooks",
         "os.path.join": "where in the inbox something is, for hooks",
     },
+    "outgoing": {"os.path.isdir": "tells a folder from a file, in a disk thread"},
+    "service": {"os.path.abspath": "what status shows"},
     "running": {"os.unlink": "the control socket that a crash left"},
     "settings": {
         "os.fspath": "takes what the caller has; touches no disk",

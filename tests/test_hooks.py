@@ -26,7 +26,8 @@ from twisted.web.server import Site
 from lanxfer.errors import BadConfig
 from lanxfer.hooks import hooks
 from lanxfer.hooks.events import Event, Hook, command_line, events_of, parse_hook
-from lanxfer.service import Settings, _path
+from lanxfer.opening import path_of
+from lanxfer.settings import Settings
 from lanxfer.transfers import Direction, Kind, Snapshot, State
 
 PAGE = (Path(__file__).parent.parent / "docs" / "hooks.rst").read_text()
@@ -285,7 +286,7 @@ class ServiceTests:
         share = (f"music={devices.folder / 'music'}:rw",)
         nas = await devices.start("nas", {"on_received": events.append}, shares=share)
         about = snapshot("music/a.mp3")
-        assert _path(nas.settings, about) == ""
+        assert path_of(nas.settings, about) == ""
         await self._send(devices, nas)
         await until(lambda: events)
         assert events[0].path == str(devices.inbox("nas") / "a.txt")

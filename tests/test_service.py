@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lanxfer.errors import (
     BadConfig,
     BadState,
     Cancelled,
+    DiskFull,
     Exists,
     Expired,
     Forbidden,
@@ -28,9 +30,10 @@ from lanxfer.errors import (
     UnknownCommand,
     Unreachable,
 )
-from lanxfer.node import RECORD_MOST
+from lanxfer.node import RECORD_MOST, Incoming
 from lanxfer.outgoing import Outgoing
 from lanxfer.peers import Peer, Peers
+from lanxfer.registry import Registry
 from lanxfer.transfers import Conflict, Direction, Offer, State, Stored
 
 MIB = 1024 * 1024
@@ -614,6 +617,34 @@ class SendingTests:
         await until(lambda: (devices.inbox("third") / "late").exists())
 
     @in_reactor
+    async def test_queued_folder(self, devices: Devices, logged: list[str]) -> None:
+        """A queued folder is tried again as long as that can help one of its files."""
+        full = [DiskFull()]
+
+        def decide(offer: Incoming) -> bool:
+            if offer.path.endswith("b") and full:
+                raise full.pop()
+            return not offer.path.endswith("c")
+
+        nas = await devices.start("nas", {"on_offer": decide})
+        await devices.pair("laptop", nas, "nas")
+        laptop = await devices.start("laptop")
+        for name in "ab":
+            devices.source(f"all/{name}", name.encode())
+        control = await devices.control("laptop")
+        job = {"path": str(devices.folder / "all"), "peer": "nas", "wait": False}
+        await control.call("send_file", job)
+        await until(lambda: (devices.inbox("nas") / "all" / "b").exists())
+        await until(lambda: not laptop._now.outgoing.waiting)
+        assert (devices.inbox("nas") / "all" / "a").read_bytes() == b"a" and not full
+        assert logged == []
+        devices.source("all/c", b"c")
+        await control.call("send_file", job)
+        await until(lambda: not laptop._now.outgoing.waiting)
+        assert laptop._now.journal.queued() == []
+        assert logged.pop() == "{queued} was given up: {reason}"
+
+    @in_reactor
     async def test_resumes_in_the_same_run(self, devices: Devices) -> None:
         """A connection cut in the middle of a body is made again, and little is sent twice."""
         service, client = await pair(devices)
@@ -722,6 +753,23 @@ class LifeTests:
         again = devices.service("other")  # nothing of it is held any more
         again.startService()
         assert await again.when_listening()
+
+    @in_reactor
+    async def test_start_that_fails(self, devices: Devices) -> None:
+        """Of a start that fails late nothing is left: the same service starts when it can."""
+        service = devices.service("nas")
+        before = threading.active_count()
+
+        def fails(registry: Registry) -> None:
+            raise RuntimeError("Not yet.")
+
+        service._subscribers.append(fails)
+        with pytest.raises(RuntimeError):
+            service.startService()
+        assert threading.active_count() == before
+        service._subscribers.remove(fails)
+        service.startService()
+        assert await service.when_listening()
 
     def test_nonsense_settings(self, devices: Devices) -> None:
         """Settings that make no sense are refused before anything is opened."""

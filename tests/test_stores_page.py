@@ -75,7 +75,7 @@ def test_serve(tmp_path: Path) -> None:
     pytest.importorskip("paramiko")
     install, serve = SHELL[0].splitlines()
     extras = (ROOT / "setup.cfg").read_text()
-    assert install == "pip install 'lanxfer[stores]'" and "\nstores =" in extras
+    assert install == "pip install '.[stores]'" and "\nstores =" in extras
     served = tmp_path / "served"
     with object_server(tmp_path / "s3") as s3, sshd(tmp_path / "ssh") as ssh:
         s3.fs.pipe_file(f"{BUCKET}/films/a.mkv", b"film")
