@@ -37,6 +37,7 @@ from lanxfer.connecting import (
     find_target,
 )
 from lanxfer.deferreds import public
+from lanxfer.delivery import Dialing
 from lanxfer.discovery.finding import finder
 from lanxfer.disk import Disk
 from lanxfer.errors import (
@@ -355,25 +356,11 @@ def local(reactor: Any, *, state: str | None = None) -> Deferred[Client]:
     Fails with Unreachable where none runs with that state folder.
     """
 
-    async def run() -> Client:
+    def dial(disk: Disk) -> Dialing:
         folder = StateFolder(state or default_state())
-        disk = Disk(reactor)
-        disk.start()
-        client = Client(
-            reactor,
-            None,
-            lambda: dial_local(reactor, disk, folder.socket_path, "lanxfer"),
-            disk,
-            on_close=disk.stop,
-        )
-        try:
-            await client.connected()
-        except BaseException:
-            disk.stop()
-            raise
-        return client
+        return dial_local(reactor, disk, folder.socket_path, "lanxfer")
 
-    return public(run())
+    return public(_owning(reactor, dial))
 
 
 def child(
@@ -390,25 +377,23 @@ def child(
     own.  Fails with Lost where the program ends at once; what it says about that is in the log.
     """
 
-    async def run() -> Client:
-        disk = Disk(reactor)
-        disk.start()
-        name = device or socket.gethostname()
-        client = Client(
-            reactor,
-            None,
-            lambda: dial_child(reactor, disk, argv, env, name),
-            disk,
-            on_close=disk.stop,
-        )
-        try:
-            await client.connected()
-        except BaseException:
-            disk.stop()
-            raise
-        return client
+    def dial(disk: Disk) -> Dialing:
+        return dial_child(reactor, disk, argv, env, device or socket.gethostname())
 
-    return public(run())
+    return public(_owning(reactor, dial))
+
+
+async def _owning(reactor: Any, dial: Callable[[Disk], Dialing]) -> Client:
+    """A client of a service of which this side is the owner."""
+    disk = Disk(reactor)
+    disk.start()
+    client = Client(reactor, None, lambda: dial(disk), disk, on_close=disk.stop)
+    try:
+        await client.connected()
+    except BaseException:
+        disk.stop()
+        raise
+    return client
 
 
 def send_file(

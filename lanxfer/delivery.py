@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -32,6 +32,9 @@ from lanxfer.wire.packets import Args
 
 _log = Logger()
 
+Dialing: TypeAlias = Coroutine[Any, Any, LanxferProtocol]
+"""A connection being made."""
+
 
 def new_registry() -> Registry:
     """A registry on the machine's own clock."""
@@ -53,7 +56,7 @@ class Delivery:
         self,
         reactor: Any,
         target: Target | None,
-        dial: Callable[[], Coroutine[Any, Any, LanxferProtocol]],
+        dial: Callable[[], Dialing],
         disk: Disk,
         *,
         dialer: Dialer | None = None,

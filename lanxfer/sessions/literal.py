@@ -21,9 +21,7 @@ sent: while parts are missing it is refused, before our ``End`` it is kept.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any
 
 from attrs import Factory, define
@@ -39,6 +37,7 @@ from lanxfer.errors import (
     LanxferError,
     UnknownCommand,
 )
+from lanxfer.sessions.single import SingleSession, Step, failed
 from lanxfer.wire import limits
 from lanxfer.wire.literal import (
     VALUES_MAX,
@@ -49,17 +48,11 @@ from lanxfer.wire.literal import (
 )
 from lanxfer.wire.packets import (
     Args,
-    Bye,
-    Cancel,
     Do,
-    End,
-    Event,
     Failed,
     Go,
     Ok,
     Packet,
-    Part,
-    Window,
 )
 
 PORT = 36969
@@ -191,44 +184,22 @@ def _details(answer: Args) -> dict[str, Any]:
     return {**named, "literal": answer}
 
 
-def _failed(code: str, reason: str = "") -> Failed:
-    error = BY_CODE.get(code, Foreign)(reason)
-    return Failed(1, code, error.reason, error.retry)
-
-
-class Step(Enum):
-    """How far the one request of the connection is."""
-
-    IDLE = "idle"
-    ASKED = "asked"
-    GOING = "going"  # accepted; the body is on its way
-    ENDED = "ended"  # the whole body is there
-
-
 @define
-class LiteralSession:
+class LiteralSession(SingleSession):
     """See ``lanxfer.sessions.Session`` and the top of this module.
 
     ``local_ip``, ``remote_ip`` and ``port`` are what a client puts into its
     request: its own address, and the one it is connected to.
     """
 
-    implies = True
-    server: bool = True
+    dialect = "literal"
+    halves = True
     local_ip: str = ""
     remote_ip: str = ""
     port: int = PORT
     line_limit: int = limits.HEADER_LITERAL
-    finished: bool = False
-    half_close: bool = False
-    _step: Step = Step.IDLE
     _request: dict[str, Any] = Factory(dict)
-    _silent: deque[Packet] = Factory(deque)
-    _kept: Ok | Failed | None = None
-    _closed: bool = False
     _name: str = ""
-    _total: int = 0
-    _position: int = 0
 
     @property
     def _method(self) -> str:
@@ -240,34 +211,6 @@ class LiteralSession:
             raise ValueError("one request, by the client, without a body")
         self._compose(name, args)
         return Do(1, name, args)
-
-    def receive(self, line: bytes) -> Packet | None:
-        """See ``Session``; a second request, and what follows a final line, is ignored."""
-        if self.finished or (self.server and self._step is not Step.IDLE):
-            return None
-        try:
-            return self._requested(line) if self.server else self._answered(line)
-        except LanxferError:
-            self.finished = True
-            self._closed = not self.server  # a server has its complaint still to say
-            raise
-
-    def implied(self) -> Packet | None:
-        if not self._silent:
-            return None
-        packet = self._silent.popleft()
-        if isinstance(packet, End):
-            self._step = Step.ENDED
-        return packet
-
-    def send(self, packet: Packet) -> bytes:
-        """See ``Session``; b"" for whatever comes after the last line."""
-        if self._closed or isinstance(packet, Window | Event | Bye):
-            return b""
-        line = self._answer(packet) if self.server else self._ask(packet)
-        if line is None:
-            raise ValueError(f"the literal dialect cannot say {packet} now")
-        return line
 
     def complaint(self, error: Exception) -> bytes:
         """The error line, with the request if one was understood; a client has no such line."""
@@ -294,7 +237,7 @@ class LiteralSession:
         self._closed = self.finished = True
         gone = self._step is Step.GOING and self._position == self._total
         sent = gone or self._step is Step.ENDED or self._method.endswith("_message")
-        return _failed("unconfirmed" if sent else "connection-lost")
+        return failed("unconfirmed" if sent else "connection-lost")
 
     # The server's half.
 
@@ -327,10 +270,7 @@ class LiteralSession:
         if "series_file_name" in go.args:
             # The one detail of ours that ae peers know; the final line repeats it.
             self._request["series_file_name"] = go.args["series_file_name"]
-        if offset < self._total:
-            self._silent.append(Part(1, offset, self._total - offset))
-        self._silent.append(End(1, self._total, None))
-        self._step = Step.GOING
+        self._imply_body(offset)
         return format_literal(self._echo(transferred_bytes=offset))
 
     def _good(self, ok: Ok) -> Mapping[str, Any]:
@@ -364,8 +304,7 @@ class LiteralSession:
         return self._last({**answer, "error": text})
 
     def _last(self, answer: Mapping[str, Any]) -> bytes:
-        self._closed = self.finished = True
-        self._silent.clear()
+        self._end()
         return format_literal(answer)
 
     # The client's half.
@@ -417,27 +356,6 @@ class LiteralSession:
         # One that has only rt_id_to_cancel can make an ae server stumble over itself.
         rt_id = args.get("request") or request_id({**request, "local_ip": self.local_ip})
         return {**request, "rt_id": rt_id}
-
-    def _ask(self, packet: Packet) -> bytes | None:
-        match packet:
-            case Do() if self._step is Step.IDLE:
-                return self._demand(packet)
-            case Part() if self._step is Step.GOING and packet.offset == self._position:
-                if packet.offset + packet.body > self._total:
-                    return None
-                self._position += packet.body
-                return b""
-            case End() if self._step is Step.GOING and self._position == self._total:
-                self._step = Step.ENDED
-                self.half_close = True
-                self._settle()
-                return b""
-            case Cancel() if self._step is not Step.IDLE:
-                # There is no line for it: the connection ends, and that is all they hear.
-                self._kept = _failed(packet.code, packet.reason)
-                self._settle()
-                return b""
-        return None
 
     def _demand(self, do: Do) -> bytes:
         self._request = self._compose(do.name, do.args)
@@ -495,18 +413,12 @@ class LiteralSession:
         size = done if type(done) is int else -1
         if self._method in ("recv_file", "recv_message") and size != self._total:
             if size < 0:
-                return _failed("unconfirmed")
+                return failed("unconfirmed")
             code = "short-body" if size < self._total else "bad-offset"
-            return _failed(code, f"The other side says it has {size} of {self._total}.")
+            return failed(code, f"The other side says it has {size} of {self._total}.")
         details = _details(answer)
         stored = details.get("series_file_name", self._name).rpartition("/")[2]
         return Ok(1, {"stored": stored, "size": max(size, 0), **details})
-
-    def _settle(self) -> None:
-        """Give what was kept as the end of the conversation."""
-        if self._kept is not None:
-            self._silent.append(self._kept)
-            self._closed = self.finished = True
 
 
 def _last_part(path: str) -> str:
