@@ -150,6 +150,32 @@ class AdoptTests:
         send(place, names())
         assert steps == ["files", "name", STAGING, "inbox"]
 
+    # covers: R05
+    def test_error_of_another_batch(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each batch hears by itself what went wrong since before its first write."""
+        synced, watching = list[int](), list[int]()
+        real = batches.Batch._watch_disk
+
+        def sync_all(fd: int) -> bool:
+            synced.append(fd)
+            return True
+
+        def watch(batch: batches.Batch) -> None:
+            assert not any(file.staged for file in batch._files)
+            real(batch)
+            watching.append(batch._disk)
+            if len(watching) == 1:
+                send(place, names("other"))
+
+        monkeypatch.setattr(batches, "sync_all", sync_all)
+        monkeypatch.setattr(batches.Batch, "_watch_disk", watch)
+        send(place, names())
+        assert watching == synced[::-1] and len(set(synced)) == 2
+        assert place.store._staging.fd not in synced
+        for fd in synced:
+            with pytest.raises(OSError, match="descriptor"):
+                os.fstat(fd)
+
     def test_known_to_be_durable(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its name is not made durable a second time."""
         send(place, names())

@@ -18,8 +18,8 @@ from lanxfer.storage import Small
 from lanxfer.storage.arriving import Arriving
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.publishing import Publisher
-from lanxfer.storage.rules import mode_of, refuse_small, told_by_name
-from lanxfer.storage.system import SyncFailed, can_sync_all, close, sync, sync_all
+from lanxfer.storage.rules import may_be_elsewhere, mode_of, refuse_small, told_by_name
+from lanxfer.storage.system import FOLDER_FLAGS, SyncFailed, can_sync_all, close, sync, sync_all
 from lanxfer.storage.tree import Placed
 from lanxfer.storage.wholes import NewFolder
 from lanxfer.transfers import Conflict, Stored
@@ -57,6 +57,7 @@ class Batch:
         self._staging = publisher.staging
         self._files = list(map(Arriving, files))
         self._together = len(files) >= TOGETHER and can_sync_all()
+        self._disk = -1
         self._room = room
         self._scarce = room < sum(small.offer.size for small in files)
         self._dotfiles = dotfiles
@@ -83,6 +84,7 @@ class Batch:
             if self._remembered:
                 self._each(self._find_renamed)
             self._in_folders(self._find)
+            self._watch_disk()
             with turn:
                 self._each(self._write)
             self._take_out()
@@ -155,6 +157,8 @@ class Batch:
                 file.failed(error)
 
     def _find_renamed(self, file: Arriving) -> None:
+        if not may_be_elsewhere(file.small.conflict):
+            return
         remembered = self._remembered.get(file.small.key)
         offer, path = file.offer, file.small.path
         file.end = self._publisher.found_again(remembered, offer, path, offer.digest or "")
@@ -193,6 +197,19 @@ class Batch:
         if not self._together or len(files) < IN_NEW or len(self._new) >= NEW_AT_ONCE:
             return False
         return bool(parts) and not self._tree.may_be(*parts)
+
+    def _watch_disk(self) -> None:
+        """Hear of all that goes wrong from now on; nobody else's sync may hear it instead.
+
+        The system tells it once to each descriptor that was open by then.
+        """
+        if not self._together or not (files := self._open()):
+            return
+        try:
+            self._disk = os.open(".", FOLDER_FLAGS, dir_fd=self._staging.fd)
+        except OSError as error:
+            for file in files:
+                file.failed(error)
 
     def _write(self, file: Arriving) -> None:
         offer = file.offer
@@ -233,7 +250,7 @@ class Batch:
     def _sync(self, written: Sequence[Arriving]) -> None:
         if self._together:
             try:
-                sync_all(self._staging.fd)
+                sync_all(self._disk)
             except SyncFailed as error:
                 for file in written:
                     file.failed(error)
@@ -325,9 +342,9 @@ class Batch:
                 file.failed(error)
 
     def _clear(self) -> None:
-        for file in self._files:
-            if file.fd >= 0:
-                close(file.fd)
+        for fd in (self._disk, *(file.fd for file in self._files)):
+            if fd >= 0:
+                close(fd)
         with self._staging.turn:
             self._staging.wholes.remove(self._written)
             for new in self._new:
