@@ -32,7 +32,7 @@ from lanxfer.errors import (
     ShortBody,
     SourceChanged,
 )
-from lanxfer.storage import Small, Store
+from lanxfer.storage import Small, Store, shares
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.memory import MemoryStore
 from lanxfer.storage.memory_volume import MemoryVolume, memory_share
@@ -42,6 +42,8 @@ from lanxfer.storage.remote import RemoteVolume, remote_volume
 from lanxfer.storage.sftp import SftpVolume
 from lanxfer.storage.shares import Share
 from lanxfer.storage.spooled import SpooledStore
+from lanxfer.storage.system import _own_call
+from lanxfer.storage.tree import Tree
 from lanxfer.storage.volumes import SharedFolder, Volume, VolumeShare
 from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
@@ -654,6 +656,54 @@ class ChangeTests:
         with pytest.raises(Forbidden):
             place.share.remove(None, recursive=True)
         assert place.names() == ["keep"]
+
+
+class LocalTests:
+    """What several steps on this device's own disk leave to others in between."""
+
+    def test_move_in_one_step(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A new file that gets the old name meanwhile is not taken away with it."""
+        if _own_call("renameat2", (3, 15)) is None:
+            pytest.skip("needs renameat2")
+        place = local(tmp_path)
+        place.put("a", b"old")
+
+        def fails(*args: Any, **how: Any) -> None:
+            raise AssertionError("a second name, and then the first removed")
+
+        monkeypatch.setattr(os, "link", fails)
+        place.share.move(safe_path("a"), safe_path("b"), overwrite=False)
+        assert place.read("b") == b"old" and place.names() == ["b"]
+
+    @pytest.mark.parametrize("kind", ["file", "folder", "link"])
+    @pytest.mark.parametrize("atomic", [False, True])
+    def test_move_where_something_came(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, atomic: bool
+    ) -> None:
+        """What got the new name just now stays."""
+        place, root = local(tmp_path), tmp_path / "root"
+        if kind == "file":
+            place.put("a", b"old")
+        elif kind == "folder":
+            (root / "a").mkdir()
+        else:
+            (root / "a").symlink_to("x")
+        real, looked = Tree.look, list[str]()
+
+        def look(tree: Tree, folder: int, name: str) -> Any:
+            found = real(tree, folder, name)
+            if name == "b" and not looked:
+                looked.append(name)
+                (root / "b").write_bytes(b"came")
+            return found
+
+        monkeypatch.setattr(Tree, "look", look)
+        if not atomic:
+            monkeypatch.setattr(shares, "rename_new", lambda *names: False)
+        with pytest.raises(Exists):
+            place.share.move(safe_path("a"), safe_path("b"), overwrite=False)
+        assert (root / "b").read_bytes() == b"came"
+        assert os.path.lexists(root / "a")
 
 
 class FirstTests:

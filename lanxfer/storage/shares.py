@@ -35,7 +35,7 @@ from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import RESERVED, SafePath, is_hidden, quoted, safe_path, shown
 from lanxfer.storage.sources import Source
 from lanxfer.storage.staging import NAME as STAGING
-from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close, sync, typed
+from lanxfer.storage.system import FILE_FLAGS, FOLDER_FLAGS, close, rename_new, sync, typed
 from lanxfer.storage.tree import Tree
 from lanxfer.wire import limits
 
@@ -201,14 +201,20 @@ class Share:
                 raise NotFound()
             if there is not None and (not overwrite or {facts.kind, there.kind} - {"file", "link"}):
                 raise Exists(f"There is a {there.kind} of that name.")
-            if facts.kind == "file" and not overwrite:
-                # A rename would replace what got that name just now; a link never does.
-                os.link(
-                    path.name, to.name, src_dir_fd=above, dst_dir_fd=below, follow_symlinks=False
-                )
-                os.unlink(path.name, dir_fd=above)
-            else:
-                os.rename(path.name, to.name, src_dir_fd=above, dst_dir_fd=below)
+            if overwrite or not rename_new(path.name, to.name, above, below):
+                if facts.kind == "file" and not overwrite:
+                    # Not in one step, but it does not replace what got that name just now.
+                    os.link(
+                        *(path.name, to.name),
+                        src_dir_fd=above,
+                        dst_dir_fd=below,
+                        follow_symlinks=False,
+                    )
+                    os.unlink(path.name, dir_fd=above)
+                else:
+                    if not overwrite and self._tree.look(below, to.name) is not None:
+                        raise Exists()
+                    os.rename(path.name, to.name, src_dir_fd=above, dst_dir_fd=below)
             self._tree.sync_folder(below)
             self._tree.sync_folder(above)
 
