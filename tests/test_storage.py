@@ -649,6 +649,16 @@ class ConflictTests:
         assert place.names() == {"a", "a (2)"}
 
     # covers: K08
+    def test_renamed_and_then_to_replace(self, place: Place, put: Callable[..., Stored]) -> None:
+        """Who wants the very name gets it, though there is a copy beside it from last time."""
+        put("a", b"first", who="peer:x")
+        assert put("a", b"other content").path == "a (2)"
+        wanted = Stored("a", 13, digest(b"other content"))
+        assert put("a", b"other content", Conflict.OVERWRITE) == wanted
+        assert place.read("a") == b"other content"
+        assert put("a", b"other content", Conflict.OVERWRITE) == wanted._replace(already=True)
+
+    # covers: K08
     @pytest.mark.parametrize("conflict", [Conflict.RENAME, Conflict.SKIP])
     def test_named_but_not_remembered(
         self, place: Place, put: Callable[..., Stored], conflict: Conflict
@@ -776,6 +786,14 @@ class ConflictTests:
             place.open("a", 5, Conflict.REFUSE)
         part = place.open("a", 3, Conflict.REFUSE, mtime=None)
         part.keep()
+
+    # covers: K10
+    def test_refused_at_the_end(self, place: Place) -> None:
+        """Nothing is kept of a file that no other try would store."""
+        place.put("a", b"one")
+        with pytest.raises(Exists):
+            place.put("a", b"two", Conflict.REFUSE, mtime=MTIME + 1)
+        assert not place.store.holds(place.key("a", 3, MTIME + 1))
 
     def test_series(self, place: Place, put: Callable[..., Stored]) -> None:
         """A series never uses the plain name."""

@@ -324,7 +324,7 @@ class WeakTests:
         assert place.put("a", b"two", mtime=1).already
         assert place.names() == {"a", "a (2)", "a (3)"}
         assert place.read("a") == b"four"
-        assert place.store.tidy(-1) == 1  # the part that was refused
+        assert place.store.tidy(-1) == 0  # the part that was refused is gone
         place.store.close()
 
     def test_no_folder_sync(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -985,6 +985,26 @@ class FaultTests:
         assert part.have() == ((3, digest(b"abc")),)
         part.keep()
         place.store.close()
+
+    # covers: R05
+    @pytest.mark.parametrize("renamed", [False, True])
+    def test_sync_of_the_folder_is_not_over(
+        self, place: Place, put: Callable[..., Stored], renamed: bool
+    ) -> None:
+        """A file whose name its first sender may have to take back is not there already."""
+        if renamed:
+            put("a", b"first", who="peer:x")
+        name = put("a", b"abcde").path
+        with place.store._staging.unsynced.placing(()) as names:
+            names.add(name)
+            part = place.open("a", 5)
+            assert part.have() == ((5, digest(b"abcde")),)
+            part.begin(5)
+            with pytest.raises(Busy):
+                part.publish(digest(b"abcde"))
+            with pytest.raises(Busy):
+                place.put_small("a", b"abcde")
+        assert put("a", b"abcde").already
 
     # covers: R05
     def test_sync_of_the_file_fails_once(

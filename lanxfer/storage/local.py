@@ -14,7 +14,13 @@ from lanxfer.storage.batches import Batch
 from lanxfer.storage.names import SafePath, link_target, quoted, whose
 from lanxfer.storage.parts import LocalPart
 from lanxfer.storage.publishing import Publisher
-from lanxfer.storage.rules import numbered, refuse_hidden, refuse_taken, refuse_unfinished
+from lanxfer.storage.rules import (
+    may_be_elsewhere,
+    numbered,
+    refuse_hidden,
+    refuse_taken,
+    refuse_unfinished,
+)
 from lanxfer.storage.staging import Staging, staged
 from lanxfer.storage.system import FOLDER_FLAGS, SyncFailed, close, fcntl, sync, typed
 from lanxfer.storage.tree import Tree
@@ -110,6 +116,8 @@ class LocalStore:
         try:
             with typed():
                 remembered = self._publisher.recall([key]).get(key)
+                if not may_be_elsewhere(conflict) and remembered != path:
+                    remembered = None
                 finished = self._publisher.finished(remembered, offer, path)
                 if finished is None:
                     refuse_taken(self.look(path), offer, conflict)

@@ -29,6 +29,7 @@ from lanxfer.storage.names import SafePath, link_target, quoted, whose
 from lanxfer.storage.prefixes import ladder, running_digests
 from lanxfer.storage.rules import (
     looks_like,
+    may_be_elsewhere,
     numbered,
     refuse_hidden,
     refuse_key,
@@ -93,7 +94,7 @@ class MemoryStore:
         self._claim(key)
         try:
             with self.mutex:
-                finished = self._finished(key, offer, path)
+                finished = self._finished(key, offer, path, conflict)
                 if finished is None:
                     refuse_taken(self.facts(str(path)), offer, conflict)
                 if finished is None and key not in self._parts:
@@ -121,9 +122,9 @@ class MemoryStore:
                 raise Busy()
             self._open.add(key)
 
-    def _finished(self, key: str, offer: Offer, path: SafePath) -> str | None:
+    def _finished(self, key: str, offer: Offer, path: SafePath, conflict: Conflict) -> str | None:
         remembered = self._receipts.recall([key]).get(key) if self._receipts else None
-        candidates = [remembered.path] if remembered else []
+        candidates = [remembered.path] if remembered and may_be_elsewhere(conflict) else []
         if usable_mtime(offer.mtime_ns) is not None:
             candidates.append(str(path))
         return next((each for each in candidates if looks_like(self.facts(each), offer)), None)
@@ -180,7 +181,7 @@ class MemoryStore:
         self, key: str, offer: Offer, path: SafePath, conflict: Conflict, data: bytes
     ) -> tuple[str, bool]:
         """The name for that content, and whether it is there already."""
-        again = self._finished(key, offer, path)
+        again = self._finished(key, offer, path, conflict)
         if again is not None and self.files[again] == data:
             return again, True
         name = str(path)
@@ -424,6 +425,9 @@ class MemoryPart:
         self._refuse_closed()
         try:
             return self._publish(digest)
+        except (BadName, Exists):
+            self.discard()
+            raise
         finally:
             self.keep()
 

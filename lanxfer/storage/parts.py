@@ -8,7 +8,16 @@ from contextlib import suppress
 
 from blake3 import blake3
 
-from lanxfer.errors import BadOffset, DigestMismatch, DiskFailed, DiskFull, LanxferError, ShortBody
+from lanxfer.errors import (
+    BadName,
+    BadOffset,
+    DigestMismatch,
+    DiskFailed,
+    DiskFull,
+    Exists,
+    LanxferError,
+    ShortBody,
+)
 from lanxfer.storage.names import SafePath
 from lanxfer.storage.prefixes import ladder, running_digests, thinned
 from lanxfer.storage.publishing import Finished, Publisher
@@ -207,6 +216,10 @@ class LocalPart:
         try:
             with typed():
                 stored = self._publish(digest)
+        except (BadName, Exists):
+            # No other try would end otherwise, and what is kept counts against its sender.
+            self.discard()
+            raise
         except BaseException:
             self.keep()
             raise

@@ -81,7 +81,12 @@ class Publisher:
             return self.tree.digest(folder, finished.path.name, finished.facts)
 
     def confirm(self, finished: Finished) -> bool:
-        """Make sure of a finished file: still the same one, and durable whoever put it there."""
+        """Make sure of a finished file: still the same one, and durable whoever put it there.
+
+        Busy where somebody is about to, and may have to take it back.
+        """
+        if self.staging.unsynced.by_others(finished.path.parent, finished.path.name):
+            raise Busy()
         try:
             with self.tree.reach(finished.path.parent, make=False) as folder:
                 with self.tree.opened(folder, finished.path.name, finished.facts) as fd:

@@ -61,6 +61,14 @@ def refuse_taken(facts: Facts | None, offer: Offer, conflict: Conflict) -> None:
         raise Exists()
 
 
+def may_be_elsewhere(conflict: Conflict) -> bool:
+    """Whether the name that a file was given last time settles this, too, if it is another one.
+
+    Who asks to replace what is there is not served by a copy beside it.
+    """
+    return conflict is not Conflict.OVERWRITE
+
+
 def refuse_unfinished(files: int, size: int, most: tuple[int, int]) -> None:
     """QuotaExceeded where somebody left too much unfinished to begin anything new (K10)."""
     if files >= most[0] or size >= most[1]:
