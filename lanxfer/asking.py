@@ -170,6 +170,8 @@ class Asking(Reading):
 
     def _refused(self, failed: Failed) -> None:
         error = from_wire(failed.code, failed.reason, **_details(failed.args))
+        if failed.retry:
+            error.retry = True
         if failed.id == 0:
             self.lost_because = error
             self.abandon(error)

@@ -28,6 +28,7 @@ from lanxfer.errors import (
     Forbidden,
     LanxferError,
     TooLarge,
+    for_now,
 )
 from lanxfer.offers import Offers
 from lanxfer.policy import Principal, Standing
@@ -118,7 +119,8 @@ class Deciding:
                 self._log.error(
                     "Nothing is taken: {reason}", event="nothing_taken", reason=error.reason
                 )
-            raise Forbidden("The rules of that device cannot be read just now.") from None
+            unreadable = Forbidden("The rules of that device cannot be read just now.")
+            raise for_now(unreadable) from None
         self.complaint = ""
         return found
 
@@ -240,7 +242,8 @@ class Deciding:
 
     def _check_hours(self, terms: Terms) -> None:
         if terms.hours is not None and self.now() not in terms.hours:
-            raise Forbidden(f"That device takes things at {terms.hours} only, by its own clock.")
+            late = f"That device takes things at {terms.hours} only, by its own clock."
+            raise for_now(Forbidden(late))
 
     def _check(self, principal: Principal, terms: Terms, offer: Offer, group: str, id: str) -> None:
         self._check_terms(terms, offer)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 
 class Exit(IntEnum):
@@ -33,7 +33,8 @@ class LanxferError(Exception):
 
     code: ClassVar[str] = "internal"
     exit: ClassVar[Exit] = Exit.FAILED
-    retry: ClassVar[bool] = False
+    retry: bool = False
+    """The same may be otherwise later; of one error it may be said though its kind does not."""
     closes: ClassVar[bool] = False
     """The connection this is said on ends after it."""
 
@@ -44,6 +45,15 @@ class LanxferError(Exception):
 
     def __str__(self) -> str:
         return self.reason
+
+
+E = TypeVar("E", bound=LanxferError)
+
+
+def for_now(error: E) -> E:
+    """That error, of which somebody waiting should know that it passes."""
+    error.retry = True
+    return error
 
 
 # What is wrong with what was said on the wire.
@@ -347,8 +357,6 @@ class Unfinished(LanxferError):
 
     code = "partial"
     exit = Exit.PARTIAL
-    again = False
-    """Whether some of the rest may arrive the next time."""
 
 
 class Foreign(LanxferError):

@@ -6,9 +6,11 @@ tried again with growing pauses, and once a minute in the end.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -20,7 +22,16 @@ from lanxfer.client import Client
 from lanxfer.commands.table import Call
 from lanxfer.deferreds import settled
 from lanxfer.disk import Disk
-from lanxfer.errors import BadHeader, LanxferError, Unfinished
+from lanxfer.errors import (
+    BadHeader,
+    DiskFailed,
+    Expired,
+    LanxferError,
+    NotFound,
+    NotPaired,
+    SourceUnreadable,
+    Unfinished,
+)
 from lanxfer.handing import Handed, parse_job
 from lanxfer.journal import Journal
 from lanxfer.registry import new_ids
@@ -31,6 +42,12 @@ from lanxfer.transfers import Conflict, Receipt
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds between tries of a send that waits for its peer; the last is repeated."""
+
+PASSING_FOR = 7 * 24 * 3600.0
+"""Seconds for which a send that waits is tried again after an answer that may change."""
+
+_PASSING = (NotPaired, Expired, DiskFailed, SourceUnreadable, NotFound)
+"""Such answers: somebody has to let a device in or say yes, or a disk is not there just now."""
 
 
 @define(eq=False)
@@ -43,6 +60,7 @@ class Outgoing:
     _client: Callable[[Mapping[str, Any]], Client]
     _log: Logger
     _new_id: Callable[[], str] = field(factory=new_ids)
+    _now: Callable[[], float] = time.time
     _waiting: dict[str, Deferred[None]] = field(factory=dict)
     _started: set[str] = field(factory=set)
     _ending: bool = False
@@ -77,6 +95,7 @@ class Outgoing:
         job = _job(args)
         if args.get("wait", True) is not False:
             return await self.run(job)
+        job["since"] = self._now()
         self._client(job)  # a peer that nobody knows is said now, not in vain for ever
         id = secrets.token_hex(4)
         await self._disk.run_reserved(self._journal.enqueue, id, job)
@@ -106,7 +125,9 @@ class Outgoing:
                 return _said(await client.send_file(job["path"], conflict=conflict), job)
             sent = await client.send_paths([job["path"]])
             if sent.failed:
-                raise _unfinished(sent.failed)
+                path, error = sent.failed[0]
+                why = f"{len(sent.failed)} did not arrive; the first: {path}: {error}"
+                raise Unfinished(why) from max((each for _, each in sent.failed), key=_hope)
             return {"files": sent.files, "size": sent.bytes, "skipped": len(sent.skipped)}
         finally:
             client.close()
@@ -124,7 +145,7 @@ class Outgoing:
         trying.addBoth(lambda result: self._waiting.pop(id, None) and result)
 
     async def _keep_trying(self, id: str, job: Mapping[str, Any]) -> None:
-        tries = 0
+        tries, since = 0, job.get("since", self._now())
         try:
             while True:
                 try:
@@ -133,7 +154,7 @@ class Outgoing:
                 except LanxferError as error:
                     if self._ending:
                         return
-                    if not (error.retry or (isinstance(error, Unfinished) and error.again)):
+                    if self._now() - since >= _hope(error):
                         # Its words, maybe, and the log's line.
                         why = shown(error.reason, 300)
                         self._log.error(
@@ -161,12 +182,15 @@ def _job(args: Mapping[str, Any]) -> dict[str, Any]:
     return job
 
 
-def _unfinished(failed: Sequence[tuple[str, LanxferError]]) -> Unfinished:
-    """What to say of a folder of which these did not arrive."""
-    path, error = failed[0]
-    unfinished = Unfinished(f"{len(failed)} did not arrive; the first: {path}: {error}")
-    unfinished.again = any(each.retry for _, each in failed)
-    return unfinished
+def _hope(error: BaseException | None) -> float:
+    """For how many seconds it is worth to try again."""
+    if isinstance(error, Unfinished):
+        return _hope(error.__cause__)
+    if not isinstance(error, LanxferError):
+        return 0.0
+    if type(error).retry:
+        return math.inf
+    return PASSING_FOR if error.retry or isinstance(error, _PASSING) else 0.0
 
 
 def _said(receipt: Receipt, job: Mapping[str, Any]) -> dict[str, Any]:

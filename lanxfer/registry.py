@@ -69,7 +69,7 @@ def outcome(error: LanxferError) -> State:
     """The state a transfer ends in with this error."""
     if isinstance(error, Cancelled):
         return State.CANCELLED
-    return State.INTERRUPTED if error.retry else State.FAILED
+    return State.INTERRUPTED if type(error).retry else State.FAILED
 
 
 def _ended(common: Snapshot, what: Offer | Entry, end: Ending) -> Snapshot:

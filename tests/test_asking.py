@@ -261,6 +261,20 @@ class SendingTests:
             pair.result(sent)
 
 
+class RetryTests:
+    @pytest.mark.parametrize("retry", [False, True])
+    def test_said_of_this_one(self, retry: bool) -> None:
+        """Whether the same may be otherwise later is what the other side says of it."""
+        pair = Pair()
+        pair.pump()
+        asked = pair.client.ask("watch", {}).answered()
+        pair.pump()
+        pair.server._say_last(Failed(2, "forbidden", "Not at this hour.", retry))
+        with pytest.raises(Forbidden) as told:
+            pair.result(asked)
+        assert told.value.retry is retry and not Forbidden.retry
+
+
 class SilentErrorsTests:
     def test_connection_errors_are_lost(self) -> None:
         """A connection that breaks for whatever reason is lost, nothing more."""

@@ -515,6 +515,7 @@ class HourTests:
         [_, (answer, _)] = dialogue.raw.packets
         assert (answer.code if isinstance(answer, Failed) else "ok") == code
         assert isinstance(answer, Failed | Ok)
+        assert getattr(answer, "retry", True)  # that is over tomorrow
         pair.close()
 
     def test_kit(self) -> None:

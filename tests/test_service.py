@@ -18,20 +18,23 @@ from lanxfer.errors import (
     BadConfig,
     BadState,
     Cancelled,
+    DiskFailed,
     DiskFull,
     Exists,
     Expired,
     Forbidden,
     KeyChanged,
+    LanxferError,
     NotFound,
     NotPaired,
     Stopping,
     TlsRequired,
     UnknownCommand,
     Unreachable,
+    for_now,
 )
 from lanxfer.node import RECORD_MOST, Incoming
-from lanxfer.outgoing import Outgoing
+from lanxfer.outgoing import PASSING_FOR, Outgoing
 from lanxfer.peers import Peer, Peers
 from lanxfer.registry import Registry
 from lanxfer.transfers import Conflict, Direction, Offer, State, Stored
@@ -642,6 +645,35 @@ class SendingTests:
         await control.call("send_file", job)
         await until(lambda: not laptop._now.outgoing.waiting)
         assert laptop._now.journal.queued() == []
+        assert logged.pop() == "{queued} was given up: {reason}"
+
+    @in_reactor
+    @pytest.mark.parametrize("error", [for_now(Forbidden()), DiskFailed(), Expired()])
+    async def test_queued_for_now(
+        self, devices: Devices, logged: list[str], error: LanxferError
+    ) -> None:
+        """What may be otherwise tomorrow does not end a queued send, for a week."""
+        refused: list[str] = []
+
+        def decide(offer: Incoming) -> bool:
+            if offer.path == "late" or not refused:
+                refused.append(offer.path)
+                raise error
+            return True
+
+        nas = await devices.start("nas", {"on_offer": decide})
+        await devices.pair("laptop", nas, "nas")
+        laptop = await devices.start("laptop")
+        control = await devices.control("laptop")
+        job = {"path": devices.source("soon", b"1"), "peer": "nas", "wait": False}
+        await control.call("send_file", job)
+        await until(lambda: not laptop._now.outgoing.waiting)
+        assert refused == ["soon"] and (devices.inbox("nas") / "soon").read_bytes() == b"1"
+        outgoing = laptop._now.outgoing
+        outgoing._now = iter([0.0, 0.0, PASSING_FOR - 1, PASSING_FOR]).__next__
+        await control.call("send_file", {**job, "path": devices.source("late", b"2")})
+        await until(lambda: not outgoing.waiting)
+        assert refused == ["soon", "late", "late"]
         assert logged.pop() == "{queued} was given up: {reason}"
 
     @in_reactor
