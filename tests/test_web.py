@@ -9,7 +9,9 @@ import os
 import runpy
 import socket
 import ssl
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from browser import Plain, beside, in_service
 from devices import Devices, in_reactor, sleep, until
 from tusclient.client import TusClient
 
-from lanxfer.errors import BadConfig, Forbidden, NotFound
+from lanxfer.errors import BadConfig, DiskFull, Forbidden, NotFound
 from lanxfer.rights.file import LOOK_EVERY
 from lanxfer.service import Settings
+from lanxfer.storage.parts import LocalPart
 from lanxfer.transfers import State
 from lanxfer.web.tls import CERTIFICATE_FILE, KEY_FILE
+from lanxfer.web.uploads import Upload
 from lanxfer.wire import limits
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
@@ -343,6 +347,110 @@ class TusTests:
 
         await beside(go)
         assert inbox(devices) == {"film.bin": data}
+
+    @in_reactor
+    async def test_not_stored(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An upload that failed at its end does not look complete, and is begun anew."""
+        nas = await page(devices)
+        data = os.urandom(limits.MIB)
+        path = devices.source("film.bin", data)
+        publish, trouble = LocalPart._publish, [DiskFull()]
+
+        def full(part: LocalPart, digest: str | None) -> Any:
+            if trouble:
+                raise trouble.pop()
+            return publish(part, digest)
+
+        monkeypatch.setattr(LocalPart, "_publish", full)
+
+        def go() -> None:
+            plain = Plain(nas).sign_in()
+            where = create(plain, "film.bin", len(data)).headers["Location"]
+            assert patch(plain, where, 0, data).status_code == 507
+            found = plain.tus("HEAD", where)
+            assert found.headers["Upload-Offset"] == "0" and "Lanxfer-Stored" not in found.headers
+            assert patch(plain, where, len(data), b"").status_code == 409
+            headers = {
+                "Cookie": "; ".join(f"{c.name}={c.value}" for c in plain.session.cookies),
+                "X-Lanxfer-Token": plain.token,
+            }
+            client = TusClient(f"{plain.url}/files", headers=headers)
+            client.uploader(path, url=plain.url + where, verify_tls_cert=False).upload()
+
+        os.environ.pop("REQUESTS_CA_BUNDLE", None)
+        await beside(go)
+        assert inbox(devices) == {"film.bin": data}
+
+    @pytest.mark.parametrize("error", [None, DiskFull()])
+    @in_reactor
+    async def test_being_stored(
+        self, devices: Devices, monkeypatch: pytest.MonkeyPatch, error: DiskFull | None
+    ) -> None:
+        """Who looks while a file is being stored hears what has become of it, as who sent it."""
+        nas = await page(devices)
+        publish = LocalPart._publish
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slow(part: LocalPart, digest: str | None) -> Any:
+            begun.set()
+            assert go_on.wait(30)
+            if error is not None:
+                raise error
+            return publish(part, digest)
+
+        monkeypatch.setattr(LocalPart, "_publish", slow)
+        interrupt = Upload.interrupt
+
+        def looked(upload: Upload) -> None:
+            if begun.is_set():
+                go_on.set()  # whoever looks is there
+            interrupt(upload)
+
+        monkeypatch.setattr(Upload, "interrupt", looked)
+
+        def go() -> None:
+            plain, other = Plain(nas).sign_in(), Plain(nas)
+            other.session.cookies, other.token = plain.session.cookies, plain.token
+            where = create(plain, "a.bin", 10).headers["Location"]
+            with ThreadPoolExecutor(1) as pool:
+                sending = pool.submit(patch, plain, where, 0, b"0123456789")
+                assert begun.wait(30)
+                found = other.tus("HEAD", where)
+                sent = sending.result()
+            stored = None if error else "a.bin"
+            assert sent.status_code == (507 if error else 204)
+            assert found.headers["Upload-Offset"] == ("0" if error else "10")
+            for each in (sent, found):
+                assert each.headers.get("Lanxfer-Stored") == stored
+
+        await beside(go)
+        assert inbox(devices) == ({} if error else {"a.bin": b"0123456789"})
+
+    @in_reactor
+    async def test_lost_here(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What goes on where nothing is any more is refused, and not put somewhere else."""
+        nas = await page(devices)
+
+        def begin() -> tuple[Plain, str]:
+            plain = Plain(nas).sign_in()
+            where = create(plain, "a.bin", 10).headers["Location"]
+            monkeypatch.setattr(limits, "WEB_PATIENCE", 0.01)
+            assert patch(plain, where, 0, b"01234").status_code == 204
+            return plain, where
+
+        plain, where = await beside(begin)
+        await until(lambda: not len(nas.registry))
+        monkeypatch.setattr(limits, "WEB_PATIENCE", 60)
+        for part in devices.inbox("nas").glob(".lanxfer-staging/[0-9a-f]*"):
+            part.unlink()
+
+        def go_on() -> None:
+            assert patch(plain, where, 5, b"56789").status_code == 409
+            assert plain.tus("HEAD", where).headers["Upload-Offset"] == "0"
+            assert patch(plain, where, 0, b"0123456789").headers["Lanxfer-Stored"] == "a.bin"
+
+        await beside(go_on)
+        assert inbox(devices) == {"a.bin": b"0123456789"}
 
     @in_reactor
     async def test_same_rules(self, devices: Devices) -> None:

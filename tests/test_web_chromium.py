@@ -110,6 +110,32 @@ class PersonTests:
         assert len(list(devices.inbox("nas").glob("film*"))) == 1
 
     @in_reactor
+    async def test_received_is_stored(self, devices: Devices) -> None:
+        """An answer that names nothing that was stored is not taken for "received"."""
+        nas = await page(devices)
+        path = devices.source("film.bin", b"film")
+        empty = [1]
+
+        def answer(route: Any) -> None:
+            if route.request.method == "PATCH" and empty:
+                empty.pop()
+                route.fulfill(status=204)
+            else:
+                route.continue_()
+
+        def go() -> None:
+            with chromium() as browser:
+                visit = Visit(browser, nas)
+                visit.sign_in()
+                visit.page.route("**/files/*", answer)
+                visit.choose(path)
+                visit.item("film.bin").get_by_text("Received").wait_for()
+                assert not empty and (devices.inbox("nas") / "film.bin").exists()
+
+        await beside(go)
+        assert [each.state for each in nas.registry.finished()] == [State.DONE]
+
+    @in_reactor
     async def test_pause_and_cancel(self, devices: Devices) -> None:
         """Pause holds a file, "Go on" lets it go on, Cancel leaves nothing of it."""
         nas = await page(devices, rate_in=1_000_000)

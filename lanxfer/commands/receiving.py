@@ -288,7 +288,7 @@ async def _fill(
         over = isinstance(error, _DISCARD)
         if slot is not None:
             # Unless it was asked for otherwise a ticket is good once, and what it began is nothing.
-            over = over or not (slot.keep and _note_held(call, slot, part.position))
+            over = over or not (slot.keep and _note_held(call, slot, part.position, offer))
         close = part.discard if over else part.keep
         await node.in_thread(close)
         raise
@@ -302,10 +302,15 @@ def _go_on(call: Call, slot: Opened, held: int) -> int:
     return held
 
 
-def _note_held(call: Call, slot: Opened, position: int) -> bool:
-    """Note what came; False where not all of it was written, so that nothing is known of it."""
-    slot.held, slot.crc = position, call.crc
-    return position == call.got
+def _note_held(call: Call, slot: Opened, position: int, offer: Offer) -> bool:
+    """Note what can be gone on with; whether that is all that came.
+
+    It is nothing where not all of it was written, since nothing is known of it then, and
+    where the file is full: it would be begun anew.
+    """
+    whole = position == call.got and position < offer.size
+    slot.held, slot.crc = (position, call.crc) if whole else (0, 0)
+    return whole
 
 
 async def _refuse_by_length(node: Node, offer: Offer, path: SafePath) -> None:

@@ -7,6 +7,7 @@ import pkgutil
 import re
 import secrets
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -282,10 +283,12 @@ class Pages:
         return _empty(request, 201)
 
     @app.route("/files/<id>", methods=["HEAD"])
-    def look(self, request: Any, id: str) -> Any:
+    async def look(self, request: Any, id: str) -> Any:
         _speaks_tus(request)
         upload = self._find(request, request.path.decode("ascii"))
         upload.interrupt()
+        with suppress(LanxferError):
+            await upload.ended()  # an upload whose bytes are all here looks like one that is stored
         if upload.over and upload.stored is None:
             raise upload.given_up or upload.error or NotFound("There is no such upload.")
         request.setHeader("Upload-Length", str(upload.size))

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -108,11 +108,12 @@ class Body:
     """
 
     upload: Upload
+    begins: int
+    """Where in the upload."""
     checksum: Checksum | None
     flow: Callable[[bool], object]
     cut: Callable[[LanxferError], object]
     got: int = 0
-    error: LanxferError | None = None
     _early: list[bytes] = field(factory=list)
     _checked: bytearray = field(factory=bytearray)
     _slowed: bool = False
@@ -233,12 +234,17 @@ class Upload:
 
     @property
     def offset(self) -> int:
-        """Bytes that are here."""
+        """Bytes that are here and can be gone on with; all of them while it is being stored."""
         if self.stored is not None:
             return self.size
         if self.call is not None and self.call.going:
             return self.call.got
         return self.slot.held
+
+    @property
+    def storing(self) -> bool:
+        """All of it is here, and on its way to its name."""
+        return self.call is not None and self.call.going and self.call.got == self.size
 
     @property
     def over(self) -> bool:
@@ -267,6 +273,9 @@ class Upload:
         if self.offset == self.size:
             self._all_came()
         else:
+            if self.body is not None and self.body.begins != self.offset:
+                # What was held when the request came is not there any more.
+                self.body.cut(self._elsewhere())
             self._tell(self._going)
             if self.body is None:
                 self._wait()
@@ -275,7 +284,7 @@ class Upload:
 
     def moved(self) -> None:
         """Bytes came."""
-        if self.call is not None and self.call.got == self.size:
+        if self.storing:
             self._all_came()
 
     def _all_came(self) -> None:
@@ -334,13 +343,13 @@ class Upload:
         if self.over:
             raise self.given_up or self.error or Expired("That upload is over.")
         if offset != self.offset:
-            raise BadOffset(f"The upload goes on at {self.offset}.", have=self.offset)
+            raise self._elsewhere()
         if length is not None and length > self.size - offset:
             raise TooLarge("More bytes are announced than the upload was said to have.")
         if length is not None and checksum is not None and length > limits.WEB_CHECKED_MAX:
             raise TooLarge("A part with a checksum has at most 16 MiB.")
         self._stop_waiting()
-        self.body = Body(self, checksum, flow, cut)
+        self.body = Body(self, offset, checksum, flow, cut)
         if self.call is None:
             self.begin().addErrback(lambda why: None)  # the body is cut then
         if self.error is not None:
@@ -350,9 +359,15 @@ class Upload:
         return self.body
 
     def interrupt(self) -> None:
-        """A new request of the same browser: the one before is dead, whoever may not know yet."""
-        if self.body is not None:
+        """A new request of the same browser: the one before is dead, whoever may not know yet.
+
+        One that brought the end is not: it hears what becomes of the file.
+        """
+        if self.body is not None and not self.storing:
             self.body.cut(Lost("Another request goes on with that upload."))
+
+    def _elsewhere(self) -> BadOffset:
+        return BadOffset(f"The upload goes on at {self.offset}.", have=self.offset)
 
     async def taken(self, body: Body) -> None:
         """Wait until what a complete request brought is here; all of the file: until it is kept."""
@@ -361,10 +376,16 @@ class Upload:
             going: Deferred[None] = Deferred()
             self._going.append(going)
             await going
+            if self.body is not body:
+                raise CancelledError  # it was answered meanwhile, and brings nothing any more
             body.look()
         if self.error is not None:
             raise self.error
-        if self.offset == self.size and self.stored is None:
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until it is stored, if all of it is here; raises why it is not."""
+        if self.storing:
             ended: Deferred[None] = Deferred()
             self._ending.append(ended)
             await ended

@@ -507,9 +507,12 @@ class Upload {
       };
       request.onload = () => {
         this.request = null;
-        if (request.status === 204) {
-          this.finished(request.getResponseHeader("Lanxfer-Stored"));
+        const stored = request.getResponseHeader("Lanxfer-Stored");
+        if (stored) {
+          this.finished(stored);
           done();
+        } else if (request.status === 204) {
+          failed(new TypeError("not stored"));   // looking again shows what is there
         } else {
           let answer = {};
           try { answer = JSON.parse(request.responseText); } catch { /* no words */ }
@@ -523,7 +526,7 @@ class Upload {
   }
   finished(stored) {
     this.sent = this.file.size;
-    this.stored = stored ? decodeURIComponent(stored) : "";
+    this.stored = decodeURIComponent(stored);
     this.change("done");
   }
   failed(error) {
