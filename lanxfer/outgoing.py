@@ -39,6 +39,8 @@ from lanxfer.retrying import PATIENCE
 from lanxfer.storage.names import shown
 from lanxfer.storage.sources import Confined
 from lanxfer.transfers import Conflict, Receipt
+from lanxfer.views import Seen, sees
+from lanxfer.wire.native import Fields
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds between tries of a send that waits for its peer; the last is repeated."""
@@ -48,6 +50,10 @@ PASSING_FOR = 7 * 24 * 3600.0
 
 _PASSING = (NotPaired, Expired, DiskFailed, SourceUnreadable, NotFound)
 """Such answers: somebody has to let a device in or say yes, or a disk is not there just now."""
+
+_UNSEEN = (
+    "The service on this machine sees something else there, or nothing; send it without --queue."
+)
 
 
 @define(eq=False)
@@ -90,11 +96,15 @@ class Outgoing:
         """Do one job, or with ``"wait": false`` keep it until it is done.
 
         Gives what the receiver said.  Raises BadHeader for a job that makes no
-        sense, and whatever the sending raises.
+        sense, SourceUnreadable for one to be kept of something that its asker sees
+        at that path and this process does not, and whatever the sending raises.
         """
         job = _job(args)
         if args.get("wait", True) is not False:
             return await self.run(job)
+        seen = _seen(args)
+        if seen is not None and not await self._disk.run(sees, [seen]):
+            raise SourceUnreadable(_UNSEEN)
         job["since"] = self._now()
         self._client(job)  # a peer that nobody knows is said now, not in vain for ever
         id = secrets.token_hex(4)
@@ -191,6 +201,13 @@ def _hope(error: BaseException | None) -> float:
     if type(error).retry:
         return math.inf
     return PASSING_FOR if error.retry or isinstance(error, _PASSING) else 0.0
+
+
+def _seen(args: Mapping[str, Any]) -> Seen | None:
+    """What the asker sees at the path, where it says so; BadHeader if that makes no sense."""
+    fields = Fields(args)
+    dev, ino = fields.maybe_number("dev"), fields.maybe_number("ino")
+    return None if dev is None or ino is None else Seen(fields.take_text("path"), dev, ino)
 
 
 def _said(receipt: Receipt, job: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,12 +47,13 @@ def as_typed(local: str, paths: Sequence[str]) -> str:
     return local
 
 
-def sees(things: Sequence[Seen], from_where: str) -> bool:
+def sees(things: Sequence[Seen], from_where: str | None = None) -> bool:
     """Whether this process sees all of these as the one did whose ``view`` that is.
 
-    An inode says all about a file.  What is mounted below a folder it does not say.
+    An inode says all about a file.  What is mounted below a folder it does not say, which
+    counts only where there is a view.
     """
-    same_view = from_where == view()
+    same_view = from_where is None or from_where == view()
     for thing in things:
         try:
             found = os.lstat(thing.path)

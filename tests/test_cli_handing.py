@@ -290,6 +290,23 @@ class SightTests:
         assert self.ask(ours, folder)
         assert (nas.inbox / "viewed" / "a").exists()
 
+    def test_queue(self, nas: Serving, ours: Serving, tmp_path: Path) -> None:
+        """What the service does not see as the command does is refused, and not queued."""
+        path = tmp_path / "unseen.txt"
+        path.write_text("x")
+        script = (
+            "import sys, lanxfer.cli.sending as sending\n"
+            "from lanxfer.cli.main import main\n"
+            "look = sending.look\n"
+            "sending.look = lambda path: look(path)._replace(ino=1)\n"
+            "main(sys.argv[1:])\n"
+        )
+        line = [sys.executable, "-c", script, "send", str(path), "nas", "--queue"]
+        done = subprocess.run(
+            [*line, "-s", str(ours.state)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == Exit.FAILED and "without --queue" in done.stderr
+
     def test_falls_back(self, nas: Serving, ours: Serving, tmp_path: Path) -> None:
         """The command then sends by itself, and nobody sees a difference."""
         path = tmp_path / "fallen.txt"

@@ -288,6 +288,20 @@ class SendTests:
         finally:
             assert end(other) == Exit.OK
 
+    def test_queue_refuses(self, nas: Serving, tmp_path: Path) -> None:
+        """What cannot be sent is not queued either, and the reason is the same."""
+        (tmp_path / "there").write_text("x")
+        (tmp_path / "link").symlink_to("there")
+        os.mkfifo(tmp_path / "pipe")
+        paths = (tmp_path / "link", tmp_path / "pipe", "/proc/version", "/")
+        know(nas.state, "itself", own_key(nas.state), nas.address)
+        line = ("send", *paths, "itself", "--json", "-s", nas.state)
+        now, later = run(*line), run(*line, "--queue")
+        assert later.code == Exit.FAILED, later.err
+        reasons = [each["reason"] for each in later.rows]
+        assert reasons == [each["reason"] for each in now.rows if "reason" in each]
+        assert len(reasons) == 4
+
     def test_message(self, nas: Serving, here: Path) -> None:
         """A text arrives as it was typed, or piped without its last line end."""
         # covers: S09

@@ -215,7 +215,6 @@ MAY_TOUCH_DISK = {
     "cli.running": {"os._exit": "touches no disk"},
     "cli.send": {"os.path.isdir": "tells a folder from a file"},
     "cli.sending": {
-        "os.path.abspath": "what is sent, for a service in another folder",
         "os.stat": "the size of what is about to be sent",
     },
     "cli.sources": {

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from lanxfer.commands.table import Reply
 from lanxfer.errors import (
     BadConfig,
+    BadHeader,
     BadState,
     Cancelled,
     DiskFailed,
@@ -27,6 +28,7 @@ from lanxfer.errors import (
     LanxferError,
     NotFound,
     NotPaired,
+    SourceUnreadable,
     Stopping,
     TlsRequired,
     UnknownCommand,
@@ -38,6 +40,7 @@ from lanxfer.outgoing import PASSING_FOR, Outgoing
 from lanxfer.peers import Peer, Peers
 from lanxfer.registry import Registry
 from lanxfer.transfers import Conflict, Direction, Offer, State, Stored
+from lanxfer.views import look
 
 MIB = 1024 * 1024
 
@@ -618,6 +621,22 @@ class SendingTests:
         nas.startService()
         await nas.when_listening()
         await until(lambda: (devices.inbox("third") / "late").exists())
+
+    @in_reactor
+    async def test_queued_unseen(self, devices: Devices) -> None:
+        """What its asker sees and the service does not is refused, and nothing waits for it."""
+        nas = await devices.start("nas")
+        devices.pin("nas", "third", "127.0.0.1:1")
+        control = await devices.control("nas")
+        seen = look(devices.source("seen", b"seen"))
+        job: dict[str, Any] = {"path": seen.path, "peer": "third", "wait": False, "dev": seen.dev}
+        for path, ino in ((seen.path, seen.ino + 1), (seen.path + "not", seen.ino)):
+            with pytest.raises(SourceUnreadable, match="without --queue"):
+                await control.call("send_file", {**job, "path": path, "ino": ino})
+        assert not nas._now.outgoing.waiting and nas._now.journal.queued() == []
+        assert (await control.call("send_file", {**job, "ino": seen.ino})).args["queued"]
+        with pytest.raises(BadHeader):
+            await control.call("send_file", {**job, "ino": "1"})
 
     @in_reactor
     async def test_queued_folder(self, devices: Devices, logged: list[str]) -> None:

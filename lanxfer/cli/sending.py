@@ -23,10 +23,13 @@ from lanxfer.errors import Cancelled, Exit, LanxferError, NotPaired
 from lanxfer.keys import short_key
 from lanxfer.retrying import PATIENCE
 from lanxfer.showing import shown
+from lanxfer.storage.sources import open_source
 from lanxfer.storage.system import unreadable
 from lanxfer.storage.walks import walk
 from lanxfer.tally import Tally
 from lanxfer.transfers import Entry, Kind, Receipt, Snapshot, State, Together
+from lanxfer.views import Seen, look
+from lanxfer.wire import limits
 
 if TYPE_CHECKING:
     from lanxfer.cli.begun import Begun
@@ -102,16 +105,28 @@ async def queue(here: Run, job: Job) -> int:
 
 
 async def _enqueue(client: Client, path: str, over: Over) -> str:
-    try:
-        os.stat(path)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    args = {"path": os.path.abspath(path), "peer": over.peer, "wait": False}
+    seen = await deferToThread(_look, path)
+    args: dict[str, object] = {"path": seen.path, "peer": over.peer, "wait": False}
+    if max(seen.dev, seen.ino) <= limits.NUMBER_MAX:
+        args.update(dev=seen.dev, ino=seen.ino)
     if over.plain:
         args["plain"] = True
     if over.legacy:
         args["legacy"] = True
     return str((await client.call("send_file", args)).args.get("queued", ""))
+
+
+def _look(path: str) -> Seen:
+    """What is to be sent later; raises what is wrong with it, as sending it now would."""
+    entry = next(walk([path]))
+    if entry.error is not None:
+        raise entry.error
+    if entry.kind is Kind.FILE:
+        open_source(entry.local).close()
+    try:
+        return look(entry.local)
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 async def _reach(here: Run, over: Over, asks: bool) -> Client:
