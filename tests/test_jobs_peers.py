@@ -24,6 +24,7 @@ from lanxfer.jobs import running as running_module
 from lanxfer.jobs.config.job import read_sections
 from lanxfer.jobs.ends import EndError
 from lanxfer.jobs.ends.device import DeviceEnd
+from lanxfer.jobs.moving.devices import SendMover
 from lanxfer.jobs.running import Job
 
 FILES = {
@@ -208,6 +209,27 @@ class PeerTests:
             await transfer({"path": source}, nas.host(path="x"))
         assert caught.value.code == 2
         assert tree(devices.inbox("thief")) == {}
+
+    @pytest.mark.skipif(sys.platform == "darwin", reason="one name there")
+    @pytest.mark.parametrize("shared", [True, False])
+    @in_reactor
+    async def test_names_in_two_forms(
+        self, nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+    ) -> None:
+        """Names that would be one at a device stay where they are, both, however often it runs."""
+        monkeypatch.setattr(SendMover, "batch", 1)
+        alike = {"e\u0301.txt": b"one", "\u00e9.txt": b"other", "e\u0301/x": b"", "\u00e9/x": b"1"}
+        alone = {"x\u0301.txt": b"alone", "ü.txt": b"whole"}
+        source = fill(tmp_path / "in", {**alike, **alone})
+        await nas.start()
+        there = {"path": source, "recursive": True, "delete": True}
+        for files in (2, 0):
+            result = await transfer(there, nas.host(path="box/x", shared=shared), collect_data=True)
+            assert (result.files_cnt, result.src_error_cnt, result.tgt_error_cnt) == (files, 4, 0)
+            assert tree(source) == alike
+        assert {each.path for each in result.file_list or ()} == {
+            "e\u0301.txt", "\u00e9.txt", "e\u0301/", "\u00e9/"
+        }  # fmt: skip
 
     @in_reactor
     async def test_nobody_there(self, nas: Nas, source: Path) -> None:

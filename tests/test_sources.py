@@ -567,6 +567,36 @@ class WalkTests:
         assert isinstance(entries[-1].error, BadName)
         assert "b" in entries[-1].error.reason
 
+    @pytest.mark.skipif(sys.platform == "darwin", reason="one name there")
+    def test_same_name_in_another_form(self, tmp_path: Path) -> None:
+        """Names that differ in their Unicode form alone are one where they go: one is sent."""
+        whole, pieces = tmp_path / "d" / "\u00e9", tmp_path / "d" / "e\u0301"
+        for name in ("a", "K", "\u212a", "x\u0301"):
+            pieces.mkdir(parents=True, exist_ok=True)
+            (pieces / name).touch()
+        whole.mkdir()
+        (whole / "y").touch()
+        assert brief(walk([str(tmp_path / "d")])) == [
+            ("d", "folder"),
+            ("d/e\u0301", "folder"),
+            ("d/e\u0301/K", "file"),
+            ("d/e\u0301/a", "file"),
+            ("d/e\u0301/x\u0301", "file"),
+            ("d/e\u0301/\u212a", "BadName"),
+            ("d/\u00e9", "BadName"),
+        ]
+        assert brief(walk([str(whole), str(pieces)]))[-1] == ("e\u0301", "BadName")
+
+    @pytest.mark.skipif(sys.platform == "darwin", reason="one name there")
+    def test_skipped_in_another_form(self, tmp_path: Path) -> None:
+        """What is not sent takes no name from what is."""
+        (tmp_path / "e\u0301").symlink_to("x")
+        (tmp_path / "\u00e9").touch()
+        assert brief(walk([str(tmp_path)]))[1:] == [
+            (f"{tmp_path.name}/e\u0301", "symbolic link"),
+            (f"{tmp_path.name}/\u00e9", "file"),
+        ]
+
     # covers: P23
     def test_links(self, tmp_path: Path) -> None:
         """Links are passed by with the reason, or given as links; never followed."""

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
+from unicodedata import normalize
 
 from lanxfer.errors import BadName
 from lanxfer.showing import quoted, shown
@@ -67,9 +68,19 @@ def _named(argument: str, links: bool, taken: set[str]) -> Entry:
         # What is passed by in a folder was asked for here.
         number = errno.ELOOP if entry.kind is Kind.LINK else errno.ENXIO
         return entry._replace(skipped="", error=unreadable(argument, OSError(number, "")))
-    if name in taken:
-        return entry._replace(error=BadName(f"Two things are named {quoted(name)}."))
-    taken.add(name)
+    return _first(entry, name, taken)
+
+
+def _first(entry: Entry, name: str, taken: set[str]) -> Entry:
+    """The entry, with an error where something of that name was ``taken`` before it.
+
+    Receivers make names NFC: what differs in its Unicode form alone is one name there.
+    """
+    known = normalize("NFC", name)
+    if known in taken:
+        error = BadName(f"Two things would be named {quoted(name)} there; rename one of them.")
+        return entry._replace(error=error)
+    taken.add(known)
     return entry
 
 
@@ -79,12 +90,14 @@ def _below(folder: Entry, links: bool) -> list[Entry]:
     if os.scandir in os.supports_fd:
         # The open folder, not its path: a link may have taken its place by now.
         fd = os.open(folder.local, FOLDER_FLAGS)
+    odd = False
     try:
         found: list[Entry] = []
         above, here = f"{folder.path}/", os.path.join(folder.local, "")
         with os.scandir(folder.local if fd is None else fd) as children:
             for child in children:
                 name = child.name
+                odd = odd or not name.isascii()
                 local = here + name
                 try:
                     facts = child.stat(follow_symlinks=False)
@@ -96,7 +109,16 @@ def _below(folder: Entry, links: bool) -> list[Entry]:
     finally:
         if fd is not None:
             os.close(fd)
-    return sorted(found, key=_PATH)
+    found.sort(key=_PATH)
+    if not odd:
+        return found
+    taken: set[str] = set()
+    return [
+        each
+        if each.skipped or each.error is not None
+        else _first(each, each.path[len(above) :], taken)
+        for each in found
+    ]
 
 
 def _entry(

@@ -6,17 +6,20 @@ Everything here blocks and is used from the one thread of a run, but for
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Protocol
+from unicodedata import normalize
 
-from attrs import frozen
+from attrs import evolve, frozen
 from blake3 import blake3
 
 from lanxfer.jobs.config.rules import Matcher
 
 CHUNK = 256 * 1024
 DEPTH_MAX = 100
+ALIKE = "Another name here differs in its Unicode form alone; rename one of them."
 
 
 class Absent(Enum):
@@ -136,10 +139,13 @@ class StreamEnd(End, Protocol):
         """If it is empty."""
 
 
-def walk(end: End, matcher: Matcher, top: str = "") -> Iterator[FileInfo]:
+def walk(
+    end: End, matcher: Matcher, top: str = "", *, portable: bool = False
+) -> Iterator[FileInfo]:
     """The files of an end that a job is about, sorted within each folder; links are left out.
 
-    What cannot be looked into comes with its ``error``; the top raises it.
+    What cannot be looked into comes with its ``error``; the top raises it.  Where names are
+    to be ``portable`` those that would be one elsewhere come with an error, too.
     """
     pending = [top]
     while pending:
@@ -153,18 +159,34 @@ def walk(end: End, matcher: Matcher, top: str = "") -> Iterator[FileInfo]:
                 raise
             yield FileInfo(folder, "folder", error=error.reason)
             continue
-        yield from (
-            each
-            for each in found
-            if (each.error or each.kind == "file") and matcher.takes(each.path)
-        )
-        below = [
-            each.path
-            for each in found
-            if each.kind == "folder" and not each.error and matcher.enters(each.path)
-        ]
+        found = [each for each in found if _wanted(each, matcher)]
+        if portable:
+            found = _told_apart(found)
+        yield from (each for each in found if each.error or each.kind == "file")
+        below = [each.path for each in found if each.kind == "folder" and not each.error]
         if folder.count("/") < DEPTH_MAX:
             pending += reversed(below)
+
+
+def _wanted(info: FileInfo, matcher: Matcher) -> bool:
+    if info.error or info.kind == "file":
+        return matcher.takes(info.path)
+    return info.kind == "folder" and matcher.enters(info.path)
+
+
+def _told_apart(found: list[FileInfo]) -> list[FileInfo]:
+    """The same; those of one folder whose names are one in normal form NFC have an error.
+
+    All of them: were one of them moved and removed, the next run would put another in its place.
+    """
+    if all(each.path.isascii() for each in found):
+        return found
+    names = [normalize("NFC", each.path) for each in found]
+    often = Counter(name for name, each in zip(names, found, strict=True) if not each.error)
+    return [
+        evolve(each, error=ALIKE) if often[name] > 1 and not each.error else each
+        for name, each in zip(names, found, strict=True)
+    ]
 
 
 def digest(end: StreamEnd, path: str, keep_on: Callable[[], None] = lambda: None) -> str:

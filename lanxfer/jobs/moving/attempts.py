@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from lanxfer.jobs.config.rules import Matcher
 from lanxfer.jobs.ends import Broken, End, EndError, FileInfo, Refused, walk
+from lanxfer.jobs.ends.device import DeviceEnd
 from lanxfer.jobs.errors import ConnectError, NotReadyError, TransferError
 from lanxfer.jobs.moving import Mover, Run, Stopped
 from lanxfer.jobs.results import FileTag
@@ -108,7 +109,8 @@ class Attempts:
     def _batches(self) -> Iterator[list[FileInfo]]:
         run, batch = self.run, list[FileInfo]()
         matcher: Matcher = run.job.source.rules.matcher()
-        for info in walk(run.source, matcher):
+        portable = isinstance(run.target, DeviceEnd)  # which makes names NFC
+        for info in walk(run.source, matcher, portable=portable):
             run.keep_on()
             if info.path in self._ready or run.tally.settled(info.path):
                 continue
