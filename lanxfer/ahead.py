@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from json.encoder import encode_basestring_ascii as _as_json
 
-from lanxfer.errors import LanxferError, SourceChanged, TooLarge
+from lanxfer.errors import BadName, LanxferError, SourceChanged, TooLarge
 from lanxfer.offering import Loaded, at_once, load_units
+from lanxfer.showing import quoted
 from lanxfer.transfers import Entry
 from lanxfer.wire import limits
+from lanxfer.wire.native import is_whole
 
 ENOUGH = limits.MIB
 """Bytes of small files that go together, however slow it goes."""
@@ -183,6 +185,8 @@ class Ahead:
         if entry.size > most and not self._goes_alone(entry):
             most = max(self.most - LINE - len(_as_json(entry.path)), most)
         try:
+            if entry.error is None and not is_whole(entry.path):
+                raise BadName(f"The name {quoted(entry.path)} is not UTF-8; rename it first.")
             return load_units(entry, most, self.take)
         except LanxferError as error:
             large = entry.size > limits.INLINE_MAX and isinstance(error, SourceChanged)

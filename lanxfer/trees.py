@@ -184,7 +184,18 @@ class _Tree:
         assert self.packs is not None
         try:
             since = self._now(), self.arrived
-            odd = await self.packs.deliver(pack, self.conflict, self.group)
+            try:
+                odd = await self.packs.deliver(pack, self.conflict, self.group)
+            except CancelledError:
+                raise
+            except Exception:
+                # Whichever of them it was because of: each finds out by itself.
+                text = "sending {path}, and what goes with it, failed"
+                _log.failure(text, event="send_failed", path=pack[0].entry.path)
+                for loaded in pack:
+                    loaded.unsure = True
+                    self.ahead.again(loaded, alone=True)
+                return
             sent = [loaded for at, loaded in enumerate(pack) if at not in odd]
             if sent or any(isinstance(each, Receipt) for each in odd.values()):
                 self.arrived += size

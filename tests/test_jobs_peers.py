@@ -19,7 +19,7 @@ from servers import PASSWORD, USER, ftp_server
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
-from lanxfer.jobs import ConnectError, JobResult, transfer
+from lanxfer.jobs import ConnectError, FileTag, JobResult, transfer
 from lanxfer.jobs import running as running_module
 from lanxfer.jobs.config.job import read_sections
 from lanxfer.jobs.ends import EndError
@@ -230,6 +230,23 @@ class PeerTests:
         assert {each.path for each in result.file_list or ()} == {
             "e\u0301.txt", "\u00e9.txt", "e\u0301/", "\u00e9/"
         }  # fmt: skip
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs names of any bytes")
+    @pytest.mark.parametrize("shared", [True, False])
+    @in_reactor
+    async def test_names_that_are_no_text(self, nas: Nas, tmp_path: Path, shared: bool) -> None:
+        """A name that is not UTF-8 is an error of that file, and all others arrive."""
+        source = fill(tmp_path / "in", {"a": b"1", "bad\udcff": b"2", "z\udcff/x": b"3", "c": b"4"})
+        await nas.start()
+        result = await transfer(
+            {"path": source, "recursive": True},
+            nas.host(path="box", shared=shared),
+            collect_data=True,
+        )
+        assert (result.files_cnt, result.src_error_cnt, result.tgt_error_cnt) == (2, 2, 0)
+        rows = result.file_list or ()
+        errors = [each.path for each in rows if each.tag is FileTag.SRCERR]
+        assert errors == ["bad\udcff", "z\udcff/"]
 
     @in_reactor
     async def test_nobody_there(self, nas: Nas, source: Path) -> None:

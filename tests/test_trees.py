@@ -15,7 +15,7 @@ from twisted.internet.task import Clock, deferLater
 
 from lanxfer import ahead
 from lanxfer.disk import Disk, Units
-from lanxfer.errors import SourceUnreadable, TooLarge
+from lanxfer.errors import BadName, SourceUnreadable, TooLarge
 from lanxfer.offering import Loaded, at_once, load_units, single
 from lanxfer.transfers import Conflict, Entry, Kind, Receipt
 from lanxfer.trees import Packs, Sent, send_tree
@@ -225,6 +225,28 @@ class HowManyTests:
         again = ("pack", [1000] * 3) if lost else ("alone", [1000])
         assert sent == [("pack", [1000] * 3), again, ("alone", [100 * MIB])]
         assert receiver.result.files == 4
+
+    @pytest.mark.parametrize("names", [["d/\udcff"], ["\udcff/0", "d/\udcff", "d/\ud83d"]])
+    def test_no_text(self, names: list[str]) -> None:
+        """A name that is not UTF-8 fails by itself, and the files around it go together."""
+        some = entries([1000] * 3)
+        some[1:1] = [Entry(Kind.FILE, name, "/x", 1000) for name in names]
+        receiver = Receiver(200 * MIB)
+        assert receiver.send(some) == [("pack", [1000] * 3)]
+        assert [path for path, _ in receiver.result.failed] == names
+        assert all(isinstance(error, BadName) for _, error in receiver.result.failed)
+
+    def test_fails_unexpectedly(self, logged: list[str]) -> None:
+        """Where a request fails as nobody expected, each of its files goes by itself."""
+        receiver = Receiver(200 * MIB)
+
+        async def broken(*_: Any) -> Any:
+            raise ZeroDivisionError
+
+        receiver.pack = broken  # type: ignore[method-assign]
+        assert receiver.send([1000] * 3) == [("alone", [1000])] * 3
+        assert receiver.result.files == 3
+        assert "ZeroDivisionError" in logged.pop()
 
     def test_not_to_be_sent(self) -> None:
         """What has an error is not sent, whatever its size."""

@@ -16,9 +16,11 @@ from attrs import evolve, frozen
 from blake3 import blake3
 
 from lanxfer.jobs.config.rules import Matcher
+from lanxfer.wire.native import is_whole
 
 CHUNK = 256 * 1024
 DEPTH_MAX = 100
+NO_TEXT = "Its name is not UTF-8; rename it first."
 ALIKE = "Another name here differs in its Unicode form alone; rename one of them."
 
 
@@ -145,7 +147,7 @@ def walk(
     """The files of an end that a job is about, sorted within each folder; links are left out.
 
     What cannot be looked into comes with its ``error``; the top raises it.  Where names are
-    to be ``portable`` those that would be one elsewhere come with an error, too.
+    to be ``portable`` those that are no text, or would be one elsewhere, come with an error, too.
     """
     pending = [top]
     while pending:
@@ -161,7 +163,7 @@ def walk(
             continue
         found = [each for each in found if _wanted(each, matcher)]
         if portable:
-            found = _told_apart(found)
+            found = _portable(found)
         yield from (each for each in found if each.error or each.kind == "file")
         below = [each.path for each in found if each.kind == "folder" and not each.error]
         if folder.count("/") < DEPTH_MAX:
@@ -174,19 +176,21 @@ def _wanted(info: FileInfo, matcher: Matcher) -> bool:
     return info.kind == "folder" and matcher.enters(info.path)
 
 
-def _told_apart(found: list[FileInfo]) -> list[FileInfo]:
-    """The same; those of one folder whose names are one in normal form NFC have an error.
+def _portable(found: list[FileInfo]) -> list[FileInfo]:
+    """The same; those of one folder that are no text, or one in normal form NFC, have an error.
 
-    All of them: were one of them moved and removed, the next run would put another in its place.
+    All that are one: were one of them moved and removed, the next run would put another in its
+    place.
     """
     if all(each.path.isascii() for each in found):
         return found
     names = [normalize("NFC", each.path) for each in found]
     often = Counter(name for name, each in zip(names, found, strict=True) if not each.error)
-    return [
-        evolve(each, error=ALIKE) if often[name] > 1 and not each.error else each
-        for name, each in zip(names, found, strict=True)
-    ]
+    marked = []
+    for name, each in zip(names, found, strict=True):
+        why = ALIKE if often[name] > 1 else "" if is_whole(name) else NO_TEXT
+        marked.append(evolve(each, error=why) if why and not each.error else each)
+    return marked
 
 
 def digest(end: StreamEnd, path: str, keep_on: Callable[[], None] = lambda: None) -> str:
