@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ftplib
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +221,34 @@ class FtpTests:
                     end.look(name)
             end.close()
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs names of any bytes")
+    @in_reactor
+    async def test_odd_files(self, tmp_path: Path) -> None:
+        """A name that is not UTF-8 is an error of that file alone, and a time may be left out."""
+        with ftp_server(tmp_path / "root") as server:
+            await _odd_files(tmp_path, ftp(server, path="x"), tmp_path / "root" / "x")
+
+    def test_odd_names_there(self) -> None:
+        """A name that is not UTF-8 ends the connection: half of what the server says is unread."""
+        with pytest.raises(Broken, match="UTF-8"), FtpEnd(_host(0), "/")._typed():
+            b"\xff".decode()
+
+    @pytest.mark.parametrize("second", [253_402_300_800, 2**62, -(2**62), -1])
+    def test_time_that_cannot_be_set(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: int
+    ) -> None:
+        """A time that the protocol has no room for, or a server refuses, is left out."""
+        (tmp_path / "root").mkdir()
+        (tmp_path / "root" / "a").touch()
+        with ftp_server(tmp_path / "root") as server:
+            end = FtpEnd(_host(server.port), "/")
+            end.connect()
+            monkeypatch.setattr(end._ftp, "voidcmd", _refuse)
+            end.set_time("a", second * 10**9)
+            monkeypatch.undo()
+            assert end.look("a") is not None
+            end.close()
+
 
 class FtpsTests:
     # covers: S4-60
@@ -367,6 +397,44 @@ class SftpTests:
         assert (result.files_cnt, result.tgt_error_cnt) == (3, 1)
         assert tree(source) == {"sub/b.bin": FILES["sub/b.bin"]}
         assert tree(far) == {name: data for name, data in FILES.items() if name != "sub/b.bin"}
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs names of any bytes")
+    @in_reactor
+    async def test_odd_files(self, tmp_path: Path, server: Sshd) -> None:
+        """A name that is not UTF-8 is an error of that file alone, and a time may be left out."""
+        there = tmp_path / "x"
+        await _odd_files(tmp_path, sftp(server, path=str(there)), there)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs names of any bytes")
+    @in_reactor
+    async def test_odd_names_there(self, tmp_path: Path, source: Path, server: Sshd) -> None:
+        """A folder that cannot be listed for a name that is not UTF-8 keeps no other back."""
+        (source / "sub" / "bad\udcff").touch()
+        there = sftp(server, path=str(source), recursive=True)
+        result = await transfer(there, {"path": tmp_path / "out"}, collect_data=True)
+        assert (result.files_cnt, result.src_error_cnt) == (2, 1)
+        assert {each.path for each in result.file_list or ()} == {"a.txt", "empty", "sub/"}
+
+
+def _refuse(command: str) -> None:
+    assert command == "MFMT 19691231235959 /a"
+    raise ftplib.error_perm("501 No.")
+
+
+async def _odd_files(folder: Path, target: dict[str, Any], there: Path) -> None:
+    """Move some that no server takes as they are, and some others."""
+    source = folder / "odd"
+    (source / "z\udcff").mkdir(parents=True)
+    for name in ("a", "bad\udcff", "early", "late", "z\udcff/x", "zz"):
+        (source / name).write_bytes(b"x")
+    os.utime(source / "early", (-300_000_000, -300_000_000))
+    os.utime(source / "late", (2**33, 2**33))
+    result = await transfer(here(source), target, collect_data=True)
+    assert (result.files_cnt, result.src_error_cnt + result.tgt_error_cnt) == (4, 2)
+    failed = [each for each in result.file_list or () if each.tag is not FileTag.TRANSF]
+    assert {each.path for each in failed} == {"bad\udcff", "z\udcff/x"}
+    assert {each.info for each in failed} == {"Its name is not UTF-8; rename it first."}
+    assert sorted(tree(there)) == ["a", "early", "late", "zz"]
 
 
 class HostTests:

@@ -12,11 +12,22 @@ from time import gmtime, strftime, strptime
 from typing import Any
 
 from lanxfer.jobs.config.settings import Host
-from lanxfer.jobs.ends import Absent, Broken, EndError, FileInfo, Reader, Refused, Writer
+from lanxfer.jobs.ends import (
+    NO_TEXT,
+    Absent,
+    Broken,
+    EndError,
+    FileInfo,
+    Reader,
+    Refused,
+    Writer,
+)
 from lanxfer.jobs.ends.ftp_connection import filesystem
 from lanxfer.jobs.ends.remote import SECOND, RemoteEnd
 
 _NOT_LOGGED_IN = ("530", "430", "332")
+_TIMES = range(-30_610_224_000, 253_402_300_800)
+"""Seconds since 1970 in years of four digits, which is what the protocol has room for."""
 
 
 class FtpEnd(RemoteEnd):
@@ -94,6 +105,10 @@ class FtpEnd(RemoteEnd):
         except ftplib.error_temp as error:
             kind = Broken if str(error).startswith("421") else EndError
             raise kind(f"{self.host.name} said: {_said(error)}") from error
+        except UnicodeEncodeError as error:  # before anything of it was said
+            raise EndError(NO_TEXT, again=False) from error
+        except UnicodeDecodeError as error:  # in the midst of what the server says
+            raise Broken(f"{self.host.name} has a name that is not UTF-8.") from error
         except FileNotFoundError as error:  # fsspec's own
             raise EndError("There is no such file.", again=False) from error
         except (OSError, EOFError, ftplib.Error) as error:
@@ -183,9 +198,10 @@ class FtpEnd(RemoteEnd):
                 self._ftp.voidresp()
 
     def set_time(self, path: str, mtime_ns: int) -> None:
-        if "MFMT" in self._features:
+        if "MFMT" in self._features and mtime_ns // SECOND in _TIMES:
             when = strftime("%Y%m%d%H%M%S", gmtime(mtime_ns // SECOND))
-            with self._typed():
+            # Not every server takes any time.
+            with self._typed(), suppress(ftplib.error_perm):
                 self._ftp.voidcmd(f"MFMT {when} {self.full(path)}")
 
     def _mkdir(self, full: str) -> None:

@@ -8,11 +8,22 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from lanxfer.jobs.config.settings import Host
-from lanxfer.jobs.ends import Absent, Broken, EndError, FileInfo, Reader, Refused, Writer
+from lanxfer.jobs.ends import (
+    NO_TEXT,
+    Absent,
+    Broken,
+    EndError,
+    FileInfo,
+    Reader,
+    Refused,
+    Writer,
+)
 from lanxfer.jobs.ends.remote import SECOND, OpenFile, RemoteEnd, missing
 
 AHEAD = 64
 """Requests of 32 KiB that are under way while a file is read."""
+TIME_MAX = 2**32 - 1
+"""Seconds since 1970 that the protocol has room for."""
 
 
 def paramiko() -> Any:
@@ -99,6 +110,10 @@ class SftpEnd(RemoteEnd):
             raise
         except (ssh.SSHException, EOFError, TimeoutError, ConnectionError) as error:
             raise Broken(f"The connection to {self.host.name} broke: {error}.") from error
+        except UnicodeEncodeError as error:  # before anything of it was said
+            raise EndError(NO_TEXT, again=False) from error
+        except UnicodeDecodeError as error:
+            raise EndError("A name in it is not UTF-8; rename that first.", again=False) from error
         except OSError as error:
             if str(error) in ("Socket is closed", "Garbage packet received"):
                 raise Broken(f"The connection to {self.host.name} broke.") from error
@@ -155,6 +170,8 @@ class SftpEnd(RemoteEnd):
 
     def set_time(self, path: str, mtime_ns: int) -> None:
         when = mtime_ns // SECOND
+        if not 0 <= when <= TIME_MAX:
+            return
         with self._typed():
             self._sftp.utime(self.full(path), (when, when))
 
