@@ -38,6 +38,7 @@ from lanxfer.jobs import running as running_module
 from lanxfer.jobs.config.job import read_sections
 from lanxfer.jobs.ends import Broken, EndError
 from lanxfer.jobs.ends.local import LocalEnd
+from lanxfer.jobs.moving import Run
 from lanxfer.jobs.results import Row, Tally
 from lanxfer.jobs.running import Job
 
@@ -376,6 +377,29 @@ class ReadyTests:
         (tmp_path / "out" / "a.txt").rmdir()
         assert (await job.run()).code == 0
         assert not (tmp_path / "in" / "today.ready").exists()
+
+    # covers: S4-42
+    @pytest.mark.parametrize("named", ["today.ready", "*.ready"])
+    @in_reactor
+    async def test_written_anew(
+        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+    ) -> None:
+        """One that was written anew during the run announces the next, and stays for that."""
+        config.write("", f"ready_file = {named}")
+        ready = tmp_path / "in" / "today.ready"
+        ready.write_text("one")
+        arrived = Run.arrived
+
+        def and_another(run: Run, *args: Any) -> None:
+            arrived(run, *args)
+            ready.write_text("another")
+
+        monkeypatch.setattr(Run, "arrived", and_another)
+        job, _ = load(config.app, "j")
+        assert (await job.run()).result.files_cnt == 4
+        assert ready.read_text() == "another"
+        assert (await job.run()).result.skipped == 4
+        assert not ready.exists()
 
 
 class RetryTests:

@@ -25,7 +25,7 @@ class Attempts:
         self.run = run
         self._begun = begun
         self._mover = mover
-        self._ready: list[str] = []
+        self._ready: list[FileInfo] = []
         self._began = False
         self._connected = set[str]()
 
@@ -91,28 +91,34 @@ class Attempts:
             except EndError:
                 found = []
             self._ready = [
-                each.path
+                each
                 for each in found
                 if each.kind == "file"
                 and fnmatch.fnmatchcase(posixpath.basename(each.path), pattern)
             ]
-        elif self.run.source.look(named) is not None:
-            self._ready = [named]
+        elif (there := self.run.source.look(named)) is not None:
+            self._ready = [there]
         if not self._ready:
             raise NotReadyError(f"{named} is not there.")
 
     def _remove_ready(self) -> None:
-        for path in self._ready:
-            self.run.source.remove(path)
+        run = self.run
+        for info in self._ready:
+            # Whoever wrote it anew announced what comes next.
+            if run.unchanged(info):
+                run.source.remove(info.path)
+            else:
+                run.log.info("%s is another one by now and stays there", info.path)
         self._ready = []
 
     def _batches(self) -> Iterator[list[FileInfo]]:
         run, batch = self.run, list[FileInfo]()
         matcher: Matcher = run.job.source.rules.matcher()
+        ready = {each.path for each in self._ready}
         portable = isinstance(run.target, DeviceEnd)  # which makes names NFC
         for info in walk(run.source, matcher, portable=portable):
             run.keep_on()
-            if info.path in self._ready or run.tally.settled(info.path):
+            if info.path in ready or run.tally.settled(info.path):
                 continue
             if info.error:
                 path = info.path + ("/" if info.kind == "folder" else "")
