@@ -675,6 +675,24 @@ class NamesTests:
         (source / "sub" / "deep").chmod(0o755)
         assert (result.files_cnt, result.src_error_cnt) == (2, 2)
 
+    @in_reactor
+    async def test_too_deep(self, tmp_path: Path) -> None:
+        """What lies in more than a hundred folders is not moved, and that is said."""
+        source = tmp_path / "in"
+        deepest = source.joinpath(*["d"] * 101)
+        fill(deepest, {"x": b"1", "d/x": b"2", "e.txt/x": b"3"})
+        fill(source, {"a": b"4"})
+        result = await transfer(
+            {"path": source, "recursive": True}, {"path": tmp_path / "out"}, collect_data=True
+        )
+        assert (result.files_cnt, result.src_error_cnt, result.exit_code) == (2, 2, 1)
+        failed = [each for each in result.file_list or () if each.tag is FileTag.SRCERR]
+        top = str(deepest.relative_to(source))
+        assert [each.path for each in failed] == [f"{top}/d/", f"{top}/e.txt/"]
+        assert {each.info for each in failed} == {
+            "It lies in more than 100 folders; move it further up."
+        }
+
 
 class EndTests:
     # covers: S4-09 S4-08 S4-06

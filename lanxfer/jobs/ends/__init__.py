@@ -20,6 +20,7 @@ from lanxfer.wire.native import is_whole
 
 CHUNK = 256 * 1024
 DEPTH_MAX = 100
+TOO_DEEP = f"It lies in more than {DEPTH_MAX} folders; move it further up."
 NO_TEXT = "Its name is not UTF-8; rename it first."
 ALIKE = "Another name here differs in its Unicode form alone; rename one of them."
 
@@ -168,6 +169,8 @@ def walk(
         below = [each.path for each in found if each.kind == "folder" and not each.error]
         if folder.count("/") < DEPTH_MAX:
             pending += reversed(below)
+        else:
+            yield from (FileInfo(each, "folder", error=TOO_DEEP) for each in below)
 
 
 def _wanted(info: FileInfo, matcher: Matcher) -> bool:
