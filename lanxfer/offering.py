@@ -143,8 +143,8 @@ def request_of(loaded: Loaded, conflict: Conflict | None, group: str) -> dict[st
 
 
 def wire_time(mtime_ns: int | None) -> int | None:
-    """A time as the wire has it: none before 1970."""
-    return None if mtime_ns is None or mtime_ns < 0 else mtime_ns
+    """A time as the wire has it: none before 1970, or after 2262."""
+    return mtime_ns if mtime_ns is not None and 0 <= mtime_ns <= limits.NUMBER_MAX else None
 
 
 def maybe_time(mtime_ns: int | None) -> dict[str, int]:
