@@ -794,6 +794,14 @@ class LogTests:
         await configure(config.app, "j")[0]()
         assert not list(tmp_path.glob("logs/j/*"))
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs names of any bytes")
+    @in_reactor
+    async def test_name_that_is_no_text(self, config: Config, tmp_path: Path) -> None:
+        """A file whose name is not UTF-8 is in the log as any other."""
+        (tmp_path / "in" / "bad\udcff").touch()
+        await configure(config.app, "j")[0]()
+        assert "transferred: bad\\udcff (0 bytes" in config.logs()
+
     # covers: S4-36
     @in_reactor
     async def test_no_secrets(

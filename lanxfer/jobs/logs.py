@@ -74,7 +74,8 @@ class RunLog(logging.Logger):
         if not self.file:
             return logging.StreamHandler(sys.stderr)
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
-        return logging.FileHandler(self.file, encoding="utf-8")
+        # A name that is not UTF-8 is told of all the same.
+        return logging.FileHandler(self.file, encoding="utf-8", errors="backslashreplace")
 
     def close(self) -> None:
         """Let go of the file; what was held back and never wanted is forgotten."""
