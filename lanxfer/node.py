@@ -101,6 +101,10 @@ async def _no_file() -> Mapping[str, Any]:
     raise BadConfig("That service has no configuration file.")
 
 
+async def _nothing_queued(id: str) -> bool:
+    return False
+
+
 _NO_SLOT = Slot("", "0" * 36, "", None)
 
 OnMessage = Callable[[Message], Any]
@@ -125,6 +129,7 @@ class ServiceNode:
     on_told: Callable[[Message], object] | None = None
     """Hears of each message when its owner has it; the page shows them, too."""
     reloading: Callable[[], Awaitable[Mapping[str, Any]]] = _no_file
+    unqueued: Callable[[str], Awaitable[bool]] = _nothing_queued
     handed: Callable[[Call], Awaitable[Mapping[str, Any]]] | None = None
     rights: Says = field(factory=Book)
     logins: Logins | None = None
@@ -302,6 +307,9 @@ class ServiceNode:
 
     def reload(self) -> Awaitable[Mapping[str, Any]]:
         return self.reloading()
+
+    def unqueue(self, id: str) -> Awaitable[bool]:
+        return self.unqueued(id)
 
     def places(self, most: int, share: int) -> None:
         """How many may receive at a time, and of one principal; who does goes on."""

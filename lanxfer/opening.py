@@ -150,6 +150,7 @@ def _open(reactor: Any, settings: Settings, application: Application, undo: Exit
         about=application.status,
         handed=outgoing.send_paths,
         reloading=application.reload,
+        unqueued=outgoing.cancel,
         on_offer=application.on_offer,
         on_message=application.on_message,
         pairs=pairing,

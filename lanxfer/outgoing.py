@@ -81,6 +81,15 @@ class Outgoing:
         """How many sends are tried until their device is there."""
         return len(self._waiting)
 
+    async def cancel(self, id: str) -> bool:
+        """Give up all of a send that waits, and what of it is under way; False if there is none."""
+        trying = self._waiting.pop(id, None)
+        if trying is None:
+            return False
+        trying.cancel()
+        await self._disk.run_reserved(self._journal.dequeue, id)
+        return True
+
     def end(self) -> None:
         """Try nothing more; what waits stays in the journal."""
         self._ending = True
@@ -162,7 +171,7 @@ class Outgoing:
                     await self.run(job)
                     break
                 except LanxferError as error:
-                    if self._ending:
+                    if self._ending or id not in self._waiting:
                         return
                     if self._now() - since >= _hope(error):
                         # Its words, maybe, and the log's line.

@@ -697,6 +697,34 @@ class SendingTests:
         assert logged.pop() == "{queued} was given up: {reason}"
 
     @in_reactor
+    @pytest.mark.parametrize("there", [False, True])
+    async def test_queued_cancelled(self, devices: Devices, there: bool) -> None:
+        """A queued folder is given up as a whole by the id that it got, before or while it goes."""
+        asked: list[str] = []
+
+        def decide(offer: Incoming) -> Deferred[bool]:
+            asked.append(offer.path)
+            return Deferred()
+
+        nas = await devices.start("nas", {"on_offer": decide})
+        await devices.pair("laptop", nas, "nas")
+        if not there:
+            await nas.stopService()
+        laptop = await devices.start("laptop")
+        for name in "ab":
+            devices.source(f"all/{name}", name.encode())
+        control = await devices.control("laptop")
+        job = {"path": str(devices.folder / "all"), "peer": "nas", "wait": False}
+        id = (await control.call("send_file", job)).args["queued"]
+        await until(lambda: asked if there else laptop.registry.pending())
+        assert (await control.call("cancel_request", {"id": id})).args == {"state": "cancelled"}
+        with pytest.raises(NotFound):
+            await control.call("cancel_request", {"id": id})
+        await until(lambda: not laptop.registry.pending())
+        assert laptop._now.journal.queued() == [] and not laptop._now.outgoing.waiting
+        assert not (devices.inbox("nas") / "all").exists()
+
+    @in_reactor
     async def test_resumes_in_the_same_run(self, devices: Devices) -> None:
         """A connection cut in the middle of a body is made again, and little is sent twice."""
         service, client = await pair(devices)

@@ -55,7 +55,7 @@ def history(choices: Choices, limit: int) -> int:
 @common
 @click.pass_obj
 def cancel(choices: Choices, id: str) -> int:
-    """Give up a transfer; "lanxfer pending" shows the ID."""
+    """Give up a transfer; "lanxfer pending" shows the ID, "send --queue" that of all it queued."""
     from lanxfer.cli import asking
 
     return _run(choices, lambda here: asking.cancel(here, id))

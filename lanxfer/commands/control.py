@@ -5,7 +5,7 @@ from __future__ import annotations
 from lanxfer.commands.table import Call, Node, Reply, command
 from lanxfer.errors import NotFound, UnsupportedVersion
 from lanxfer.policy import UNKNOWN, Principal, Standing, mine
-from lanxfer.transfers import Snapshot, as_row
+from lanxfer.transfers import Snapshot, State, as_row
 from lanxfer.wire import limits
 from lanxfer.wire.native import VERSION, Fields
 from lanxfer.wire.packets import Args
@@ -83,12 +83,17 @@ def _id(call: Call) -> str:
 
 @command("cancel_request")
 async def cancel_request(call: Call, node: Node) -> Reply:
-    """Cancel a transfer of the caller's by id, or by the request id an ae peer gave it."""
+    """Cancel a transfer of the caller's by id, or by the request id an ae peer gave it.
+
+    For the owner also all of a send that waits for its device.
+    """
     request = call.args.get("rt_id")
     id = request if isinstance(request, str) else _id(call)
     try:
         found = node.registry.cancel(id, mine(call.principal), "Cancelled on request.")
     except NotFound:
+        if call.principal.standing is Standing.LOCAL and await node.unqueue(id):
+            return Reply({"state": State.CANCELLED.value})
         raise NotFound(f"There is no such transfer: {id!r} not found/cancelled.") from None
     return Reply({"state": found.state.value})
 

@@ -294,6 +294,9 @@ class Node(Protocol):
     def status(self) -> Mapping[str, Any]:
         """About this service, for its owner."""
 
+    def unqueue(self, id: str) -> Awaitable[bool]:
+        """Give up a send that waits for its device; whether there was one of that id."""
+
     def reload(self) -> Awaitable[Mapping[str, Any]]:
         """Read the configuration file again; which settings changed, and which have to wait."""
 
