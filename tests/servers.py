@@ -191,6 +191,20 @@ def sshd(folder: Path) -> Iterator[Sshd]:
         server.stop()
 
 
+def refuse_write(ftp: Any, number: int) -> None:
+    """Have an SFTP server refuse the write of that number, from 1, and take all others."""
+    from paramiko.sftp import CMD_WRITE  # type: ignore[import-untyped]
+
+    real, writes = ftp._async_request, iter(range(1, 10**9))
+
+    def ask(file: Any, command: int, handle: Any, *more: Any) -> Any:
+        if command == CMD_WRITE and next(writes) == number:
+            handle = b"no such handle"
+        return real(file, command, handle, *more)
+
+    ftp._async_request = ask
+
+
 @contextmanager
 def silent_server() -> Iterator[int]:
     """Takes connections and never says a word."""

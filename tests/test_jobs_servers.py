@@ -12,12 +12,21 @@ from typing import Any
 
 import pytest
 from devices import in_reactor
-from servers import PASSWORD, USER, Sshd, certificate, ftp_server, silent_server, sshd
+from servers import (
+    PASSWORD,
+    USER,
+    Sshd,
+    certificate,
+    ftp_server,
+    refuse_write,
+    silent_server,
+    sshd,
+)
 
 from lanxfer.jobs import ConfigError, ConnectError, FileTag, TransferError, transfer
 from lanxfer.jobs.config.job import read_job, read_sections
 from lanxfer.jobs.config.settings import Host, Password
-from lanxfer.jobs.ends import Broken
+from lanxfer.jobs.ends import Broken, EndError
 from lanxfer.jobs.ends.ftp import FtpEnd
 from lanxfer.jobs.ends.sftp import SftpEnd
 from lanxfer.jobs.running import Job
@@ -372,6 +381,20 @@ class SftpTests:
         reader = end.reader("x", 2)
         assert reader.read(100) == b"23abc"
         reader.close()
+        end.close()
+
+    def test_refused_write(self, tmp_path: Path, server: Sshd) -> None:
+        """One refused write fails the file, and what is kept of it has no hole."""
+        (tmp_path / "x").write_bytes(b"0123456789")
+        end = SftpEnd(_sftp_host(server), str(tmp_path))
+        end.connect()
+        refuse_write(end.fs.ftp, 2)
+        writer = end.writer("x", 4)
+        writer.write(b"x" * 200_000)
+        with pytest.raises(EndError, match="refused"):
+            writer.finish()
+        writer.close()
+        assert (tmp_path / "x").read_bytes() == b"0123"
         end.close()
 
     def test_aborted(self, tmp_path: Path, server: Sshd) -> None:

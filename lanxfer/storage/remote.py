@@ -219,15 +219,23 @@ class RemoteVolume:
             raise
 
     def _write(self, full: str, chunks: Iterator[bytes]) -> None:
+        size = 0
         with self.asking() as fs:
             file = self.open_new(fs, full)
         try:
             for chunk in chunks:
                 with self.asking():
                     file.write(chunk)
+                size += len(chunk)
         finally:
             with self.asking():
                 file.close()
+        with self.asking() as fs:
+            kept = self.info(fs, full).get("size")
+        if kept is not None and kept != size:
+            raise DiskFailed(
+                f"The store behind that share kept {kept} of {size} bytes; it may be full."
+            )
 
     def open_new(self, fs: Any, full: str) -> Any:
         return fs.open(full, "wb")

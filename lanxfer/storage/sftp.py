@@ -22,6 +22,12 @@ PATIENCE = 60.0
 AHEAD = 4 * limits.MIB
 """Bytes that are asked for in one go; more of them are slower again."""
 
+_REQUEST = 32 * 1024
+"""Bytes that paramiko puts into one request."""
+
+_WRITTEN = 96 * _REQUEST
+"""Bytes that are written in one go; from a hundred requests on paramiko waits in between."""
+
 _SECOND = 10**9
 
 
@@ -122,9 +128,7 @@ class SftpVolume(RemoteVolume):
         return _Reader(fs.ftp.open(full, "rb"))
 
     def open_new(self, fs: Any, full: str) -> Any:
-        file = fs.ftp.open(full, "wbx")
-        file.set_pipelined(True)
-        return file
+        return Answered(fs.ftp.open(full, "wbx"))
 
     def give_time(self, full: str, mtime_ns: int | None) -> None:
         if mtime_ns is not None and 0 <= mtime_ns < 2**32 * _SECOND:
@@ -195,3 +199,44 @@ class _Reader:
     def close(self) -> None:
         self._ahead = memoryview(b"")
         self._file.close()
+
+
+class Answered:
+    """A file of paramiko's that is written a few MiB at a time, each answered before the next.
+
+    ``write`` and ``close`` raise what the server says.  Between two calls nothing is under way,
+    so that other questions may go over the same connection.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._waiting += data
+        if len(self._waiting) >= _WRITTEN:
+            self._send()
+
+    def close(self) -> None:
+        try:
+            self._send()
+        finally:
+            self._file.close()
+
+    def _send(self) -> None:
+        data, self._waiting = bytes(self._waiting), bytearray()
+        begins, last = self._file.tell(), max(0, len(data) - _REQUEST)
+        try:
+            self._file.set_pipelined(True)
+            self._file.write(data[:last])
+            # The answers to what is pipelined are read by the next write that is not; a close
+            # would throw them away.
+            self._file.set_pipelined(False)
+            self._file.write(data[last:])
+        except TimeoutError:
+            raise
+        except OSError:
+            # What came after a refused write may be there: nobody is to go on behind that hole.
+            with suppress(Exception):
+                self._file.truncate(begins)
+            raise

@@ -19,6 +19,7 @@ from lanxfer.jobs.ends import (
     Writer,
 )
 from lanxfer.jobs.ends.remote import SECOND, OpenFile, RemoteEnd, missing
+from lanxfer.storage.sftp import Answered
 
 AHEAD = 64
 """Requests of 32 KiB that are under way while a file is read."""
@@ -162,11 +163,10 @@ class SftpEnd(RemoteEnd):
         self._make_above(path)
         with self._typed():
             file = self._sftp.open(self.full(path), "r+b" if offset else "wb")
-            file.set_pipelined(True)
             if offset:
                 file.truncate(offset)
                 file.seek(offset)
-            return OpenFile(self, file)
+            return OpenFile(self, Answered(file))
 
     def set_time(self, path: str, mtime_ns: int) -> None:
         when = mtime_ns // SECOND

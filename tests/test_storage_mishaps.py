@@ -1,0 +1,107 @@
+"""What becomes of files where a store refuses, breaks off or says nothing in the middle."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Sshd, refuse_write, sshd
+
+from lanxfer.errors import DiskFailed
+from lanxfer.storage.names import safe_path
+from lanxfer.storage.remote import RemoteVolume, remote_volume
+from lanxfer.storage.volumes import VolumeShare
+from lanxfer.wire import limits
+
+MIB = limits.MIB
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    pytest.importorskip("paramiko")
+    with sshd(tmp_path_factory.mktemp("ssh") / "server") as found:
+        yield found
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def far(server: Sshd, served: Path) -> Iterator[Any]:
+    """A folder of an SFTP server."""
+    made = remote_volume(
+        f"sftp://{server.user}@127.0.0.1:{server.port}{served}",
+        make=True,
+        known_hosts=str(server.known_hosts()),
+        key_filename=str(server.user_key),
+        passphrase=server.passphrase,
+        allow_agent=False,
+        look_for_keys=False,
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def plain() -> Any:
+    """Of fsspec's stores one that promises nothing."""
+    return remote_volume(f"memory://{uuid.uuid4().hex}", make=True)
+
+
+def read(volume: RemoteVolume, *parts: str) -> bytes:
+    file = volume.open(parts)
+    try:
+        return file.read(100)
+    finally:
+        file.close()
+
+
+class SftpTests:
+    def test_refused_write(self, far: Any, served: Path) -> None:
+        """One refused write fails the whole file, and what had its name keeps it."""
+        (served / "log").write_bytes(b"old")
+        (served / "tail").write_bytes(b"x" * 200_000)
+        refuse_write(far._connected().ftp, 2)
+        with pytest.raises(DiskFailed):
+            VolumeShare("docs", far).append(safe_path("log"), safe_path("tail"))
+        assert (served / "log").read_bytes() == b"old"
+        assert (served / "tail").stat().st_size == 200_000
+        assert os.listdir(served / ".lanxfer-staging") == []
+
+    def test_look_meanwhile(self, far: Any, served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Other questions in the middle of a put do it no harm."""
+        monkeypatch.setattr("lanxfer.storage.sftp.PATIENCE", 5.0)
+        data = os.urandom(MIB) * 12
+
+        def chunks() -> Iterator[bytes]:
+            for at in range(0, len(data), MIB):
+                assert far.look(("x",)) is None
+                yield data[at : at + MIB]
+
+        far.store(("a",), chunks(), None, False)
+        assert (served / "a").read_bytes() == data
+
+
+class PlainTests:
+    def test_cut_short(self, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A store that keeps less than it was sent, and does not say so, has not stored it."""
+        real = plain.open_new
+
+        def open_new(fs: Any, full: str) -> Any:
+            file = real(fs, full)
+            write = file.write
+            monkeypatch.setattr(file, "write", lambda data: write(data[:2]), raising=False)
+            return file
+
+        monkeypatch.setattr(plain, "open_new", open_new)
+        with pytest.raises(DiskFailed, match="2 of 4 bytes"):
+            plain.store(("a",), iter([b"data"]), None, False)
+        assert plain.look(("a",)) is None
