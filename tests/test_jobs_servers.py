@@ -26,7 +26,8 @@ from servers import (
 from lanxfer.jobs import ConfigError, ConnectError, FileTag, TransferError, transfer
 from lanxfer.jobs.config.job import read_job, read_sections
 from lanxfer.jobs.config.settings import Host, Password
-from lanxfer.jobs.ends import Broken, EndError
+from lanxfer.jobs.ends import Absent, Broken, EndError
+from lanxfer.jobs.ends.backend import FsspecEnd
 from lanxfer.jobs.ends.ftp import FtpEnd
 from lanxfer.jobs.ends.sftp import SftpEnd
 from lanxfer.jobs.running import Job
@@ -497,6 +498,21 @@ class HostTests:
         )
         assert back.files_cnt == 4
         assert tree(tmp_path / "out") == FILES
+
+    def test_pattern(self, tmp_path: Path) -> None:
+        """A name that looks like a pattern is replaced alone, and what would fit it stays."""
+        end = FsspecEnd(Host(kind="fsspec:memory"), f"/{tmp_path.name}", Absent.MAKE)
+        end.connect()
+        for name in ("x[1].part", "x1.part"):
+            writer = end.writer(name, 0)
+            writer.write(name.encode())
+            writer.finish()
+        end.replace("x[1].part", "x[1]")
+        assert [each.path for each in end.listing("")] == ["x1.part", "x[1]"]
+        reader = end.reader("x[1]", 0)
+        assert reader.read(100) == b"x[1].part"
+        reader.close()
+        end.close()
 
 
 def _reactor() -> Any:

@@ -105,3 +105,20 @@ class PlainTests:
         with pytest.raises(DiskFailed, match="2 of 4 bytes"):
             plain.store(("a",), iter([b"data"]), None, False)
         assert plain.look(("a",)) is None
+
+    def test_pattern(self, plain: Any) -> None:
+        """A name that looks like a pattern is moved alone, and what would fit it stays."""
+        share = VolumeShare("docs", plain)
+        for name in ("x[12]", "x1", "x2", "*", "d[1]/in/f", "d[1]/?", "d1/g"):
+            *above, _ = name.split("/")
+            if above:
+                share.make_folder(safe_path("/".join(above)), parents=True, exist_ok=True)
+            plain.store(tuple(name.split("/")), iter([name.encode()]), None, False)
+        share.make_folder(safe_path("d[1]/empty"), parents=False, exist_ok=False)
+        for name, to in (("x[12]", "y"), ("*", "all"), ("d[1]", "e")):
+            share.move(safe_path(name), safe_path(to), overwrite=False)
+        assert [row["name"] for row in share.scan(None)] == ["all", "d1", "e", "x1", "x2", "y"]
+        assert [row["name"] for row in share.scan(safe_path("e"))] == ["?", "empty", "in"]
+        assert read(plain, "y") == b"x[12]" and read(plain, "all") == b"*"
+        assert read(plain, "x1") == b"x1" and read(plain, "d1", "g") == b"d1/g"
+        assert read(plain, "e", "in", "f") == b"d[1]/in/f"

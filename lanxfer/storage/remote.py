@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from lanxfer.errors import BadConfig, DiskFailed, Forbidden, LanxferError
 from lanxfer.storage import Facts
+from lanxfer.storage.renaming import move
 from lanxfer.storage.staging import NAME as STAGING
 from lanxfer.storage.volumes import Parts, stir
 from lanxfer.wire import limits
@@ -250,7 +251,7 @@ class RemoteVolume:
                 raise FileExistsError
             self.remove(to)
         with self.asking() as fs:
-            fs.mv(full, self.full(to), recursive=bool(fs.isdir(full)))
+            move(fs, full, self.full(to), bool(fs.isdir(full)))
 
     def make_folder(self, parts: Parts) -> None:
         with self.asking() as fs:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lanxfer.jobs.ends import EndError, FileInfo, Reader, Writer
 from lanxfer.jobs.ends.remote import OpenFile, RemoteEnd, missing
+from lanxfer.storage.renaming import move
 
 
 class FsspecEnd(RemoteEnd):
@@ -50,7 +51,7 @@ class FsspecEnd(RemoteEnd):
         self.fs.makedirs(full, exist_ok=True)
 
     def _rename(self, full: str, to: str) -> None:
-        self.fs.mv(full, to)
+        move(self.fs, full, to)
 
     def close(self) -> None:
         self.fs = None
