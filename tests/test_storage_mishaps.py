@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,32 @@ def far(server: Sshd, served: Path) -> Iterator[Any]:
 def plain() -> Any:
     """Of fsspec's stores one that promises nothing."""
     return remote_volume(f"memory://{uuid.uuid4().hex}", make=True)
+
+
+class Moves:
+    """How fsspec's memory moves: ``fails`` says which ones break, before or after they are done."""
+
+    def __init__(self, real: Callable[..., None]) -> None:
+        self._real = real
+        self._count = 0
+        self.fails: dict[int, str] = {}
+
+    def __call__(self, fs: Any, *args: Any, **more: Any) -> None:
+        self._count += bool(self.fails)
+        fails = self.fails.get(self._count)
+        if fails != "before":
+            self._real(fs, *args, **more)
+        if fails:
+            raise ConnectionResetError
+
+
+@pytest.fixture
+def moves(monkeypatch: pytest.MonkeyPatch) -> Moves:
+    from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+
+    made = Moves(MemoryFileSystem.mv)
+    monkeypatch.setattr(MemoryFileSystem, "mv", lambda fs, *args, **more: made(fs, *args, **more))
+    return made
 
 
 def read(volume: RemoteVolume, *parts: str) -> bytes:
@@ -122,3 +149,33 @@ class PlainTests:
         assert read(plain, "y") == b"x[12]" and read(plain, "all") == b"*"
         assert read(plain, "x1") == b"x1" and read(plain, "d1", "g") == b"d1/g"
         assert read(plain, "e", "in", "f") == b"d[1]/in/f"
+
+    def test_failed_rename(self, plain: Any, moves: Moves) -> None:
+        """Where a file cannot be given its name, what had that has it again."""
+        plain.store(("a",), iter([b"old"]), None, False)
+        moves.fails = {2: "before"}
+        with pytest.raises(DiskFailed):
+            plain.store(("a",), iter([b"new"]), None, True)
+        assert read(plain, "a") == b"old"
+        assert list(plain.names((".lanxfer-staging",))) == []
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_lost_answer(self, plain: Any, moves: Moves, number: int) -> None:
+        """Where only the answer was lost, there is the old one or the new one, and nothing else."""
+        plain.store(("a",), iter([b"old"]), None, False)
+        moves.fails = {number: "after"}
+        with suppress(DiskFailed) if number == 1 else nullcontext():
+            plain.store(("a",), iter([b"new"]), None, True)
+        assert read(plain, "a") == (b"old" if number == 1 else b"new")
+        assert list(plain.names((".lanxfer-staging",))) == []
+
+    def test_broken_off(self, plain: Any, moves: Moves) -> None:
+        """What cannot be put back either is kept, and it is said where."""
+        plain.store(("a",), iter([b"old"]), None, False)
+        moves.fails = {2: "before", 3: "before"}
+        with pytest.raises(DiskFailed, match="replaced") as caught:
+            plain.store(("a",), iter([b"new"]), None, True)
+        assert plain.tidy(-3600) == 0
+        ((name, _),) = plain.names((".lanxfer-staging",))
+        assert f".lanxfer-staging/{name}" in caught.value.reason
+        assert read(plain, ".lanxfer-staging", name) == b"old"

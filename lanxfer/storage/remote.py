@@ -35,6 +35,7 @@ _KINDS = {"file": "file", "directory": "folder", "link": "link"}
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "modify", "created")
 _AS_THEY_ARE = (LanxferError, FileNotFoundError, FileExistsError)
 _SECOND = 10**9
+_ASIDE = ".old"
 
 
 def shown_url(url: str) -> str:
@@ -168,9 +169,12 @@ class RemoteVolume:
         return self._twice(lambda: self._look(parts))
 
     def _look(self, parts: Parts) -> Facts | None:
+        return self._facts(self.full(parts))
+
+    def _facts(self, full: str) -> Facts | None:
         with self.asking() as fs:
             try:
-                return facts_of(self.info(fs, self.full(parts)))
+                return facts_of(self.info(fs, full))
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -205,10 +209,7 @@ class RemoteVolume:
         self, parts: Parts, chunks: Iterator[bytes], mtime_ns: int | None, replace: bool
     ) -> None:
         """Write it under a name of lanxfer's own, then give it its name."""
-        with self.asking() as fs:
-            staging = posixpath.join(self._root or "/", STAGING)
-            fs.makedirs(staging, exist_ok=True)
-        temporary = posixpath.join(staging, token_hex(16))
+        temporary = posixpath.join(self._make_staging(), token_hex(16))
         try:
             self._write(temporary, chunks)
             self.give_time(temporary, mtime_ns)
@@ -218,6 +219,12 @@ class RemoteVolume:
             with suppress(Exception), self.asking() as fs:
                 fs.rm_file(temporary)
             raise
+
+    def _make_staging(self) -> str:
+        with self.asking() as fs:
+            staging = posixpath.join(self._root or "/", STAGING)
+            fs.makedirs(staging, exist_ok=True)
+        return staging
 
     def _write(self, full: str, chunks: Iterator[bytes]) -> None:
         size = 0
@@ -245,13 +252,45 @@ class RemoteVolume:
         """Only where ``keeps_times``."""
 
     def give_name(self, full: str, to: Parts, replace: bool) -> None:
-        """What is at ``full`` gets its name; FileExistsError without ``replace``."""
-        if self._look(to) is not None:
-            if not replace:
-                raise FileExistsError
-            self.remove(to)
+        """What is at ``full`` gets its name; FileExistsError without ``replace``.
+
+        What had that name is kept aside until the new one is seen to have it.
+        """
+        there = self.full(to)
+        if self._look(to) is None:
+            self._move(full, there)
+            return
+        if not replace:
+            raise FileExistsError
+        aside = posixpath.join(self._make_staging(), f"{token_hex(16)}{_ASIDE}")
+        try:
+            self._move(there, aside)
+            self._move(full, there)
+        except (LanxferError, OSError):
+            if not self._has_moved(full, there, aside):
+                raise
+        with suppress(LanxferError, OSError), self.asking() as fs:
+            fs.rm_file(aside)
+
+    def _move(self, full: str, to: str) -> None:
         with self.asking() as fs:
-            move(fs, full, self.full(to), bool(fs.isdir(full)))
+            move(fs, full, to, bool(fs.isdir(full)))
+
+    def _has_moved(self, full: str, there: str, aside: str) -> bool:
+        """After an error: whether the new one has the name all the same, or the old one again."""
+        try:
+            if self._twice(lambda: self._facts(aside)) is None:
+                return False
+            if self._facts(full) is None and self._facts(there) is not None:
+                return True
+            self._move(aside, there)
+        except (LanxferError, OSError) as error:
+            name = posixpath.relpath(aside, self._root or "/")
+            raise DiskFailed(
+                "The store behind that share broke off while a file was replaced;"
+                f" if the old one is gone there, it is in {name}."
+            ) from error
+        return False
 
     def make_folder(self, parts: Parts) -> None:
         with self.asking() as fs:
@@ -275,7 +314,11 @@ class RemoteVolume:
         before = (time() - older_than) * _SECOND
         if self.look((STAGING,)) is None:
             return 0
-        old = [name for name, facts in self.names((STAGING,)) if facts.mtime_ns < before]
+        old = [
+            name
+            for name, facts in self.names((STAGING,))
+            if facts.mtime_ns < before and not name.endswith(_ASIDE)
+        ]
         for name in old:
             self.remove((STAGING, name))
         return len(old)
