@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from servers import Sshd, refuse_write, sshd
 
-from lanxfer.errors import DiskFailed
+from lanxfer.errors import DiskFailed, LanxferError
+from lanxfer.storage import Small
 from lanxfer.storage.names import safe_path
 from lanxfer.storage.remote import RemoteVolume, remote_volume
+from lanxfer.storage.spooled import SpooledStore
 from lanxfer.storage.volumes import VolumeShare
+from lanxfer.transfers import Conflict, Offer, Stored
 from lanxfer.wire import limits
 
 MIB = limits.MIB
@@ -55,6 +59,12 @@ def far(server: Sshd, served: Path) -> Iterator[Any]:
 def plain() -> Any:
     """Of fsspec's stores one that promises nothing."""
     return remote_volume(f"memory://{uuid.uuid4().hex}", make=True)
+
+
+def put(store: SpooledStore, path: str, data: bytes, conflict: Conflict) -> Stored | LanxferError:
+    offer = Offer(path, len(data), digest=blake3(data).hexdigest())
+    (answer,) = store.put_many([Small("peer:a", offer, safe_path(path), conflict, [data])])
+    return answer
 
 
 class Moves:
@@ -115,6 +125,23 @@ class SftpTests:
 
         far.store(("a",), chunks(), None, False)
         assert (served / "a").read_bytes() == data
+
+    @pytest.mark.parametrize("conflict", [Conflict.REFUSE, Conflict.RENAME])
+    def test_lost_answer(self, far: Any, served: Path, tmp_path: Path, conflict: Conflict) -> None:
+        """A file that is there, though the answer to its rename was lost, is stored and once."""
+        ftp = far._connected().ftp
+        real = ftp.rename
+
+        def rename(old: str, new: str) -> None:
+            real(old, new)
+            raise EOFError
+
+        ftp.rename = rename
+        store = SpooledStore(far, str(tmp_path / "spool"), reserve_bytes=0, reserve_share=0)
+        stored = Stored("a", 4, blake3(b"data").hexdigest(), already=True)
+        assert put(store, "a", b"data", conflict) == stored
+        assert [name for name in os.listdir(served) if name[0] != "."] == ["a"]
+        store.close()
 
 
 class PlainTests:

@@ -167,31 +167,33 @@ class SpooledStore:
         self, offer: Offer, path: SafePath, conflict: Conflict, digest: str, file: BinaryIO
     ) -> Stored | None:
         """Put it under that very name, or find it there; None where that is another's."""
-        name = str(path)
-        mtime = usable_mtime(offer.mtime_ns)
         facts = self.volume.look(path.parts)
-        if facts is not None and conflict is not Conflict.SERIES:
-            there = self._same(facts, path.parts, offer, conflict, digest)
-            if there is not None:
-                return Stored(name, offer.size, there, already=True)
+        if stored := self._already(facts, path, offer, conflict, digest):
+            return stored
         replace = conflict is Conflict.OVERWRITE and facts is not None and facts.kind == "file"
         if facts is not None and not replace:
             return None
         try:
+            mtime = usable_mtime(offer.mtime_ns)
             self.volume.store(path.parts, chunks_of(file), mtime, replace)
         except FileExistsError:
-            return None
-        return Stored(name, offer.size, digest)
+            # Another's, or this very one: it was stored, and only the answer was lost.
+            return self._already(self.volume.look(path.parts), path, offer, conflict, digest)
+        return Stored(str(path), offer.size, digest)
 
-    def _same(
-        self, facts: Facts, parts: Parts, offer: Offer, conflict: Conflict, digest: str
-    ) -> str | None:
-        """The digest of what is there, where that is what is offered."""
-        if facts.kind != "file" or facts.size != offer.size:
+    def _already(
+        self, facts: Facts | None, path: SafePath, offer: Offer, conflict: Conflict, digest: str
+    ) -> Stored | None:
+        """The answer where what is there is what is offered; in a series nothing is."""
+        if conflict is Conflict.SERIES or facts is None or facts.kind != "file":
             return None
-        found = self._digest(parts)
+        if facts.size != offer.size:
+            return None
+        found = self._digest(path.parts)
         skipped = conflict is Conflict.SKIP and same_time(self.volume, facts, offer.mtime_ns)
-        return found if skipped or found == digest else None
+        if not skipped and found != digest:
+            return None
+        return Stored(str(path), offer.size, found, already=True)
 
     def _digest(self, parts: Parts) -> str:
         running = blake3()
