@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from blake3 import blake3
 from servers import Sshd, refuse_write, sshd
 
-from lanxfer.errors import DiskFailed, LanxferError
+from lanxfer.errors import DiskFailed, LanxferError, SourceChanged
 from lanxfer.storage import Small
 from lanxfer.storage.names import safe_path
 from lanxfer.storage.remote import RemoteVolume, remote_volume
@@ -206,3 +208,50 @@ class PlainTests:
         ((name, _),) = plain.names((".lanxfer-staging",))
         assert f".lanxfer-staging/{name}" in caught.value.reason
         assert read(plain, ".lanxfer-staging", name) == b"old"
+
+
+class AppendTests:
+    @pytest.fixture
+    def share(self, plain: Any, tmp_path: Path) -> Iterator[VolumeShare]:
+        store = SpooledStore(plain, str(tmp_path / "spool"), reserve_bytes=0, reserve_share=0)
+        plain.store(("log",), iter([b"old"]), None, False)
+        plain.store(("tail",), iter([b"tail"]), None, False)
+        yield VolumeShare("docs", plain, store)
+        store.close()
+
+    def test_overwritten_meanwhile(
+        self, plain: Any, share: VolumeShare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is put in the place of a file while another is added to it is there afterwards."""
+        assert isinstance(share.store, SpooledStore)
+        putting = threading.Thread(
+            target=put, args=(share.store, "log", b"new", Conflict.OVERWRITE)
+        )
+        real = plain._write
+
+        def write(full: str, chunks: Iterator[bytes]) -> None:
+            real(full, chunks)
+            if not putting.ident:
+                putting.start()
+                putting.join(0.3)
+
+        monkeypatch.setattr(plain, "_write", write)
+        assert share.append(safe_path("log"), safe_path("tail")) == 7
+        putting.join(60)
+        assert read(plain, "log") == b"new"
+
+    def test_changed_meanwhile(
+        self, plain: Any, share: VolumeShare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What others make of the file while the tail is read is kept, and the tail as well."""
+        real = plain.store
+
+        def store(parts: Any, chunks: Iterator[bytes], *more: Any) -> None:
+            read = [next(chunks), next(chunks)]
+            plain._connected().pipe_file(plain.full(parts), b"of others")
+            real(parts, chain(read, chunks), *more)
+
+        monkeypatch.setattr(plain, "store", store)
+        with pytest.raises(SourceChanged):
+            share.append(safe_path("log"), safe_path("tail"))
+        assert read(plain, "log") == b"of others" and read(plain, "tail") == b"tail"

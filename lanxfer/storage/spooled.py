@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import BinaryIO
 
 from blake3 import blake3
@@ -32,6 +32,7 @@ from lanxfer.storage import Facts, Part, Small
 from lanxfer.storage.local import LocalStore
 from lanxfer.storage.names import SafePath, quoted
 from lanxfer.storage.remote import remote_volume
+from lanxfer.storage.replacing import Replacing
 from lanxfer.storage.rules import (
     numbered,
     refuse_hidden,
@@ -78,6 +79,7 @@ class SpooledStore:
         self._folder = os.path.realpath(spool)
         self._busy: set[str] = set()
         self.mutex = threading.Lock()
+        self.replacing = Replacing()
 
     @property
     def quick(self) -> bool:
@@ -152,9 +154,11 @@ class SpooledStore:
         with typed():
             self._check_way(path.parent)
             make_folders(self.volume, path.parent)
-            series = conflict is Conflict.SERIES
-            if not series and (stored := self._at(offer, path, conflict, digest, file)):
-                return stored
+            alone = conflict is Conflict.OVERWRITE
+            with self.replacing.hold(path.parts) if alone else nullcontext():
+                series = conflict is Conflict.SERIES
+                if not series and (stored := self._at(offer, path, conflict, digest, file)):
+                    return stored
             if conflict in {Conflict.REFUSE, Conflict.OVERWRITE}:
                 raise Exists()
             for name in numbered(path.name, conflict):

@@ -30,6 +30,7 @@ from lanxfer.errors import (
 )
 from lanxfer.storage import Facts, Store
 from lanxfer.storage.names import RESERVED, SafePath, is_hidden, quoted, safe_path, shown
+from lanxfer.storage.replacing import Replacing
 from lanxfer.storage.shares import SORTED_MAX, Row, typed_at
 from lanxfer.storage.sources import Source
 from lanxfer.wire import limits
@@ -206,6 +207,8 @@ class VolumeShare:
         self.dotfiles = dotfiles
         self._place = place
         self._changing = threading.Lock()
+        # With what is put there, so that neither undoes the other.
+        self._replacing: Replacing = getattr(store, "replacing", None) or Replacing()
 
     @property
     def volume(self) -> Volume | None:
@@ -314,7 +317,7 @@ class VolumeShare:
         """
         if path is None or tail is None or path == tail:
             raise BadName("A file is added to another one.")
-        with self._changing, typed_at(path):
+        with self._changing, self._replacing.hold(path.parts), typed_at(path):
             with self.open(path) as one, self.open(tail) as other:
 
                 def both() -> Iterator[bytes]:
@@ -322,7 +325,8 @@ class VolumeShare:
                         while data := source.read(limits.UNIT):
                             yield data
                             stir()
-                        source.check_unchanged()
+                    one.check_unchanged()
+                    other.check_unchanged()
 
                 self._place.store(path.parts, both(), None, True)
                 size = one.size + other.size
