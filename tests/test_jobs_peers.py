@@ -278,6 +278,22 @@ class PeerTests:
         assert tree(tmp_path / "two") == FILES
         assert tree(nas.folder) == {}
 
+    # covers: S4-46
+    @in_reactor
+    async def test_there_already_on_the_second_half(self, nas: Nas, tmp_path: Path) -> None:
+        """What is to be removed on such a way, too, is compared: same size and time prove nothing."""
+        await nas.start()
+        fill(nas.folder, {"same": b"same", "other": b"new!"})
+        two = fill(tmp_path / "two", {"same": b"same", "other": b"old!"})
+        host = {"type": "FTP", "user": USER, "password": PASSWORD, "path": "/"}
+        with ftp_server(two) as server:
+            result = await transfer(
+                nas.host(path="box", delete=True), {**host, "host": f"127.0.0.1:{server.port}"}
+            )
+        assert (result.files_cnt, result.skipped, result.exit_code) == (1, 1, 0)
+        assert tree(two) == {"same": b"same", "other": b"new!"}
+        assert tree(nas.folder) == {}
+
     # covers: S4-43
     @in_reactor
     async def test_tried_again_on_the_second_half(

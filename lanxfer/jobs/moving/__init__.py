@@ -48,6 +48,8 @@ class Run:
     stopping: threading.Event = field(factory=threading.Event)
     again: bool = False
     """Whether something failed in this attempt that may work in the next."""
+    removes: bool = True
+    """Whether it is for this run to remove what its job says is to be removed."""
     due: dict[str, FileInfo] = field(factory=dict)
     """What the target has and the source is still to be rid of."""
 
@@ -91,7 +93,7 @@ class Run:
 
     def delete(self, info: FileInfo) -> None:
         """Remove a file at the source, of which the target has proved to have all."""
-        if self.dry or not self.job.source.delete:
+        if self.dry or not (self.removes and self.job.source.delete):
             return
         self.due[info.path] = info
         try:

@@ -91,13 +91,9 @@ def _through_spool(run: Run) -> Mover:
     above = job.app.locks_dir
     make_private(above)
     spool = LocalEnd(tempfile.mkdtemp(prefix="spool-", dir=above), Absent.MAKE)
-    # The source is removed by who knows what the target has.
     kept = evolve(job, source=evolve(job.source, delete=False))
     fresh = evolve(kept, target=evolve(job.target, skip="none"))
-    verify = job.target.verify
-    if verify == "auto" and job.source.delete:
-        verify = "digest"
-    careful = evolve(kept, target=evolve(job.target, verify=verify))
     inner = evolve(run, job=fresh, target=spool, tally=Tally(), due={})
-    outer = evolve(run, job=careful, source=spool, due={})
+    # As careful as where the source is removed, which is done by who has seen both halves.
+    outer = evolve(run, source=spool, removes=False, due={})
     return SpoolMover(run, spool, _direct(inner), inner, _direct(outer), outer)
