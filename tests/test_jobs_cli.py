@@ -219,6 +219,11 @@ class ViewTests:
         assert "j.cfg: [fun] is not known." in complained
         cli.job("nowhere = x")
         assert cli("check", "j")[0] == 3
+        (cli.folder / "in").mkdir(exist_ok=True)
+        cli.job("path = in/../in", source="path = in\ndelete = yes")
+        code, _, complained = cli("check", "j")
+        assert code == 3
+        assert "the same folder" in complained
 
     def test_list(self, cli: Cli) -> None:
         """The jobs with their names and times; one that cannot be read does not hide others."""

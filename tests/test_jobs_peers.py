@@ -19,7 +19,7 @@ from servers import PASSWORD, USER, ftp_server
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
-from lanxfer.jobs import ConnectError, FileTag, JobResult, transfer
+from lanxfer.jobs import ConnectError, FileTag, JobResult, TransferError, transfer
 from lanxfer.jobs import running as running_module
 from lanxfer.jobs.config.job import read_sections
 from lanxfer.jobs.ends import EndError
@@ -144,6 +144,39 @@ class PeerTests:
         assert back.files_cnt == 4
         assert tree(nas.folder) == {}
         assert tree(tmp_path / "out") == FILES
+
+    # covers: S4-46
+    @pytest.mark.parametrize("shared", [True, False])
+    @in_reactor
+    async def test_one_folder(self, nas: Nas, shared: bool) -> None:
+        """What a device shows or receives in the source folder itself is not removed there."""
+        await nas.start()
+        folder = nas.folder if shared else nas.devices.inbox("nas")
+        fill(folder, FILES)
+        there = {"path": "box", "shared": True} if shared else {"path": ""}
+        result = await transfer(
+            {"path": folder, "recursive": True, "delete": True}, nas.host(**there)
+        )
+        assert (result.files_cnt, result.src_error_cnt) == (0, 4)
+        assert tree(folder) == FILES
+        if shared:
+            with pytest.raises(TransferError, match="same folder"):
+                await transfer(nas.host(path="box", recursive=True, delete=True), {"path": folder})
+            assert tree(folder) == FILES
+
+    # covers: S4-46
+    @pytest.mark.parametrize("shared", [True, False])
+    @in_reactor
+    async def test_there_already(self, nas: Nas, source: Path, shared: bool) -> None:
+        """What a run left that was killed before it removed anything, the next one removes."""
+        await nas.start()
+        target = nas.host(path="box/x" if shared else "x", shared=shared)
+        await transfer({"path": source, "recursive": True}, target)
+        result = await transfer({"path": source, "recursive": True, "delete": True}, target)
+        assert (result.files_cnt, result.skipped, result.exit_code) == (0, 4, 0)
+        assert tree(source) == {}
+        folder = nas.folder if shared else nas.devices.inbox("nas")
+        assert tree(folder / "x") == FILES
 
     # covers: S4-46
     @in_reactor
@@ -281,7 +314,7 @@ class PeerTests:
     # covers: S4-46
     @in_reactor
     async def test_there_already_on_the_second_half(self, nas: Nas, tmp_path: Path) -> None:
-        """What is to be removed on such a way, too, is compared: same size and time prove nothing."""
+        """What is to be removed on such a way, too, is compared, whatever its size and time."""
         await nas.start()
         fill(nas.folder, {"same": b"same", "other": b"new!"})
         two = fill(tmp_path / "two", {"same": b"same", "other": b"old!"})
@@ -293,6 +326,63 @@ class PeerTests:
         assert (result.files_cnt, result.skipped, result.exit_code) == (1, 1, 0)
         assert tree(two) == {"same": b"same", "other": b"new!"}
         assert tree(nas.folder) == {}
+
+    # covers: S4-46
+    @in_reactor
+    async def test_inbox_on_the_second_half(self, nas: Nas, source: Path) -> None:
+        """What came from a server and is in an inbox already is removed, but not out of that."""
+        await nas.start()
+        inbox = nas.devices.inbox("nas")
+        host = {"type": "FTP", "user": USER, "password": PASSWORD, "recursive": True, "path": "/"}
+        with ftp_server(source) as server:
+            there = {**host, "host": f"127.0.0.1:{server.port}"}
+            await transfer(there, nas.host(path=""))
+            result = await transfer({**there, "delete": True}, nas.host(path=""))
+        assert (result.skipped, result.exit_code) == (4, 0)
+        assert tree(source) == {}
+        with ftp_server(inbox) as server:
+            there = {**host, "host": f"127.0.0.1:{server.port}"}
+            result = await transfer({**there, "delete": True}, nas.host(path=""))
+        assert (result.files_cnt, result.src_error_cnt) == (0, 4)
+        assert tree(inbox) == FILES
+
+    # covers: S4-46
+    @in_reactor
+    async def test_between_devices(self, nas: Nas, devices: Devices) -> None:
+        """From one device to another what arrives is removed, and what was there already stays."""
+        await nas.start()
+        other = await devices.start("attic")
+        await devices.pair("desk", other, "attic")
+        fill(nas.folder, {"a": b"first", "b": b"second"})
+        fill(devices.inbox("attic"), {"a": b"first"})
+        result = await transfer(
+            nas.host(path="box", delete=True), {**nas.host(path=""), "host": "attic"}
+        )
+        assert (result.files_cnt, result.src_error_cnt) == (1, 1)
+        assert tree(nas.folder) == {"a": b"first"}
+        assert tree(devices.inbox("attic")) == {"a": b"first", "b": b"second"}
+
+    # covers: S4-46
+    @in_reactor
+    async def test_not_answered(
+        self, nas: Nas, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file about which a device is asked in vain has its name again, and stays."""
+        await nas.start()
+        there = {"path": source, "recursive": True}
+        await transfer(there, nas.host(path="x"))
+        plain, times = DeviceEnd.send, list[int]()
+
+        def send(end: DeviceEnd, files: Any) -> Iterator[Any]:
+            times.append(len(files))
+            if len(times) == 1:
+                return plain(end, files)
+            return iter([(info, EndError("Not now."), False) for info, _ in files])
+
+        monkeypatch.setattr(DeviceEnd, "send", send)
+        result = await transfer({**there, "delete": True}, nas.host(path="x"))
+        assert (result.src_error_cnt, times) == (4, [4, 1, 1, 1, 1])
+        assert tree(source) == FILES
 
     # covers: S4-43
     @in_reactor

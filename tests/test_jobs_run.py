@@ -578,6 +578,31 @@ class DeleteTests:
         assert tree(out) == FILES
 
 
+class OneFolderTests:
+    # covers: S4-46
+    @in_reactor
+    async def test_refused(self, source: Path, tmp_path: Path) -> None:
+        """A job that would remove what it has just found at the target is not begun."""
+        (tmp_path / "link").symlink_to(source)
+        for name in ("in", "link"):
+            with pytest.raises(TransferError, match="same folder"):
+                await transfer(all_of(source, delete=True), {"path": tmp_path / name})
+        assert tree(source) == FILES
+        assert (await transfer(all_of(source), {"path": tmp_path / "link"})).skipped == 4
+
+    @in_reactor
+    async def test_same_file(self, source: Path, tmp_path: Path) -> None:
+        """A file that is the target's own stays, and the others go."""
+        (tmp_path / "out").mkdir()
+        os.link(source / "a.txt", tmp_path / "out" / "a.txt")
+        result = await transfer(
+            all_of(source, delete=True), {"path": tmp_path / "out"}, collect_data=True
+        )
+        assert (result.files_cnt, result.src_error_cnt) == (3, 1)
+        assert tree(source) == {"a.txt": b"first"}
+        assert tree(tmp_path / "out") == FILES
+
+
 class NamesTests:
     # covers: S4-47
     @in_reactor

@@ -201,6 +201,19 @@ class FtpTests:
         assert (result.files_cnt, result.tgt_error_cnt) == (0, 4)
         assert tree(source) == FILES
 
+    # covers: S4-46
+    @in_reactor
+    async def test_one_folder(self, tmp_path: Path, source: Path) -> None:
+        """A server that shows the source folder itself as the target is found out."""
+        with ftp_server(source) as server:
+            for one, other in (
+                (here(source, delete=True), ftp(server, path="/")),
+                (ftp(server, path="/", recursive=True, delete=True), {"path": source}),
+            ):
+                with pytest.raises(TransferError, match="same folder"):
+                    await transfer(one, other)
+                assert tree(source) == FILES
+
     # covers: S4-43
     @in_reactor
     async def test_goes_on_in_the_middle(self, tmp_path: Path) -> None:
@@ -287,6 +300,17 @@ class FtpsTests:
 
 
 class SftpTests:
+    # covers: S4-46
+    @in_reactor
+    async def test_one_folder_below(self, tmp_path: Path, source: Path, server: Sshd) -> None:
+        """Where only a folder below leads to the source's own, what is in that stays."""
+        far = tmp_path / "far"
+        far.mkdir()
+        (far / "sub").symlink_to(source / "sub")
+        result = await transfer(here(source, delete=True), sftp(server, path=far))
+        assert (result.files_cnt, result.src_error_cnt) == (2, 2)
+        assert tree(source) == {name: FILES[name] for name in FILES if "/" in name}
+
     # covers: S4-60 S4-66
     @in_reactor
     async def test_there_and_back(self, tmp_path: Path, source: Path, server: Sshd) -> None:

@@ -16,6 +16,7 @@ from lanxfer.jobs.config.job import job_ids, read_job
 from lanxfer.jobs.config.settings import JobConfig, Schedule, shown_sink
 from lanxfer.jobs.errors import ConfigError
 from lanxfer.jobs.kept import lock_name, record_name
+from lanxfer.jobs.moving.apart import SAME_FOLDER, one_folder
 from lanxfer.jobs.results import FileTag, JobResult, Row
 from lanxfer.jobs.telling import mail_template
 from lanxfer.jobs.telling.reports import Report
@@ -44,6 +45,8 @@ def _check(out: Output, path: str, id: str) -> int:
         job = read_job(path, id)
         if complaint := times.check(job.schedule):
             raise ConfigError(complaint)
+        if one_folder(job):
+            raise ConfigError(SAME_FOLDER)
     except ConfigError as error:
         out.warn(error.reason)
         out.row({"job": id, "exit": error.code, "error": error.reason})

@@ -81,10 +81,14 @@ class Tally:
             self._rows[path] = Row(path, info, tag)
             self._sizes[path] = size
 
+    def tag(self, path: str) -> FileTag | None:
+        """What was said last of a path."""
+        row = self._rows.get(path)
+        return None if row is None else row.tag
+
     def settled(self, path: str) -> bool:
         """Whether nothing is left to do for a path."""
-        row = self._rows.get(path)
-        return row is not None and row.tag in (FileTag.TRANSF, FileTag.SKIPPED)
+        return self.tag(path) in (FileTag.TRANSF, FileTag.SKIPPED)
 
     def forget_errors(self) -> None:
         """Before another attempt: what failed is to be found anew."""

@@ -32,6 +32,14 @@ def components(path: str) -> tuple[str, ...]:
     return parts
 
 
+def same_folder(one: str, other: str) -> bool:
+    """Whether two paths lead to one folder; not where one of them leads nowhere."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
 class PlainFolder:
     """One folder; every method blocks.  OSErrors come out as they are."""
 
@@ -67,6 +75,16 @@ class PlainFolder:
                 return self._tree.look(fd, name)
         except FileNotFoundError:
             return None
+
+    def identity(self, path: str) -> tuple[int, int] | None:
+        """Device and inode of what lies at a path, links not followed; None where nothing does."""
+        *above, name = components(path)
+        try:
+            with self._folder("/".join(above)) as fd:
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def source(self, path: str) -> Source:
         """A file, open for reading; SourceUnreadable says what is wrong with it."""

@@ -60,6 +60,11 @@ class LocalEnd:
             facts = self.folder.look(path)
         return None if facts is None else FileInfo(path, facts.kind, facts.size, facts.mtime_ns)
 
+    def identity(self, path: str) -> tuple[int, int] | None:
+        """Which file of this machine it is; None where there is none."""
+        with _typed():
+            return self.folder.identity(path)
+
     def reader(self, path: str, offset: int) -> Reader:
         with _typed():
             source = self.folder.source(path)

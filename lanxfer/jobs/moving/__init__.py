@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Protocol
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from lanxfer.jobs.config.settings import JobConfig
 from lanxfer.jobs.ends import Broken, End, EndError, FileInfo
+from lanxfer.jobs.moving.apart import Apart
 from lanxfer.jobs.results import FileTag, Tally
 
 
@@ -52,6 +53,12 @@ class Run:
     """Whether it is for this run to remove what its job says is to be removed."""
     due: dict[str, FileInfo] = field(factory=dict)
     """What the target has and the source is still to be rid of."""
+    apart: Apart = field(
+        init=False,
+        default=Factory(
+            lambda self: Apart(self.job, self.source, self.target, self.id), takes_self=True
+        ),
+    )
 
     def keep_on(self) -> None:
         """Stopped where the run is to end."""
@@ -91,14 +98,19 @@ class Run:
         now = self.source.look(info.path)
         return now is not None and now.size == info.size and now.mtime_ns == info.mtime_ns
 
-    def delete(self, info: FileInfo) -> None:
-        """Remove a file at the source, of which the target has proved to have all."""
-        if self.dry or not (self.removes and self.job.source.delete):
+    def delete(self, info: FileInfo, copy: str = "") -> None:
+        """Remove a file at the source, of which the target has proved to have all.
+
+        ``copy`` is where it is on this machine, if the source is not.
+        """
+        if not self._removing():
             return
         self.due[info.path] = info
         try:
             if self.unchanged(info):
-                self.source.remove(info.path)
+                already = self.tally.tag(info.path) is FileTag.SKIPPED
+                if not self.apart.gone(info, already, copy):
+                    self.source.remove(info.path)
                 self.log.debug("removed at the source: %s", info.path)
             else:
                 self.log.warning("%s changed at the source and stays there", info.path)
@@ -108,8 +120,16 @@ class Run:
             self.failed(info.path, FileTag.SRCERR, f"It arrived, but stays: {error.reason}", False)
         del self.due[info.path]
 
+    def delete_later(self, info: FileInfo) -> None:
+        """Remove it with ``delete_due``: an end that may have to be asked is busy."""
+        if self._removing():
+            self.due[info.path] = info
+
+    def _removing(self) -> bool:
+        return self.removes and self.job.source.delete and not self.dry
+
     def delete_due(self) -> None:
-        """Remove what could not be removed when the connection broke."""
+        """Remove what could not be removed at once, as when the connection broke."""
         for info in list(self.due.values()):
             self.delete(info)
 

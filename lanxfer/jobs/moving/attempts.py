@@ -46,6 +46,8 @@ class Attempts:
                 self._began = True
                 self._begun()
             self._connect("target", run.target)
+            if run.job.source.delete:
+                run.apart.check(run.dry)
             run.delete_due()
             self._mover.prepare()
             for files in self._batches():

@@ -46,15 +46,17 @@ class _DeviceMover:
         run.keep_on()
         if broken is not None:
             raise broken
+        run.delete_due()
 
     def _tell(self, info: FileInfo, error: EndError | None, already: bool, since: float) -> None:
         run = self._run
         if error is None:
             if already:
                 run.skipped(info)
+                run.delete_later(info)
             else:
                 run.arrived(info, since)
-            run.delete(info)
+                run.delete(info)
         elif run.stopping.is_set():
             run.tally.add(info.path, "stopped", FileTag.CANCELLED)
         else:

@@ -54,11 +54,14 @@ class SpoolMover:
         try:
             self._move_in(wanted)
             self._move_out(wanted)
+            for info in wanted:
+                if run.tally.settled(info.path):
+                    run.delete(info, self._spool.folder.local(info.path))
         finally:
             run.again = run.again or self._inner.again or self._outer.again
-        for info in wanted:
-            if run.tally.settled(info.path):
-                run.delete(info)
+            for info in wanted:
+                with suppress(EndError):
+                    self._spool.remove(info.path)
 
     def _move_in(self, files: Sequence[FileInfo]) -> None:
         tally = self._inner.tally
@@ -74,13 +77,8 @@ class SpoolMover:
 
     def _move_out(self, files: Sequence[FileInfo]) -> None:
         inside = [info.path for info in files if self._inner.tally.settled(info.path)]
-        try:
-            found = [self._spool.look(path) for path in inside]
-            self._outward.move([each for each in found if each is not None])
-        finally:
-            for path in inside:
-                with suppress(EndError):
-                    self._spool.remove(path)
+        found = [self._spool.look(path) for path in inside]
+        self._outward.move([each for each in found if each is not None])
 
     def tidy(self) -> None:
         self._inward.tidy()
