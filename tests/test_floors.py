@@ -267,7 +267,6 @@ MAY_TOUCH_DISK = {
         "os.path.dirname": "see os.makedirs",
         "os.path.join": "see os.makedirs",
     },
-    "jobs.beside": {"os.makedirs": "what the sandbox is to leave open has to be there"},
     "jobs.config.app": {
         **dict.fromkeys(
             ("os.getcwd", "os.path.abspath", "os.path.basename", "os.path.dirname", "os.path.join"),

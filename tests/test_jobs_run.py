@@ -578,6 +578,48 @@ class DeleteTests:
         assert tree(out) == FILES
 
 
+class DurableTests:
+    # covers: S4-46
+    @in_reactor
+    async def test_there_already(
+        self, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What somebody else put there is durable, and its name, before the source goes."""
+        out = tmp_path / "out"
+        shutil.copytree(source, out)
+        log = _Synced(monkeypatch)
+        result = await transfer(all_of(source, delete=True), {"path": out})
+        assert (result.skipped, tree(source)) == (4, {})
+        for name in FILES:
+            before = log.before(os.path.basename(name))
+            assert {(out / name).stat().st_ino, (out / name).parent.stat().st_ino} <= before
+
+    # covers: S4-46
+    @in_reactor
+    async def test_there_already_and_failing(
+        self, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What cannot be made durable there stays here."""
+        out = tmp_path / "out"
+        shutil.copytree(source, out)
+        log = _Synced(monkeypatch)
+        log.failing = (out / "a.txt").stat().st_ino
+        result = await transfer(all_of(source, delete=True), {"path": out})
+        assert (result.skipped, result.tgt_error_cnt) == (3, 1)
+        assert tree(source) == {"a.txt": b"first"}
+
+    # covers: S4-46 S4-47
+    @in_reactor
+    async def test_new_folders(
+        self, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every folder in which one was made is durable before a source goes."""
+        log = _Synced(monkeypatch)
+        await transfer(all_of(source, delete=True), {"path": tmp_path / "x" / "y" / "z"})
+        made = (tmp_path, tmp_path / "x", tmp_path / "x" / "y")
+        assert {each.stat().st_ino for each in made} <= log.before("a.txt")
+
+
 class OneFolderTests:
     # covers: S4-46
     @in_reactor
@@ -875,6 +917,34 @@ class _Hold:
     def __exit__(self, *_: object) -> None:
         self.release()
         LocalEnd.reader = self._plain  # type: ignore[method-assign]
+
+
+class _Synced:
+    """Which inodes were made durable, and what was removed after that."""
+
+    failing = 0
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._log = list[int | str]()
+        fsync, unlink = os.fsync, os.unlink
+
+        def synced(fd: int) -> None:
+            inode = os.fstat(fd).st_ino
+            if inode == self.failing:
+                raise OSError(errno.EIO, "It is broken")
+            fsync(fd)
+            self._log.append(inode)
+
+        def removed(path: Any, **options: Any) -> None:
+            self._log.append(os.path.basename(path))
+            unlink(path, **options)
+
+        monkeypatch.setattr("lanxfer.storage.system._full_sync", lambda fd: False)
+        monkeypatch.setattr("lanxfer.storage.system.os.fsync", synced)
+        monkeypatch.setattr("lanxfer.storage.plain.os.unlink", removed)
+
+    def before(self, name: str) -> set[int | str]:
+        return set(self._log[: self._log.index(name)])
 
 
 class _Breaking:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from attrs import evolve
@@ -14,6 +13,7 @@ from lanxfer.jobs.config.job import read_job
 from lanxfer.jobs.errors import ConfigError
 from lanxfer.jobs.schedule import JobsService, scheduled
 from lanxfer.service import Settings, TransferService
+from lanxfer.storage.plain import make_folder
 from lanxfer.storage.private import make_private
 
 
@@ -68,5 +68,5 @@ def writable(app_cfg: str, state: str) -> tuple[str, ...]:
             folders.append(config.source.path)
     found = tuple(dict.fromkeys(each for each in folders if each))
     for each in found:
-        os.makedirs(each, exist_ok=True)
+        make_folder(each)
     return found

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from lanxfer.errors import BadName, NotFound, SourceUnreadable
+from lanxfer.errors import BadName, LanxferError, NotFound, SourceUnreadable
 from lanxfer.storage import Facts
 from lanxfer.storage.names import quoted
 from lanxfer.storage.sources import Source
@@ -40,13 +40,42 @@ def same_folder(one: str, other: str) -> bool:
         return False
 
 
+def make_folder(path: str) -> None:
+    """Make a folder and those above that are missing; what was made is durable."""
+    above = os.path.dirname(path.rstrip("/")) or "."
+    if os.path.isdir(path):
+        # Whoever made it may have been ended before this.
+        with suppress(OSError, LanxferError):
+            _sync_folder(above)
+        return
+    make_folder(above)
+    with suppress(FileExistsError):
+        os.mkdir(path)
+    _sync_folder(above)
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
+    try:
+        _sync(fd)
+    finally:
+        close(fd)
+
+
+def _sync(fd: int) -> None:
+    try:
+        sync(fd)
+    except SyncFailed as error:
+        raise error.error from error
+
+
 class PlainFolder:
     """One folder; every method blocks.  OSErrors come out as they are."""
 
     def __init__(self, path: str, *, make: bool = False) -> None:
         self.path = path
         if make:
-            os.makedirs(path, exist_ok=True)
+            make_folder(path)
         self._root = os.open(path, FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
         self._tree = Tree(self._root, folder_sync=make)
 
@@ -129,6 +158,17 @@ class PlainFolder:
             os.rename(name, name_to, src_dir_fd=old, dst_dir_fd=new)
             self._tree.sync_folder(new)
 
+    def settle(self, path: str) -> None:
+        """Make a file durable, and its name, whoever put it there."""
+        *above, name = components(path)
+        with self._folder("/".join(above)) as folder:
+            fd = os.open(name, os.O_RDONLY | FILE_FLAGS, dir_fd=folder)
+            try:
+                _sync(fd)
+            finally:
+                close(fd)
+            self._tree.sync_folder(folder)
+
     def set_time(self, path: str, mtime_ns: int) -> None:
         """Give a file its time."""
         *above, name = components(path)
@@ -172,9 +212,7 @@ class Writing:
     def finish(self) -> None:
         """Make it durable and close it."""
         try:
-            sync(self._fd)
-        except SyncFailed as error:
-            raise error.error from error
+            _sync(self._fd)
         finally:
             self.close()
 

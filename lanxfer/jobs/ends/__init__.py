@@ -135,6 +135,9 @@ class StreamEnd(End, Protocol):
     def replace(self, path: str, to: str) -> None:
         """Give a file its name, whatever has that now."""
 
+    def settle(self, path: str) -> None:
+        """Make a file durable that somebody else put there; nothing where that cannot be asked."""
+
     def set_time(self, path: str, mtime_ns: int) -> None:
         """As exactly as it can be set; nothing where it cannot."""
 

@@ -10,6 +10,7 @@ from lanxfer.errors import LanxferError, SourceChanged, from_os
 from lanxfer.jobs.ends import Absent, EndError, FileInfo, Reader, Writer
 from lanxfer.storage.plain import PlainFolder, Writing
 from lanxfer.storage.sources import Source
+from lanxfer.storage.system import SyncFailed
 
 
 class LocalEnd:
@@ -34,6 +35,8 @@ class LocalEnd:
                 return
             # What is not there yet may be mounted later.
             raise EndError(f"The folder {self.path} cannot be used: {error.strerror}.") from error
+        except LanxferError as error:
+            raise EndError(f"The folder {self.path} cannot be used: {error.reason}") from error
 
     def close(self) -> None:
         folder, self._folder = self._folder, None
@@ -81,6 +84,10 @@ class LocalEnd:
     def replace(self, path: str, to: str) -> None:
         with _typed():
             self.folder.replace(path, to)
+
+    def settle(self, path: str) -> None:
+        with _typed():
+            self.folder.settle(path)
 
     def set_time(self, path: str, mtime_ns: int) -> None:
         with _typed():
@@ -136,6 +143,8 @@ def _typed() -> Iterator[None]:
         raise EndError(f"{why}.", again=found.retry or _may_pass(error)) from error
     except LanxferError as error:
         raise EndError(error.reason, again=error.retry) from error
+    except SyncFailed as error:
+        raise EndError(error.error.reason, again=False) from error
 
 
 def _may_pass(error: OSError) -> bool:

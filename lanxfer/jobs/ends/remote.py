@@ -133,6 +133,9 @@ class RemoteEnd:
             with suppress(EndError):
                 self.remove(aside)
 
+    def settle(self, path: str) -> None:
+        """No server can be asked for that."""
+
     # What each kind does.
 
     def _open(self) -> None:

@@ -105,7 +105,11 @@ class StreamMover:
         # What is to be removed here is not taken on trust from a size and a time.
         with _fault_of_source():
             found = digest(self._source, info.path, run.keep_on)
-        return found == digest(self._target, info.path, run.keep_on)
+        if found != digest(self._target, info.path, run.keep_on):
+            return False
+        if run.job.source.delete and not run.dry:
+            self._target.settle(info.path)
+        return True
 
     def _copy(self, info: FileInfo) -> None:
         target = self._target
