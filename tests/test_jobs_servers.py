@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devices import in_reactor
+from devices import Devices, in_reactor
 from servers import (
     PASSWORD,
     USER,
@@ -26,10 +26,11 @@ from servers import (
 from lanxfer.jobs import ConfigError, ConnectError, FileTag, TransferError, transfer
 from lanxfer.jobs.config.job import read_job, read_sections
 from lanxfer.jobs.config.settings import Host, Password
-from lanxfer.jobs.ends import Absent, Broken, EndError
+from lanxfer.jobs.ends import Absent, Broken, EndError, FileInfo
 from lanxfer.jobs.ends.backend import FsspecEnd
 from lanxfer.jobs.ends.ftp import FtpEnd
 from lanxfer.jobs.ends.sftp import SftpEnd
+from lanxfer.jobs.moving import Run
 from lanxfer.jobs.running import Job
 
 FILES = {
@@ -297,6 +298,69 @@ class FtpsTests:
             with pytest.raises(ConnectError, match="cannot be trusted"):
                 await transfer(here(source), ftp(server, "FTPS", path="/"))
             assert not {"USER", "PASS"} & {each.split()[0] for each in server.said}
+
+
+class ChangedTests:
+    """Files that change between arrival and removal, and have the same size and time."""
+
+    @pytest.fixture
+    def source(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        folder = tmp_path / "in"
+        folder.mkdir()
+        (folder / "old").write_bytes(b"as ever")
+        os.utime(folder / "old", (1_700_000_000, 1_700_000_000))
+        for name in ("a", "b"):
+            (folder / name).write_bytes(b"first")
+        plain = Run.arrived
+
+        def arrived(run: Run, info: FileInfo, since: float) -> None:
+            plain(run, info, since)
+            if info.path == "a":
+                found = (folder / "a").stat()
+                (folder / "a").write_bytes(b"newer")
+                os.utime(folder / "a", ns=(found.st_atime_ns, found.st_mtime_ns))
+
+        monkeypatch.setattr(Run, "arrived", arrived)
+        return folder
+
+    # covers: S4-46
+    @in_reactor
+    async def test_without_times(self, tmp_path: Path, source: Path) -> None:
+        """Where a source has no times, what is in the file says whether it is still the same."""
+        result = await transfer(
+            {"type": "fsspec:file", "path": source, "delete": True}, {"path": tmp_path / "out"}
+        )
+        assert result.files_cnt == 3
+        assert tree(source) == {"a": b"newer"}
+        assert tree(tmp_path / "out") == {"a": b"first", "b": b"first", "old": b"as ever"}
+
+    # covers: S4-46
+    @in_reactor
+    async def test_within_a_second(self, tmp_path: Path, source: Path) -> None:
+        """So it does where the time of a new file is no more exact than its changes are apart."""
+        with ftp_server(source) as server:
+            result = await transfer(ftp(server, path="/", delete=True), {"path": tmp_path / "out"})
+        assert result.files_cnt == 3
+        assert tree(source) == {"a": b"newer"}
+        read = [each.split("/")[-1] for each in server.said if each.startswith("RETR")]
+        assert sorted(read) == ["a", "a", "b", "b", "old"]
+
+    # covers: S4-46
+    @in_reactor
+    async def test_through_a_spool(self, tmp_path: Path, source: Path) -> None:
+        """What rested here on its way to a device is what the source is compared with."""
+        devices = Devices(tmp_path)
+        try:
+            service = await devices.start("nas")
+            await devices.pair("desk", service, "nas")
+            host = {"type": "lanxfer", "host": "nas", "state": devices.state("desk").path}
+            with ftp_server(source) as server:
+                result = await transfer(ftp(server, path="/", delete=True), {**host, "path": "x"})
+            assert result.files_cnt == 3
+            assert tree(source) == {"a": b"newer"}
+            assert tree(devices.inbox("nas") / "x")["a"] == b"first"
+        finally:
+            await devices.close()
 
 
 class SftpTests:

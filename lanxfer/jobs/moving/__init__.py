@@ -10,15 +10,18 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Sequence
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any, Protocol
 
 from attrs import Factory, define, field
 
 from lanxfer.jobs.config.settings import JobConfig
-from lanxfer.jobs.ends import Broken, End, EndError, FileInfo
+from lanxfer.jobs.ends import Broken, End, EndError, FileInfo, digest
 from lanxfer.jobs.moving.apart import Apart
 from lanxfer.jobs.results import FileTag, Tally
+
+CLOCKS_APART = 60 * 10**9
+"""Nanoseconds by which the clock of a server may be behind that of this machine."""
 
 
 class Stopped(Exception):
@@ -51,8 +54,10 @@ class Run:
     """Whether something failed in this attempt that may work in the next."""
     removes: bool = True
     """Whether it is for this run to remove what its job says is to be removed."""
-    due: dict[str, FileInfo] = field(factory=dict)
-    """What the target has and the source is still to be rid of."""
+    began: int = field(factory=time_ns)
+    """Before anything was listed, in nanoseconds since 1970."""
+    due: dict[str, tuple[FileInfo, str]] = field(factory=dict)
+    """What the target has and the source is still to be rid of, with the digest."""
     apart: Apart = field(
         init=False,
         default=Factory(
@@ -98,16 +103,30 @@ class Run:
         now = self.source.look(info.path)
         return now is not None and now.size == info.size and now.mtime_ns == info.mtime_ns
 
-    def delete(self, info: FileInfo, copy: str = "") -> None:
+    def time_tells(self, info: FileInfo) -> bool:
+        """Whether a file that is changed after it was listed has another time then."""
+        if info.mtime_ns is None:
+            return False
+        # What is changed within one unit of a server's time keeps it.
+        return info.resolution == 1 or info.mtime_ns + info.resolution < self.began - CLOCKS_APART
+
+    def _holds(self, info: FileInfo, found: str) -> bool:
+        if self.time_tells(info):
+            return True
+        source: Any = self.source  # the times of devices are exact, so it is none
+        return digest(source, info.path, self.keep_on) == found and self.unchanged(info)
+
+    def delete(self, info: FileInfo, found: str = "", copy: str = "") -> None:
         """Remove a file at the source, of which the target has proved to have all.
 
+        ``found`` is the digest of that, to be given where ``time_tells`` nothing;
         ``copy`` is where it is on this machine, if the source is not.
         """
-        if not self._removing():
+        if not self.removing:
             return
-        self.due[info.path] = info
+        self.due[info.path] = info, found
         try:
-            if self.unchanged(info):
+            if self.unchanged(info) and self._holds(info, found):
                 already = self.tally.tag(info.path) is FileTag.SKIPPED
                 if not self.apart.gone(info, already, copy):
                     self.source.remove(info.path)
@@ -122,16 +141,18 @@ class Run:
 
     def delete_later(self, info: FileInfo) -> None:
         """Remove it with ``delete_due``: an end that may have to be asked is busy."""
-        if self._removing():
-            self.due[info.path] = info
+        if self.removing:
+            self.due[info.path] = info, ""
 
-    def _removing(self) -> bool:
+    @property
+    def removing(self) -> bool:
+        """Whether what the target has is to go at the source."""
         return self.removes and self.job.source.delete and not self.dry
 
     def delete_due(self) -> None:
         """Remove what could not be removed at once, as when the connection broke."""
-        for info in list(self.due.values()):
-            self.delete(info)
+        for info, found in list(self.due.values()):
+            self.delete(info, found)
 
 
 class Mover(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 
-from lanxfer.jobs.ends import EndError, FileInfo
+from lanxfer.jobs.ends import EndError, FileInfo, digest
 from lanxfer.jobs.ends.local import LocalEnd
 from lanxfer.jobs.moving import Mover, Run
 from lanxfer.jobs.results import FileTag
@@ -55,8 +55,9 @@ class SpoolMover:
             self._move_in(wanted)
             self._move_out(wanted)
             for info in wanted:
-                if run.tally.settled(info.path):
-                    run.delete(info, self._spool.folder.local(info.path))
+                if run.removing and run.tally.settled(info.path):
+                    found = "" if run.time_tells(info) else digest(self._spool, info.path)
+                    run.delete(info, found, self._spool.folder.local(info.path))
         finally:
             run.again = run.again or self._inner.again or self._outer.again
             for info in wanted:

@@ -62,11 +62,11 @@ class StreamMover:
     def _move(self, info: FileInfo) -> None:
         run, since = self._run, monotonic()
         try:
-            if self._there_already(info):
+            found = self._there_already(info)
+            if found is not None:
                 run.skipped(info)
             else:
-                if not run.dry:
-                    self._copy(info)
+                found = "" if run.dry else self._copy(info)
                 run.arrived(info, since)
         except Stopped:
             run.tally.add(info.path, "stopped", FileTag.CANCELLED)
@@ -76,7 +76,7 @@ class StreamMover:
         except EndError as error:
             self._tell(info, FileTag.TGTERR, error)
         else:
-            run.delete(info)
+            run.delete(info, found)
 
     def _tell(self, info: FileInfo, tag: FileTag, error: EndError) -> None:
         if self._run.stopping.is_set():
@@ -89,29 +89,30 @@ class StreamMover:
     def known(self, info: FileInfo) -> bool:
         return self._run.trusts(info, self._target.look(info.path))
 
-    def _there_already(self, info: FileInfo) -> bool:
+    def _there_already(self, info: FileInfo) -> str | None:
+        """Its digest where it is, "" where nobody has to know; None where it is not."""
         run, skip = self._run, self._run.job.target.skip
         there = self._target.look(info.path)
         if there is None:
-            return False
+            return None
         if there.kind != "file":
             raise EndError(f"There is a {there.kind} of that name.", again=False)
         if run.trusts(info, there):
-            return True
+            return ""
         if skip == "none" or there.size != info.size:
-            return False
+            return None
         if skip == "size,mtime" and not info.same(there):
-            return False
+            return None
         # What is to be removed here is not taken on trust from a size and a time.
         with _fault_of_source():
             found = digest(self._source, info.path, run.keep_on)
         if found != digest(self._target, info.path, run.keep_on):
-            return False
+            return None
         if run.job.source.delete and not run.dry:
             self._target.settle(info.path)
-        return True
+        return found
 
-    def _copy(self, info: FileInfo) -> None:
+    def _copy(self, info: FileInfo) -> str:
         target = self._target
         half = self._half(info)
         found = self._fill(half)
@@ -123,6 +124,7 @@ class StreamMover:
         there = target.look(info.path)
         if there is None or there.size != info.size:
             raise EndError("The target does not show the file that it took.")
+        return found
 
     def _half(self, info: FileInfo) -> _Half:
         half = self._halves.get(info.path)
