@@ -94,6 +94,16 @@ class RunTests:
             assert "away cannot be used" in complained
             assert ("Traceback" in complained) is trace
 
+    # covers: S4-39
+    def test_command_is_told(self, cli: Cli) -> None:
+        """A run from the command line hears when the command it told has ended."""
+        cli.job(f"path = out\n[notify]\ndone = exec:tee {cli.folder / 'told'}")
+        code, _, complained = cli("run", "j")
+        assert (code, complained) == (0, "")
+        logs = "".join(each.read_text() for each in (cli.folder / "logs").iterdir())
+        assert json.loads((cli.folder / "told").read_text())["exit"] == 0
+        assert "told: exec:tee" in logs and "not told" not in logs
+
     # covers: S4-22
     @pytest.mark.parametrize(
         ("code", "words", "source", "target"),

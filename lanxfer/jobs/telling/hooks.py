@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol, Protocol
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from lanxfer.jobs.telling.reports import PATIENCE, NotTold, Report
+
+REAP_EVERY = 0.05
+"""Seconds."""
 
 
 async def run_command(reactor: Any, command: str, report: Report) -> None:
@@ -28,7 +35,25 @@ async def run_command(reactor: Any, command: str, report: Report) -> None:
     protocol = _Command(json.dumps(report.as_row()).encode())
     process = reactor.spawnProcess(protocol, words[0], words, environment)
     protocol.ended.addTimeout(PATIENCE, reactor, lambda result, seconds: _late(process, seconds))
-    await protocol.ended
+    with _reaping(reactor):
+        await protocol.ended
+
+
+@contextmanager
+def _reaping(reactor: Any) -> Iterator[None]:
+    """Hear of processes that end, where signals are not the reactor's: nobody else would."""
+    looking: LoopingCall | None = None
+    if sys.platform != "win32":
+        from twisted.internet.process import reapAllProcesses
+
+        looking = LoopingCall(reapAllProcesses)
+        looking.clock = reactor
+        looking.start(REAP_EVERY, now=False)
+    try:
+        yield
+    finally:
+        if looking is not None:
+            looking.stop()
 
 
 def _late(process: Any, seconds: float) -> Failure:
