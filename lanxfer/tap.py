@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
@@ -92,6 +94,8 @@ class _Daemon(TransferService):
     """The service where nobody but twistd is there to catch what keeps it from starting."""
 
     open_because = ""
+    terminal: int | None = None
+    """Where this is in the background: a descriptor of the standard error it had before."""
 
     def warnings(self) -> list[str]:
         why = [f"NO SANDBOX: {self.open_because}."] if self.open_because else []
@@ -102,7 +106,17 @@ class _Daemon(TransferService):
         try:
             super().startService()
         except LanxferError as error:
-            raise _no_start(error) from None
+            if self.terminal is None:
+                raise _no_start(error) from None
+            with suppress(OSError):
+                os.write(self.terminal, f"lanxfer: {error}\n".encode("utf-8", "replace"))
+            # twistd tells the process that was called of an Exception, and of nothing else:
+            # that one would wait for ever.
+            raise
+        terminal, self.terminal = self.terminal, None
+        if terminal is not None:
+            with suppress(OSError):
+                os.close(terminal)
         heap.arrange(serving=True)
         reload_on_hangup(self.reactor, self.reload)
         self.when_listening().addCallbacks(lambda addresses: notify(READY), lambda why: None)
@@ -115,6 +129,16 @@ class _Daemon(TransferService):
 def _no_start(error: LanxferError) -> SystemExit:
     print(f"lanxfer: {error}", file=sys.stderr)
     return SystemExit(int(error.exit))
+
+
+def _terminal(twistd: Any) -> int | None:
+    """Standard error once more, which twistd closes in the background; None where it stays."""
+    if twistd is None or twistd.get("nodaemon", True):  # "twist" has no such option
+        return None
+    try:
+        return os.dup(2)
+    except OSError:
+        return -1  # nobody is there to read
 
 
 def _for_twistd(settings: Settings, twistd: Any) -> tuple[Settings, str]:
@@ -145,7 +169,7 @@ def makeService(options: Options) -> IService:
     if options.parent is not None and settings.sandbox:
         settings, why = _for_twistd(settings, options.parent)
     if jobs is None:
-        daemon = _daemon(reactor, settings, configured, why)
+        daemon = _daemon(reactor, settings, configured, why, options.parent)
         return _logged(reactor, daemon, daemon, configured, options.parent)
     from lanxfer.jobs.beside import ServiceWithJobs, with_jobs
     from lanxfer.jobs.errors import Error
@@ -154,14 +178,17 @@ def makeService(options: Options) -> IService:
         settings = with_jobs(settings, jobs)
     except Error as error:
         raise _no_start(BadConfig(error.reason)) from None
-    daemon = _daemon(reactor, settings, configured, why)
+    daemon = _daemon(reactor, settings, configured, why, options.parent)
     whole = ServiceWithJobs(reactor, daemon, jobs)
     return _logged(reactor, whole, daemon, configured, options.parent)
 
 
-def _daemon(reactor: Any, settings: Settings, configured: Configured, why: str) -> _Daemon:
+def _daemon(
+    reactor: Any, settings: Settings, configured: Configured, why: str, twistd: Any
+) -> _Daemon:
     daemon = _Daemon(reactor, settings, on_reload=configured.reload)
     daemon.open_because = why
+    daemon.terminal = _terminal(twistd)
     return daemon
 
 

@@ -358,6 +358,12 @@ MAY_TOUCH_DISK = {
         "os.path.realpath": "Landlock knows real folders only",
         "os as a value": "Windows has no geteuid",
     },
+    "tap": {
+        **dict.fromkeys(
+            ("os.close", "os.dup", "os.write"),
+            "the terminal that twistd leaves; touches no disk",
+        ),
+    },
     "within": {".mkdir": "asks another device for it", "os.PathLike": "a type"},
     "web.http": {"io": "see io.BytesIO", "io.BytesIO": "a small body; touches no disk"},
     "testing": {"os.stat_result": "a value"},

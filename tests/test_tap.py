@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,11 @@ from twisted.python import usage
 
 from lanxfer.admission import Legacy
 from lanxfer.service import Settings
+from lanxfer.state import StateFolder
 from lanxfer.tap import Options, settings_from
 from lanxfer.transfers import Conflict
+
+ROOT = Path(__file__).parent.parent
 
 
 def parse(*words: str) -> Settings:
@@ -90,3 +97,46 @@ class OptionsTests:
         """What makes no sense is a usage error, not a traceback."""
         with pytest.raises(usage.UsageError):
             parse(*words)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="twistd has no background there")
+class BackgroundTests:
+    def start(self, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """``twistd lanxfer`` without -n, until whoever typed it has the terminal again."""
+        state = ("--state", str(folder / "state"), "--inbox", str(folder / "inbox"))
+        return subprocess.run(
+            [
+                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+                *("lanxfer", "--bind", "127.0.0.1", "--allow-root", *state, *options),
+            ],
+            check=False,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LANXFER_ALLOW_ROOT": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def test_port_taken(self, tmp_path: Path) -> None:
+        """What keeps it from listening is said where it was started, and nothing is left."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            done = self.start(tmp_path, "--port", str(port))
+        assert done.returncode == 1
+        why = f"lanxfer: Cannot listen on 127.0.0.1, port {port}: Address already in use."
+        assert why in done.stderr.splitlines()
+        assert why.removeprefix("lanxfer: ") in (tmp_path / "twistd.log").read_text()
+        assert not (tmp_path / "twistd.pid").exists()
+
+    def test_state_taken(self, tmp_path: Path) -> None:
+        """A sentence that is longer than twistd's own word for it is said as a whole."""
+        state = StateFolder(str(tmp_path / "state"))
+        state.lock()
+        try:
+            done = self.start(tmp_path, "--port", "0")
+        finally:
+            state.unlock()
+        assert done.returncode == 1
+        assert "stop that one, or name another folder with --state.\n" in done.stderr
+        assert not (tmp_path / "twistd.pid").exists()
