@@ -188,6 +188,15 @@ class KeyTests:
         row = json.loads(run("key", "show", "--json", "-s", state).stdout)
         assert row["commands"] == [f"lanxfer peer add NAME {row['shown']}@10.0.0.7"]
 
+    def test_reachable_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a service that listens on IPv4 alone no IPv6 address is offered."""
+        from lanxfer.cli.peers import reachable_at
+
+        monkeypatch.setattr("lanxfer.cli.peers.own_addresses", lambda: ["10.0.0.7", "fd00::7"])
+        assert reachable_at(["0.0.0.0:5"]) == ["10.0.0.7:5"]
+        assert reachable_at(["[::]:5"]) == ["10.0.0.7:5", "[fd00::7]:5"]
+        assert reachable_at(["0.0.0.0:5", "[fd00::7]:36969"]) == ["10.0.0.7:5", "fd00::7"]
+
     def test_own_addresses(self) -> None:
         """Nothing is offered that another device could not use."""
         from lanxfer.cli.peers import own_addresses

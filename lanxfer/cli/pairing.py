@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 
 from lanxfer.cli.keys import key_of
 from lanxfer.cli.output import count, harmless
-from lanxfer.cli.peers import own_addresses
+from lanxfer.cli.peers import reachable_at
 from lanxfer.cli.running import Run, service
 from lanxfer.client import pair
 from lanxfer.codes import Secret, code_secret, load_token, parse_code
@@ -25,7 +25,7 @@ from lanxfer.errors import BadConfig, Cancelled, Exit, LanxferError, NotFound, U
 from lanxfer.identity import load_identity
 from lanxfer.introducing import Introduced
 from lanxfer.keys import short_key
-from lanxfer.peers import Peers, format_address, parse_address
+from lanxfer.peers import Peers, parse_address
 from lanxfer.state import StateFolder, default_state
 from lanxfer.storage.names import shown
 from lanxfer.wire.packets import Args
@@ -59,7 +59,7 @@ async def show(here: Run, once: bool, name: str | None) -> int:
         args["label"] = name
     async with service(here) as client:
         about = (await client.call("status")).args
-        addresses = _addresses(about.get("listening"))
+        addresses = reachable_at(about.get("listening"))
         if about.get("discovery") == "on" and not once:
             addresses.append("--find")
         marks = list(_LEFT)
@@ -93,17 +93,6 @@ def _show_words(here: Run, event: Args, addresses: list[str], once: bool) -> Non
     here.out.line(f"    {' '.join(words)}")
     here.out.done("")
     here.out.say("They are good for one try. Ctrl-C takes them back.")
-
-
-def _addresses(listening: object) -> list[str]:
-    """Where others may reach the service, as they would type it."""
-    found: list[str] = []
-    for each in listening if isinstance(listening, list) else []:
-        host, _, port = str(each).rpartition(":")
-        host = host.strip("[]")
-        hosts = own_addresses() if host in ("0.0.0.0", "::") else [host]
-        found += [format_address(address, int(port)) for address in hosts]
-    return list(dict.fromkeys(found))
 
 
 # The device that asks for them.

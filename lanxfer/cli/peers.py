@@ -215,6 +215,22 @@ def paste_lines(own: str, port: int) -> list[str]:
     ]
 
 
+def reachable_at(listening: object) -> list[str]:
+    """Where others may reach a service that listens there, as they would type it."""
+    from lanxfer.peers import format_address
+
+    found: list[str] = []
+    for each in listening if isinstance(listening, list) else []:
+        host, _, port = str(each).rpartition(":")
+        hosts = [host.strip("[]")]
+        if hosts == ["::"]:
+            hosts = own_addresses()
+        elif hosts == ["0.0.0.0"]:  # every address, but of IPv4 alone
+            hosts = [ip for ip in own_addresses() if ":" not in ip]
+        found += [format_address(address, int(port)) for address in hosts]
+    return list(dict.fromkeys(found))
+
+
 def own_addresses() -> list[str]:
     """Where others may reach this machine: no loopback, and nothing that needs a zone."""
     from ipaddress import ip_address
