@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from lanxfer.identity import load_identity
 from lanxfer.keys import format_key
 from lanxfer.peers import DEFAULT_PORT, Peers
 from lanxfer.state import StateFolder
+from tests.scripted_service import Say, Service, greeted
 
 KEY = "A" * 51 + "Q"
 OTHER = "B" * 51 + "A"
@@ -177,9 +180,51 @@ class KeyTests:
         own = format_key(load_identity(StateFolder(str(state))).key)
         lines = run("key", "show", "-s", state).stdout.splitlines()
         assert lines[0] == own
-        assert f"  lanxfer peer add 'anna'\"'\"'s laptop' {own}@10.0.0.7" in lines
+        assert lines[-1] == f"  lanxfer peer add 'anna'\"'\"'s laptop' {own}@10.0.0.7"
         lines = run("key", "show", "-s", state, "--port", "5").stdout.splitlines()
-        assert lines[-1].endswith(f"{own}@[fd00::7]:5")
+        assert lines[-1].endswith(f"{own}@10.0.0.7:5")
+
+    def test_configured(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The lines are for a service as its configuration has it, also where none runs."""
+        monkeypatch.setattr("lanxfer.cli.peers.own_addresses", lambda: ["10.0.0.7", "fd00::7"])
+        file = state.with_suffix(".toml")
+
+        def commands(*options: str) -> Any:
+            row = json.loads(run("key", "show", "--json", "-s", state, *options).stdout)
+            key = row["shown"]
+            return [each.replace(f"{key}@", "KEY@") for each in row["commands"]]
+
+        file.write_text('port = 5\nbind = "::"\ndevice = "nas"\n')
+        known = ["lanxfer peer add nas KEY@10.0.0.7:5", "lanxfer peer add nas KEY@[fd00::7]:5"]
+        assert commands() == known
+        file.write_text('port = 0\ndevice = "nas"\n')
+        assert commands() == []
+        assert commands("--port", "5") == known[:1]
+
+    @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no control sockets here")
+    def test_running(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A service that runs is asked where it listens, and what it calls itself."""
+        monkeypatch.setattr("lanxfer.cli.peers.own_addresses", lambda: ["10.0.0.7", "fd00::7"])
+        state.with_suffix(".toml").write_text('port = 5\ndevice = "laptop"\n')
+        folder = StateFolder(str(state))
+        load_identity(folder)
+
+        @greeted
+        def script(hear: Callable[[], dict[str, Any]], say: Say) -> None:
+            assert hear()["name"] == "status"
+            say({"ok": 2, "device": "nas", "listening": ["0.0.0.0:7"]})
+
+        service = Service(folder.socket_path, script)
+        row = json.loads(run("key", "show", "--json", "-s", state).stdout)
+        service.close()
+        assert row["commands"] == [f"lanxfer peer add nas {row['shown']}@10.0.0.7:7"]
+
+    def test_bad_configuration(self, state: Path) -> None:
+        """The key is shown although nothing can be said of where a service would listen."""
+        state.with_suffix(".toml").write_text("prot = 5\n")
+        done = run("key", "show", "-s", state)
+        assert done.exit_code == Exit.OK and "did you mean" in done.stderr
+        assert format_key(load_identity(StateFolder(str(state))).key) in done.stdout
 
     def test_no_name(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A host name that cannot be a peer's leaves the choice to the other side."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import socket
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +17,7 @@ from lanxfer.cli.output import Output, columns
 from lanxfer.errors import BadConfig, Exit, LanxferError
 
 if TYPE_CHECKING:
+    from lanxfer.cli.brief import Brief
     from lanxfer.cli.running import Run
     from lanxfer.discovery.table import Seen
     from lanxfer.peers import Peer, Peers
@@ -183,14 +186,21 @@ def key() -> None:
 @click.pass_obj
 def show(choices: Choices, port: int | None) -> int:
     """Print this device's key, and what to type on the other one."""
+    from lanxfer.cli.brief import Brief, run
+
+    return run(lambda here: _show(here, port), Brief(choices))
+
+
+def _show(here: Brief, port: int | None) -> int:
     from lanxfer.identity import load_identity
     from lanxfer.keys import format_key
-    from lanxfer.peers import DEFAULT_PORT
-    from lanxfer.state import StateFolder, default_state
 
-    out = Output(choices.json, choices.quiet)
-    own = load_identity(StateFolder(choices.state or default_state())).key
-    commands = paste_lines(own, port or DEFAULT_PORT)
+    own, out = load_identity(here.state).key, here.out
+    device, listening = _service(here)
+    if port is not None:
+        hosts = [each.rpartition(":")[0] for each in listening]
+        listening = [f"{host}:{port}" for host in hosts or ["0.0.0.0"]]
+    commands = paste_lines(own, device, reachable_at(listening))
     out.row({"key": own, "shown": format_key(own), "commands": commands})
     out.line(format_key(own))
     if commands:
@@ -200,19 +210,36 @@ def show(choices: Choices, port: int | None) -> int:
     return int(Exit.OK)
 
 
-def paste_lines(own: str, port: int) -> list[str]:
+def _service(here: Brief) -> tuple[str, list[str]]:
+    """What the service here calls itself, and where it listens; where none runs, where it would."""
+    from lanxfer.config.file import config_path, read_config
+    from lanxfer.errors import Lost, Unreachable
+    from lanxfer.peers import DEFAULT_PORT
+
+    with suppress(Unreachable, Lost), here.service() as service:
+        about = service.ask("status").args
+        return str(about["device"]), [str(each) for each in about["listening"]]
+    try:
+        said = read_config(config_path(None, here.choices.state))
+    except BadConfig as error:
+        here.out.warn(error.reason)
+        said = {}
+    port = said.get("port", DEFAULT_PORT)
+    # 0 is a port that nobody knows yet.
+    listening = [f"[{said.get('bind') or '0.0.0.0'}]:{port}"] if port else []
+    return said.get("device") or socket.gethostname(), listening
+
+
+def paste_lines(own: str, device: str, addresses: Sequence[str]) -> list[str]:
     """The command for another device, for each address it may reach this one at."""
     from lanxfer.keys import format_key
-    from lanxfer.peers import format_address, parse_name
+    from lanxfer.peers import parse_name
 
     try:
-        name = shlex.quote(parse_name(socket.gethostname()))
+        name = shlex.quote(parse_name(device))
     except BadConfig:
         name = "NAME"
-    return [
-        f"lanxfer peer add {name} {format_key(own)}@{format_address(host, port)}"
-        for host in own_addresses()
-    ]
+    return [f"lanxfer peer add {name} {format_key(own)}@{each}" for each in addresses]
 
 
 def reachable_at(listening: object) -> list[str]:
