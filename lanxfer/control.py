@@ -16,6 +16,12 @@ NO_SERVICE = (
     ' start one with "lanxfer serve" or "twistd lanxfer".'
 )
 
+NO_ANSWER = (
+    "A lanxfer service of yours runs here with this state folder, and does not answer."
+    ' It may have too much to do: try again. If it was suspended (Ctrl-Z), "fg" or "kill -CONT"'
+    " lets it go on; if nothing helps, end it and start it again."
+)
+
 
 class NoService(Unreachable):
     """No lanxfer service of yours answers here."""
@@ -25,17 +31,18 @@ class ServiceLost(Lost):
     """The lanxfer service on this machine ended before it had answered."""
 
 
-_SILENT = "The lanxfer service on this machine does not answer any more."
+class _Silent(ServiceLost):
+    """The lanxfer service on this machine does not answer any more."""
 
 
 def _lost(silent: bool) -> ServiceLost:
-    return ServiceLost(_SILENT) if silent else ServiceLost()
+    return _Silent() if silent else ServiceLost()
 
 
 class Control(Conversation):
     """A connection to the service.
 
-    Making it raises NoService where no service answers.
+    Making it raises NoService where no service answers; it says whether one runs.
     """
 
     def __init__(self, path: str, wait: Wait = wait) -> None:
@@ -47,6 +54,9 @@ class Control(Conversation):
             self.socket.settimeout(HELLO_WAIT)
             self.socket.connect(path)
             self.greet("lanxfer")
+        except (BlockingIOError, TimeoutError, _Silent):  # the first where many wait already
+            self.socket.close()
+            raise NoService(NO_ANSWER) from None
         except (OSError, ServiceLost):
             self.socket.close()
             raise NoService(NO_SERVICE) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,22 @@ class ControlTests:
     def test_silent(
         self, serve: Callable[[Script], Service], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """One that does not even say hello is none, either."""
+        """Of one that does not even say hello it is said that it runs: another could not start."""
         monkeypatch.setattr(conversation_module, "HELLO_WAIT", 0.05)
         service = serve(lambda hear, say: listen(hear, 2))
-        with pytest.raises(NoService):
+        with pytest.raises(NoService, match="and does not answer"):
             Control(service.path)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it looks like no service")
+    def test_many_wait(self, tmp_path: Path) -> None:
+        """One that took nobody for so long that no more may wait is not taken for none."""
+        path = str(tmp_path / "control.sock")
+        with socket.socket(socket.AF_UNIX) as service, socket.socket(socket.AF_UNIX) as other:
+            service.bind(path)
+            service.listen(0)
+            other.connect(path)
+            with pytest.raises(NoService, match="and does not answer"):
+                Control(path)
 
     def test_falls_silent(
         self, serve: Callable[[Script], Service], monkeypatch: pytest.MonkeyPatch
