@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,16 @@ from typing import Any
 import pytest
 from devices import Devices, in_reactor
 from networks import Host, connect, hosts, know, until
+from twisted.internet import reactor
 
 from lanxfer.discovery.marks import Adapter
 from lanxfer.doctor.findings import Level
 from lanxfer.doctor.here import look_here
 from lanxfer.doctor.system import neighbour
+from lanxfer.doctor.there import There
 from lanxfer.errors import Exit, TooLarge
+from lanxfer.identity import load_identity
+from lanxfer.wire import limits
 
 PAGE = Path(__file__).parent.parent / "docs" / "doctor.rst"
 
@@ -198,6 +203,20 @@ class HereTests:
     def test_neighbour(self) -> None:
         """Of an address nobody asked for nothing is known."""
         assert neighbour("203.0.113.77") is None
+
+
+class ThereTests:
+    @in_reactor
+    async def test_silent(self, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who takes a connection and says nothing is not said to be something else."""
+        monkeypatch.setattr(limits, "HANDSHAKE_TIMEOUT", 0.05)
+        state = devices.state("laptop")
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            where = f"127.0.0.1:{silent.getsockname()[1]}"
+            there = There(reactor, state, load_identity(state), [LOOP], where)
+            found = [each async for each in there.look()]
+        assert [each.check for each in found] == ["silent"]
+        assert found[0].level is Level.FAULT and where in found[0].text
 
 
 class CheckupTests:

@@ -26,7 +26,7 @@ from lanxfer.discovery.looking import find
 from lanxfer.discovery.marks import Adapter, read_marks
 from lanxfer.doctor.findings import Finding, fault, fine, has_version, is_near, note, own_networks
 from lanxfer.doctor.system import neighbour
-from lanxfer.errors import LanxferError, NotPaired, UnknownCommand
+from lanxfer.errors import LanxferError, NotPaired, TimedOut, UnknownCommand
 from lanxfer.identity import Identity
 from lanxfer.keys import short_key
 from lanxfer.peers import DEFAULT_PORT, Peers, format_address, parse_address
@@ -166,6 +166,13 @@ class There:
         where = format_address(host, port)
         try:
             shows = await key_of(self._reactor, host, port, self._identity)
+        except TimedOut:
+            return False, fault(
+                "silent",
+                f"{where} takes connections and says nothing: lanxfer is suspended there, or has"
+                " too much to do, or something else has that port.",
+                "There: lanxfer status.  If that has no answer either, start the service again.",
+            )
         except LanxferError as error:
             return False, fault(
                 "not-lanxfer",
@@ -327,6 +334,6 @@ class There:
 
 
 _ORDER = (
-    *("key-changed", "wrong-port", "not-lanxfer", "refused", "firewall", "ipv6-only"),
+    *("key-changed", "wrong-port", "not-lanxfer", "silent", "refused", "firewall", "ipv6-only"),
     *("ipv4-only", "other-subnet", "peer-off", "no-such-name"),
 )
