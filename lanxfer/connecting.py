@@ -20,7 +20,8 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from lanxfer.commands.table import Node, Table
-from lanxfer.control import NO_SERVICE
+from lanxfer.control import NO_ANSWER, NO_SERVICE
+from lanxfer.conversation import HELLO_WAIT
 from lanxfer.deferreds import own_cancel
 from lanxfer.disk import Disk
 from lanxfer.errors import (
@@ -31,6 +32,7 @@ from lanxfer.errors import (
     Lost,
     NotFound,
     NotPaired,
+    TimedOut,
     Unreachable,
 )
 from lanxfer.identity import Identity
@@ -370,11 +372,15 @@ async def dial_local(reactor: Any, disk: Disk, socket_path: str, device: str) ->
         connection = await connect_over(endpoint, _Once(make), "the service")
     except Unreachable:
         raise Unreachable(NO_SERVICE) from None
+    late = reactor.callLater(HELLO_WAIT, connection.abort, TimedOut(NO_ANSWER))
     try:
         await greet(connection, device)
     except BaseException:
         connection.abort(Lost())
         raise
+    finally:
+        if late.active():
+            late.cancel()
     return connection
 
 

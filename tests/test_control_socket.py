@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from devices import Devices, in_reactor
 
 from lanxfer import conversation as conversation_module
 from lanxfer.control import Control, NoService, ServiceLost
-from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, NotFound
+from lanxfer.errors import BadHeader, Cancelled, HeaderTooLong, NotFound, TimedOut
 from lanxfer.wire import limits
 from tests.scripted_service import HELLO, Say, Script, Service, greeted, listen
 
@@ -99,6 +100,18 @@ class ControlTests:
         service = serve(lambda hear, say: listen(hear, 2))
         with pytest.raises(NoService, match="and does not answer"):
             Control(service.path)
+
+    @in_reactor
+    async def test_silent_in_reactor(
+        self, devices: Devices, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Commands that have a reactor say the same of it."""
+        monkeypatch.setattr("lanxfer.connecting.HELLO_WAIT", 0.05)
+        with socket.socket(socket.AF_UNIX) as service:
+            service.bind(devices.state("nas").socket_path)
+            service.listen()
+            with pytest.raises(TimedOut, match="and does not answer"):
+                await devices.control("nas")
 
     @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it looks like no service")
     def test_many_wait(self, tmp_path: Path) -> None:
