@@ -184,13 +184,15 @@ class Folders(Delivery):
         sent = Sent()
         try:
             async for facts in self.walk(path):
-                if facts.kind not in ("file", "folder") or not facts.usable:
+                if facts.kind not in ("file", "folder"):
                     sent.skipped.append((facts.path, _why_skipped(facts)))
                     continue
                 outcome: Receipt | LanxferError
                 try:
                     # A SafePath again, whatever the other side had said.
                     name = safe_path(facts.path[len(path) + 1 :], dotfiles=True)
+                    if not facts.usable:
+                        raise BadName("The name cannot be used on every system.")
                     if facts.kind == "folder":
                         made = await self._disk.run(store.make_folder, name)
                         outcome = Receipt(made.path, 0, "", made.already)
@@ -484,6 +486,4 @@ def _renamed(entries: Iterator[Entry], path: str) -> Iterator[Entry]:
 
 
 def _why_skipped(facts: FileFacts) -> str:
-    if not facts.usable:
-        return "its name cannot be used on every system"
     return f"is a {facts.kind}" if facts.kind == "link" else "is neither file nor folder"

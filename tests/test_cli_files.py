@@ -82,3 +82,27 @@ def test_all(here: Here) -> None:
     assert sorted(os.listdir(here.shared)) == [STAGING, "old.pdf"]
     assert here.type("get", "nas:docs/none")[0] == Exit.FAILED
     assert here.type("ls", "nas")[0] == Exit.USAGE
+
+
+def test_left_behind(here: Here) -> None:
+    """Of a folder with a name that cannot be used some did not arrive; the last row sums it up."""
+    (here.shared / "a").write_bytes(b"a")
+    (here.shared / "b:b").write_bytes(b"lost")
+    (here.shared / "c").symlink_to("a")
+    code, text = here.type("--json", "get", "nas:docs", "copy")
+    assert code == Exit.PARTIAL
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row["path"] for row in rows if "error" in row] == ["docs/b:b"]
+    del rows[-1]["seconds"]
+    assert rows[-1] == {
+        "peer": "nas",
+        "files": 1,
+        "folders": 0,
+        "bytes": 1,
+        "already": 0,
+        "skipped": 1,
+        "failed": 1,
+    }
+    (here.shared / "b:b").unlink()
+    code, text = here.type("get", "nas:docs", "copy", "--conflict", "skip")
+    assert code == Exit.OK, "a link is left out by rule"

@@ -370,6 +370,22 @@ class GetTests:
         assert [path for path, _ in sent.skipped] == ["docs/link"]
 
     @in_reactor
+    async def test_tree_odd_names(self, devices: Devices, shared: Path, tmp_path: Path) -> None:
+        """A file whose name cannot be used did not arrive, and neither did such a folder."""
+        # covers: S2-21
+        (shared / "x").write_bytes(b"x")
+        (shared / "a:b").write_bytes(b"lost")
+        (shared / os.fsdecode(b"\xff")).write_bytes(b"lost")
+        (shared / "aux").mkdir()
+        client = await reach(devices, shared, "ro")
+        told = dict[str, Any]()
+        sent = await client.get_tree("docs", tmp_path / "copy", on_entry=told.__setitem__)
+        assert os.listdir(tmp_path / "copy") == ["x"]
+        assert (sent.files, sent.folders, sent.skipped) == (1, 0, [])
+        assert [error.code for _, error in sent.failed] == ["bad-name"] * 3
+        assert sorted(told) == sorted(["docs/x", *(path for path, _ in sent.failed)])
+
+    @in_reactor
     async def test_hostile_list(
         self, devices: Devices, shared: Path, tmp_path: Path, monkeypatch: Any
     ) -> None:

@@ -56,6 +56,7 @@ def _show(here: Run, facts: FileFacts, name: str) -> None:
 
 async def get(here: Run, over: Over, path: str, local: str, conflict: Conflict) -> int:
     """Fetch it; the exit code."""
+    began = here.reactor.seconds()
     async with _device(here, over) as client:
         facts = await client.stat(path)
         if facts.kind != "folder":
@@ -65,7 +66,7 @@ async def get(here: Run, over: Over, path: str, local: str, conflict: Conflict) 
         target = os.path.join(local, facts.name) if os.path.isdir(local) else local
         with _shown(here, over, client, None):
             sent = await client.get_tree(path, target, conflict=conflict, on_entry=_entries(here))
-        return _summed(here, sent, "Fetched")
+        return _summed(here, over, sent, "Fetched", began)
 
 
 async def put(here: Run, over: Over, path: str, local: str, conflict: Conflict) -> int:
@@ -73,13 +74,14 @@ async def put(here: Run, over: Over, path: str, local: str, conflict: Conflict) 
     name = os.path.basename(os.path.abspath(local))
     if path.endswith("/") or "/" not in path:
         path = f"{path.rstrip('/')}/{name}"
+    began = here.reactor.seconds()
     async with _device(here, over) as client:
         if os.path.isdir(local):
             with _shown(here, over, client, None):
                 sent = await client.put_tree(
                     local, path, conflict=conflict, on_entry=_entries(here)
                 )
-            return _summed(here, sent, "Put")
+            return _summed(here, over, sent, "Put", began)
         size = os.path.getsize(local) if os.path.exists(local) else 0
         with _shown(here, over, client, size):
             receipt = await client.put(local, path, conflict=conflict)
@@ -155,13 +157,26 @@ def _entries(here: Run) -> Callable[[str, Receipt | LanxferError], None]:
     return tell
 
 
-def _summed(here: Run, sent: Sent, verb: str) -> int:
+def _summed(here: Run, over: Over, sent: Sent, verb: str, began: float) -> int:
     for path, why in sent.skipped:
         here.out.row({"path": path, "skipped": why})
         here.out.say(f"{path} {why}; left out.")
+    here.out.row(
+        {
+            "peer": over.peer,
+            "files": sent.files,
+            "folders": sent.folders,
+            "bytes": sent.bytes,
+            "already": sent.already,
+            "skipped": len(sent.skipped),
+            "failed": len(sent.failed),
+            "seconds": round(here.reactor.seconds() - began, 3),
+        }
+    )
+    failed = f" {len(sent.failed)} did not arrive." if sent.failed else ""
     here.out.done(
         f"{verb} {count(sent.files, 'file')} and {count(sent.folders, 'folder')},"
-        f" {human_size(sent.bytes)}."
+        f" {human_size(sent.bytes)}.{failed}"
     )
     if not sent.failed:
         return int(Exit.OK)
