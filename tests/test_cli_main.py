@@ -72,6 +72,18 @@ class MainTests:
         assert done.exit_code == Exit.USAGE
         assert "Usage:" in done.stderr and not done.stdout
 
+    @pytest.mark.parametrize("group", ["peer", "key", "web", "job"])
+    def test_group_alone(self, group: str) -> None:
+        """A group without a command shows its help, line by line."""
+        done = run(group)
+        assert done.exit_code == Exit.USAGE and not done.stdout
+        assert done.stderr == run(group, "--help").stdout
+
+    def test_choices_in_a_line(self) -> None:
+        """What could be said instead is in the one sentence."""
+        done = run("completion")
+        assert "Choose from: bash, zsh, fish;" in done.stderr
+
     @pytest.mark.parametrize(
         "line",
         [

@@ -19,6 +19,9 @@ from lanxfer.cli.output import Output, fail_usage, failed, make_printable
 from lanxfer.errors import Cancelled, Exit
 from lanxfer.state import forbid_cores
 
+_HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What is raised, by newer ones only, where a group has no command: its text is the whole help."""
+
 
 class Lanxfer(click.Group):
     """A group whose errors are one sentence, and whose exit codes are those of ``Exit``."""
@@ -48,8 +51,12 @@ class Lanxfer(click.Group):
         try:
             return int(super().main(*args, **kwargs) or 0)
         except click.UsageError as error:
+            text = error.format_message()
+            if isinstance(error, _HELP):
+                click.echo(text, err=True)
+                return int(Exit.USAGE)
             hint = f"; see {error.ctx.command_path} --help" if error.ctx is not None else ""
-            return fail_usage(error.format_message().rstrip(".") + hint)
+            return fail_usage(" ".join(text.split()).rstrip(".") + hint)
         except click.ClickException as error:
             return fail_usage(error.format_message())
         except click.Abort:
