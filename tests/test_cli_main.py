@@ -183,6 +183,26 @@ class CommonOptionsTests:
         assert row["error"] == "bad-state" and row["exit"] == Exit.CONFIG
         assert row["reason"] in done.stderr
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            ["--json"],
+            ["--json", "peer"],
+            ["peer", "--json"],
+            ["send", "--json"],
+            ["send", "--bogus", "x", "y", "--json"],
+        ],
+    )
+    def test_json_usage(self, line: list[str], state: Path) -> None:
+        """With --json a line that makes no sense is a row as well, wherever --json is in it."""
+        command = [sys.executable, "-m", "lanxfer", *line]
+        environment = {**os.environ, "LANXFER_ALLOW_ROOT": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == Exit.USAGE
+        row = json.loads(done.stdout)
+        assert (row["error"], row["exit"]) == ("usage", Exit.USAGE)
+        assert done.stderr == f"lanxfer: {row['reason']}\n"
+
 
 class KeyTests:
     def test_show(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,27 +38,32 @@ class Lanxfer(click.Group):
         commands: tuple[click.Command, ...] = import_module(f"lanxfer.cli.{name}").COMMANDS
         return next(each for each in commands if each.name == cmd_name)
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
         """As click's own, but never with a traceback, and 4 for a line that makes no sense."""
         make_printable()
         forbid_cores()
         kwargs["standalone_mode"] = False
         kwargs.setdefault("prog_name", "lanxfer")
-        sys.exit(self._code(*args, **kwargs))
+        line = sys.argv[1:] if args is None else list(args)
+        sys.exit(self._code(line, *more, **kwargs))
 
-    def _code(self, *args: Any, **kwargs: Any) -> int:
+    def _code(self, line: list[str], *more: Any, **kwargs: Any) -> int:
         choices = kwargs.setdefault("obj", Choices())
         try:
-            return int(super().main(*args, **kwargs) or 0)
+            return int(super().main(line, *more, **kwargs) or 0)
         except click.UsageError as error:
             text = error.format_message()
+            # Of a line that cannot be read, no option has been kept.
+            as_json = choices.json or "--json" in line
             if isinstance(error, _HELP):
-                click.echo(text, err=True)
-                return int(Exit.USAGE)
+                if not as_json:
+                    click.echo(text, err=True)
+                    return int(Exit.USAGE)
+                text = "A command is missing"
             hint = f"; see {error.ctx.command_path} --help" if error.ctx is not None else ""
-            return fail_usage(" ".join(text.split()).rstrip(".") + hint)
+            return fail_usage(" ".join(text.split()).rstrip(".") + hint, as_json)
         except click.ClickException as error:
-            return fail_usage(error.format_message())
+            return fail_usage(error.format_message(), choices.json)
         except click.Abort:
             return Output(choices.json).report(Cancelled())
         except Exception as error:
@@ -111,6 +116,8 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
 def main(context: click.Context) -> int:
     """Files and text messages between the devices of one network."""
     if context.invoked_subcommand is None:
+        if context.obj.json:
+            raise click.UsageError("A command is missing")
         click.echo(context.get_help(), err=True)
         return int(Exit.USAGE)
     return int(Exit.OK)

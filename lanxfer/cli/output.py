@@ -20,6 +20,13 @@ from lanxfer.showing import shown
 SENTENCE_MAX = 2000
 
 
+class BadLine(LanxferError):
+    """The command line makes no sense."""
+
+    code = "usage"
+    exit = Exit.USAGE
+
+
 class Output:
     """Where a command says what it found.
 
@@ -152,10 +159,9 @@ def failed(error: BaseException, json: bool) -> int:
     return Output(json).report(error)
 
 
-def fail_usage(text: str) -> int:
+def fail_usage(text: str, json: bool) -> int:
     """Say what is wrong with the command line; the exit code for it."""
-    Output().warn(text)
-    return int(Exit.USAGE)
+    return Output(json).report(BadLine(text))
 
 
 def harmless(text: str) -> str:
