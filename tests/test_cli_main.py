@@ -119,6 +119,12 @@ class MainTests:
         assert done.stderr.startswith("lanxfer: ") and done.stderr.count("\n") == 1
         assert not done.stdout
 
+    def test_no_peer(self) -> None:
+        """Who names a file alone hears that a PEER is missing, and how one is named."""
+        done = run("send", "film.mkv")
+        assert done.exit_code == Exit.USAGE
+        assert "A PEER is missing" in done.stderr and "lanxfer peers" in done.stderr
+
     def test_unexpected(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What nobody expected is one sentence; the traceback is for who asks for it."""
 

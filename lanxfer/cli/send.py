@@ -45,8 +45,22 @@ def _login(user: str | None, file: str | None, plain: bool) -> tuple[str, str] |
     return user, read_password(user, file)
 
 
+class _Paths(click.Argument):
+    """All but the last of what is named; a single thing is taken for the PEER."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter:
+            raise click.UsageError(
+                'A PEER is missing behind what is to be sent: a name that "lanxfer peers" shows,'
+                " HOST[:PORT], or the beginning of a key",
+                ctx,
+            ) from None
+
+
 @click.command(short_help="Send files and folders to PEER.")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", cls=_Paths, nargs=-1, required=True, metavar="PATH...")
 @click.argument("peer", type=Device())
 @click.option("--name", help="Name for a single file, or for standard input.")
 @click.option("--conflict", type=click.Choice(POLICIES), help="What to do when a name is taken.")
