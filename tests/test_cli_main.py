@@ -125,6 +125,14 @@ class MainTests:
         assert done.exit_code == Exit.USAGE
         assert "A PEER is missing" in done.stderr and "lanxfer peers" in done.stderr
 
+    @pytest.mark.parametrize(("text", "typed"), [("", ""), ("-", ""), ("-", "\n")])
+    def test_empty_message(self, text: str, typed: str, tmp_path: Path) -> None:
+        """A message without a word is refused before anybody is asked to take it."""
+        command = [sys.executable, "-m", "lanxfer", "-s", tmp_path / "s", "message", text, "nas"]
+        done = subprocess.run(command, input=typed, capture_output=True, text=True)
+        assert done.returncode == Exit.USAGE
+        assert done.stderr.startswith("lanxfer: The text is empty")
+
     def test_unexpected(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What nobody expected is one sentence; the traceback is for who asks for it."""
 

@@ -169,6 +169,8 @@ def message(
             text.encode()
         except UnicodeEncodeError:
             raise click.UsageError("The text is not UTF-8; send it as a file.") from None
+    if not text:
+        raise click.UsageError("The text is empty; there is nothing to send.")
     login = _login(user, password_file, plain or legacy_peer)
     over = Over(peer, plain, legacy_peer, code=code, token_file=token_file, login=login)
     _check_over(over)
