@@ -199,6 +199,12 @@ class HereTests:
         assert [each.check for each in found if each.level is Level.FAULT] == [check]
         assert list(devices.inbox("nas").iterdir()) == []
 
+    def test_one_other(self, devices: Devices) -> None:
+        """Who knows one device is not told of others."""
+        devices.pin("nas", "laptop")
+        found = list(look_here(devices.state("nas"), [], None))
+        assert any(each.text.endswith("knows 1 other.") for each in found)
+
     @on_linux
     def test_neighbour(self) -> None:
         """Of an address nobody asked for nothing is known."""

@@ -53,7 +53,8 @@ def _device(state: StateFolder) -> Iterator[Finding]:
     except LanxferError as error:
         yield fault("state", error.reason)
         return
-    yield fine("state", f"This device has the key {short_key(key)}-... and knows {known} others.")
+    others = "1 other" if known == 1 else f"{known} others"
+    yield fine("state", f"This device has the key {short_key(key)}-... and knows {others}.")
 
 
 def _interfaces(found: Sequence[Adapter]) -> Iterator[Finding]:
