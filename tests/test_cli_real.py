@@ -466,7 +466,11 @@ class ControlTests:
         assert nas.ask("cancel", id, "--json").rows == [{"id": id, "state": "cancelled"}]
         for verb in ("cancel", "pause", "resume"):
             done = nas.ask(verb, "nope")
-            assert done.code == Exit.FAILED and done.err
+            assert done.code == Exit.FAILED
+            said = (
+                """lanxfer: No transfer 'nope' is under way; "lanxfer pending" shows what is.\n"""
+            )
+            assert done.err == said
 
     def test_status(self, nas: Serving) -> None:
         """The service tells about itself, to people and to programs."""

@@ -92,9 +92,9 @@ async def cancel_request(call: Call, node: Node) -> Reply:
     try:
         found = node.registry.cancel(id, mine(call.principal), "Cancelled on request.")
     except NotFound:
-        if call.principal.standing is Standing.LOCAL and await node.unqueue(id):
-            return Reply({"state": State.CANCELLED.value})
-        raise NotFound(f"There is no such transfer: {id!r} not found/cancelled.") from None
+        if call.principal.standing is not Standing.LOCAL or not await node.unqueue(id):
+            raise
+        return Reply({"state": State.CANCELLED.value})
     return Reply({"state": found.state.value})
 
 
