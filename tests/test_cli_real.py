@@ -472,6 +472,12 @@ class ControlTests:
             )
             assert done.err == said
 
+    def test_quiet_limit(self, nas: Serving) -> None:
+        """A limit that set with --quiet is set silently, and shown where it is asked for."""
+        assert nas.ask("limit", "--out", "any", "--quiet").out == ""
+        assert "sent" in nas.ask("limit", "--quiet").out
+        assert "sent" in nas.ask("limit", "--out", "any").out
+
     def test_status(self, nas: Serving) -> None:
         """The service tells about itself, to people and to programs."""
         row = nas.ask("status", "--json").rows[0]

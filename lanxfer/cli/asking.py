@@ -199,12 +199,14 @@ def usage(here: Brief, forget: str | None) -> int:
 
 
 def limit(here: Brief, changes: dict[str, int]) -> int:
-    """Change how fast the service is, and show it."""
+    """Change how fast the service is, and show it; a change that is to be quiet is not shown."""
     from lanxfer.rights.words import format_size
 
     with here.service() as service:
         found = service.ask("limit", changes).args
     here.out.row({name: found.get(name) for name in _LIMITS})
+    if changes and here.out.quiet:
+        return int(Exit.OK)
     rows = [
         (label, f"{format_size(found[name])}/s" if found.get(name) else "any")
         for name, label in _LIMITS.items()
