@@ -43,11 +43,16 @@ def open_shares(
 ) -> dict[str, SharedFolder]:
     """The named shares among ``--share`` options; ``close_shares`` closes them.
 
-    One whose folder is the inbox has the inbox's store.  Raises BadConfig or BadState.
+    One whose folder is the inbox has the inbox's store.  Raises BadConfig or BadState, also
+    where a folder without a name is none.
     """
     found: dict[str, SharedFolder] = {}
     try:
-        for spec in filter(None, map(parse_share, texts)):
+        for text in texts:
+            spec = parse_share(text)
+            if spec is None:
+                Share(text, text, None).close()  # it limits ae peers, and is to be there for that
+                continue
             if spec.name.casefold() in {name.casefold() for name in found}:
                 raise BadConfig(f"There are two shares of the name {spec.name!r}.")
             if spec.remote:

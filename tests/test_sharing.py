@@ -19,7 +19,15 @@ from twisted.internet import reactor
 from twisted.protocols.ftp import FTPFactory, FTPRealm
 
 from lanxfer.client import Client
-from lanxfer.errors import BadConfig, DiskFailed, Exists, Forbidden, NotFound, StoreStalled
+from lanxfer.errors import (
+    BadConfig,
+    BadState,
+    DiskFailed,
+    Exists,
+    Forbidden,
+    NotFound,
+    StoreStalled,
+)
 from lanxfer.policy import Principal
 from lanxfer.storage.memory import MemoryStore
 from lanxfer.storage.memory_volume import MemoryVolume, memory_share
@@ -228,6 +236,14 @@ class UrlTests:
         """A URL is shown without the password in it."""
         assert shown_url("sftp://anna:s3c@ret@nas/x") == "sftp://anna:***@nas/x"
         assert shown_url("s3://bucket/a:b@c") == "s3://bucket/a:b@c"
+
+
+@pytest.mark.parametrize("name", ["", "a="])
+@in_reactor
+async def test_no_folder(devices: Devices, tmp_path: Path, name: str) -> None:
+    """A share that is no folder is said when the service is started, with a name or without."""
+    with pytest.raises(BadState, match="none"):
+        devices.service("nas", shares=(f"{name}{tmp_path / 'none'}",)).startService()
 
 
 class ShareTests:
