@@ -94,10 +94,14 @@ def find_target(
         parse_address(text)
         return Target(text, (text,), plain=plain, legacy=legacy)
     if not peer.addresses and not (finds and peer.key):
-        raise NotFound(f"No address is known for {peer.name}; say HOST, or add one to the peer.")
+        raise _no_address(peer.name)
     if peer.key and (plain or legacy):
         raise KeyChanged(f"{peer.name} is known by its key and is never spoken to in plain text.")
     return Target(peer.name, peer.addresses, peer.key or None, plain, legacy or peer.legacy)
+
+
+def _no_address(name: str) -> NotFound:
+    return NotFound(f"No address is known for {name}; say HOST, or add one to the peer.")
 
 
 def check_newcomer(
@@ -188,7 +192,7 @@ class Dialer:
     async def _reach(
         self, target: Target, expect: Callable[[Target, str, str], Principal]
     ) -> tuple[LanxferProtocol, str]:
-        error: LanxferError = NotFound(f"No address is known for {target.name}.")
+        error: LanxferError = _no_address(target.name)
         whole = self.connect_timeout
         first = min(FIRST_TRY, whole) if self._finds(target) else whole
         slow = []
@@ -256,7 +260,7 @@ class Dialer:
 
     async def dial_legacy(self, target: Target) -> LanxferProtocol:
         """A plain connection to an ae device, good for one request."""
-        error: LanxferError = NotFound(f"No address is known for {target.name}.")
+        error: LanxferError = _no_address(target.name)
         for address in target.addresses:
             host, port = parse_address(address)
             endpoint = self._endpoint(host, port, self.connect_timeout)
@@ -413,7 +417,12 @@ async def connect_over(
     """What an endpoint leads to, once it is there; Unreachable where that is nothing."""
     try:
         made: Any = await own_cancel(endpoint.connect(factory))
-    except (ConnectError, DNSLookupError, TimeoutError, UserError, OSError) as error:
+    except DNSLookupError:
+        raise Unreachable(
+            f'{where} does not answer (no such name); "lanxfer peers" shows the devices that are'
+            ' known here, "lanxfer pair" lets another one in, "lanxfer doctor" looks further.'
+        ) from None
+    except (ConnectError, TimeoutError, UserError, OSError) as error:
         raise Unreachable(f"{where} does not answer ({_cause(error)}).") from None
     connection: LanxferProtocol = getattr(made, "wrappedProtocol", made)
     tune(connection.transport)
@@ -429,8 +438,6 @@ def _where(target: Target, address: str) -> str:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, DNSLookupError):
-        return "no such name"
     if isinstance(error, (TimeoutError, UserError)):
         return "no answer in time"
     text = re.sub(r"^(?:.*?: )?(?:\d+: )?", "", str(error))
