@@ -133,6 +133,22 @@ class MainTests:
         assert done.returncode == Exit.USAGE
         assert done.stderr.startswith("lanxfer: The text is empty")
 
+    def test_order(self, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A device in front of a file is told where it belongs; a file of its name is a file."""
+        monkeypatch.chdir(tmp_path)
+        Path("film.mkv").touch()
+        run("peer", "add", "nas", KEY, "-s", state)
+        done = run("send", "nas", "film.mkv", "-s", state)
+        assert done.exit_code == Exit.USAGE and "the device comes last" in done.stderr
+        asked = list[str]()
+        monkeypatch.setattr(
+            send_module.ways, "send", lambda choices, job, here: asked.append(job.over.peer) or 0
+        )
+        assert run("send", "film.mkv", "nas", "-s", state).exit_code == Exit.OK
+        Path("nas").touch()
+        assert run("send", "nas", "film.mkv", "-s", state).exit_code == Exit.OK
+        assert asked == ["nas", "film.mkv"]
+
     def test_unexpected(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What nobody expected is one sentence; the traceback is for who asks for it."""
 

@@ -105,6 +105,7 @@ def send(
     policy = None if conflict is None else Conflict(conflict)
     job = Job(paths, Over(peer, plain, legacy_peer, wait, code, token_file), name, policy, links)
     _check(job, queue)
+    _check_order(choices, job)
     if queue and user is not None:
         raise click.UsageError("--queue keeps no passwords; send it without --queue")
     if queue and limit_rate is not None:
@@ -139,6 +140,24 @@ def _check(job: Job, queue: bool) -> None:
     special = (job.stdin, job.name, job.conflict, job.links)
     if queue and (any(special) or over != (None, None, None)):
         raise click.UsageError("--queue takes files and folders as they are, and their PEER.")
+
+
+def _check_order(choices: Choices, job: Job) -> None:
+    """A device in front of a file is an order that other commands have."""
+    first, last = job.paths[0], job.over.peer
+    if not os.path.lexists(last) or os.path.lexists(first):
+        return
+    from lanxfer.errors import LanxferError
+    from lanxfer.peers import Peers
+    from lanxfer.state import StateFolder, default_state
+
+    peers = Peers(StateFolder(choices.state or default_state()))
+    try:
+        names = {each.name for each in peers.all()}
+    except LanxferError:
+        return  # whoever needs them says what is wrong
+    if first in names and last not in names:
+        raise click.UsageError(f"{last!r} is a file here; the device comes last")
 
 
 @click.command()
