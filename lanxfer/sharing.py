@@ -116,6 +116,8 @@ class Sharing:
     def _share(self, name: str, principal: Principal) -> SharedFolder:
         share = self.shares.get(name)
         if share is None:
+            if not name:
+                raise NotFound('A shared folder has to be named; "lanxfer ls PEER:" shows them.')
             raise NotFound(f"No folder {quoted(name)} is shared there.")
         return share(principal) if callable(share) else share
 

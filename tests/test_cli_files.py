@@ -106,3 +106,24 @@ def test_left_behind(here: Here) -> None:
     (here.shared / "b:b").unlink()
     code, text = here.type("get", "nas:docs", "copy", "--conflict", "skip")
     assert code == Exit.OK, "a link is left out by rule"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["rm", "nas:docs/none"], 'There is no "none".'),
+        (["mv", "nas:docs/none", "docs/other"], 'There is no "none".'),
+        (["mv", "nas:docs/a", "docs/b"], "See --overwrite."),
+        (["put", "a", "nas:docs/a"], "See --conflict."),
+        (["get", "nas:docs/a", "a"], "See --conflict."),
+        (["get", "nas:"], "A shared folder has to be named"),
+    ],
+)
+def test_refusals(here: Here, line: list[str], said: str) -> None:
+    """What cannot be done is named, and the option with which it can be."""
+    (here.folder / "a").write_bytes(b"other")
+    for name in ("a", "b"):
+        (here.shared / name).write_bytes(b"there")
+    code, text = here.type("--json", *line)
+    assert code == Exit.FAILED
+    assert said in json.loads(text)["reason"]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from lanxfer.cli.jobs import Over
 from lanxfer.cli.output import count, harmless, human_size
 from lanxfer.cli.progress import show_progress
 from lanxfer.cli.running import Run
 from lanxfer.client import Client, connect
-from lanxfer.errors import Cancelled, Exit, LanxferError
+from lanxfer.errors import Cancelled, Exists, Exit, LanxferError
 from lanxfer.fetching import FileFacts, as_row
 from lanxfer.tally import Tally
 from lanxfer.transfers import Conflict, Kind, Receipt
@@ -60,7 +60,7 @@ async def get(here: Run, over: Over, path: str, local: str, conflict: Conflict) 
     async with _device(here, over) as client:
         facts = await client.stat(path)
         if facts.kind != "folder":
-            with _shown(here, over, client, facts.size):
+            with _shown(here, over, client, facts.size), _option("--conflict"):
                 receipt = await client.get(path, local, conflict=conflict)
             return _told(here, facts.path, receipt)
         target = os.path.join(local, facts.name) if os.path.isdir(local) else local
@@ -83,7 +83,7 @@ async def put(here: Run, over: Over, path: str, local: str, conflict: Conflict) 
                 )
             return _summed(here, over, sent, "Put", began)
         size = os.path.getsize(local) if os.path.exists(local) else 0
-        with _shown(here, over, client, size):
+        with _shown(here, over, client, size), _option("--conflict"):
             receipt = await client.put(local, path, conflict=conflict)
         return _told(here, path, receipt)
 
@@ -99,7 +99,8 @@ async def rm(here: Run, over: Over, path: str, recursive: bool) -> int:
 async def mv(here: Run, over: Over, path: str, to: str, overwrite: bool) -> int:
     """Give it another name; the exit code."""
     async with _device(here, over) as client:
-        await client.move(path, to, overwrite=overwrite)
+        with _option("--overwrite"):
+            await client.move(path, to, overwrite=overwrite)
     here.out.row({"path": path, "moved": to})
     return int(Exit.OK)
 
@@ -110,6 +111,15 @@ async def mkdir(here: Run, over: Over, path: str, exist_ok: bool) -> int:
         made = await client.mkdir(path, exist_ok=exist_ok)
     here.out.row({"path": path, "made": made})
     return int(Exit.OK)
+
+
+@contextmanager
+def _option(name: str) -> Iterator[None]:
+    """Of a name that is taken it is said by which option it may be had."""
+    try:
+        yield
+    except Exists as error:
+        raise Exists(f"{error.reason} See {name}.") from error
 
 
 class _shown:

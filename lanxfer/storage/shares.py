@@ -198,7 +198,7 @@ class Share:
             facts = self._tree.look(above, path.name)
             there = self._tree.look(below, to.name)
             if facts is None:
-                raise NotFound()
+                raise NotFound(f"There is no {quoted(str(path))}.")
             if there is not None and (not overwrite or {facts.kind, there.kind} - {"file", "link"}):
                 raise Exists(f"There is a {there.kind} of that name.")
             if overwrite or not rename_new(path.name, to.name, above, below):
@@ -260,7 +260,7 @@ class Share:
         with self._changing, typed_at(path), self._folder(path.parent) as folder:
             facts = self._tree.look(folder, path.name)
             if facts is None:
-                raise NotFound()
+                raise NotFound(f"There is no {quoted(str(path))}.")
             if facts.kind != "folder":
                 os.unlink(path.name, dir_fd=folder)
             elif recursive:

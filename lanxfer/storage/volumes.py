@@ -304,7 +304,7 @@ class VolumeShare:
             self._check_way(to.parent)
             facts, there = self._place.look(path.parts), self._place.look(to.parts)
             if facts is None:
-                raise NotFound()
+                raise NotFound(f"There is no {quoted(str(path))}.")
             if there is not None and (not overwrite or {facts.kind, there.kind} - {"file", "link"}):
                 raise Exists(f"There is a {there.kind} of that name.")
             if path != to:
@@ -341,7 +341,7 @@ class VolumeShare:
             self._check_way(path.parent)
             facts = self._place.look(path.parts)
             if facts is None:
-                raise NotFound()
+                raise NotFound(f"There is no {quoted(str(path))}.")
             if facts.kind != "folder":
                 self._place.remove(path.parts)
             else:
