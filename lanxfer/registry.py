@@ -348,7 +348,7 @@ class Registry:
         for each in self._open.values():
             if id and each.snapshot.request == id and mine(each.snapshot):
                 return each
-        raise NotFound(f'No transfer {id!r} is under way; "lanxfer pending" shows what is.')
+        raise NotFound('No such transfer is under way; "lanxfer pending" shows what is.')
 
     def cancel(self, id: str, mine: Mine = everything, reason: str = "") -> Snapshot:
         """Cancel by id; done twice, or after the end, it changes nothing.

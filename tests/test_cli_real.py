@@ -467,10 +467,8 @@ class ControlTests:
         for verb in ("cancel", "pause", "resume"):
             done = nas.ask(verb, "nope")
             assert done.code == Exit.FAILED
-            said = (
-                """lanxfer: No transfer 'nope' is under way; "lanxfer pending" shows what is.\n"""
-            )
-            assert done.err == said
+            said = 'No such transfer is under way; "lanxfer pending" shows what is.'
+            assert done.err == f"lanxfer: {said}\n"
 
     def test_quiet_limit(self, nas: Serving) -> None:
         """A limit that set with --quiet is set silently, and shown where it is asked for."""

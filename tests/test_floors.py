@@ -213,7 +213,10 @@ MAY_TOUCH_DISK = {
         "os.urandom": "touches no disk",
     },
     "cli.running": {"os._exit": "touches no disk"},
-    "cli.send": {"os.path.isdir": "tells a folder from a file"},
+    "cli.send": {
+        "os.path.isdir": "tells a folder from a file",
+        "os.path.lexists": "whether a file was named where the device belongs",
+    },
     "cli.sending": {
         "os.stat": "the size of what is about to be sent",
     },
