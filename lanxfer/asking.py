@@ -11,7 +11,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from lanxfer.direct import Pieces, size_of
-from lanxfer.disk import Disk
 from lanxfer.errors import LanxferError, Lost, from_wire
 from lanxfer.exchange import Answer, Exchange
 from lanxfer.gathering import Gathered
@@ -42,13 +41,12 @@ class Asking(Reading):
     def __init__(
         self,
         session: Session,
-        disk: Disk,
         clock: IReactorTime,
         identify: Callable[[Any], Principal],
         secure: bool,
         why_lost: Callable[[Failure], LanxferError],
     ) -> None:
-        super().__init__(session, disk, clock, identify, secure, why_lost)
+        super().__init__(session, clock, identify, secure, why_lost)
         self.peer_limits: Args = {}
         self.hello: Args = {}  # what the other side answered to ours
         self.meant = False  # this side closes it, by its own will

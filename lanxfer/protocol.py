@@ -89,7 +89,8 @@ class LanxferProtocol(Asking):
         on_gone: Callable[[LanxferProtocol], None] = lambda protocol: None,
         why_lost: Callable[[Failure], LanxferError] = lambda reason: Lost(),
     ) -> None:
-        super().__init__(session, disk, clock, identify, secure, why_lost)
+        super().__init__(session, clock, identify, secure, why_lost)
+        self._disk = disk
         self.on_first_line: Callable[[], None] | None = None
         self.on_known: Callable[[Principal], None] | None = None
         self._node = node

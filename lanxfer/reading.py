@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from lanxfer.calls import IncomingCall
 from lanxfer.disk import Disk
-from lanxfer.errors import LanxferError
 from lanxfer.gathering import FIRST, Gathered
 from lanxfer.lifetime import Lifetime
-from lanxfer.policy import Principal
-from lanxfer.sessions import Session
 from lanxfer.wire.packets import Drop, Packet
 
 
 class Reading(Lifetime):
     """A connection whose packets have bodies; it is told by ``take`` what each means."""
 
-    def __init__(
-        self,
-        session: Session,
-        disk: Disk,
-        clock: IReactorTime,
-        identify: Callable[[Any], Principal],
-        secure: bool,
-        why_lost: Callable[[Failure], LanxferError],
-    ) -> None:
-        super().__init__(session, clock, identify, secure, why_lost)
-        self._disk = disk
-        self._sink: Callable[[bytes], None] | None = None
-        self._body_done: Callable[[], None] | None = None
-        self._into: IncomingCall | Gathered | None = None  # to where the body may be read
-        self._parts_follow = False
-        self._body_since = 0.0
+    _disk: Disk
+    _sink: Callable[[bytes], None] | None = None
+    _body_done: Callable[[], None] | None = None
+    _into: IncomingCall | Gathered | None = None
+    """To where the body may be read."""
+    _parts_follow = False
+    _body_since = 0.0
 
     def take(self, packet: Packet | Drop | None) -> None:
         """What a line means, or its absence (``Session.implied``)."""

@@ -523,6 +523,26 @@ class ReachTests:
             theirs.say(say(Part(2, 0, 9), b"x" * 9, end(2, b"x" * 9)))
             assert answers(theirs) == {2: "ok"}
 
+    @pytest.mark.parametrize("standing", [Standing.LOCAL, Standing.PEER, Standing.USER])
+    def test_queue_of_the_owner(self, standing: Standing) -> None:
+        """What waits in the owner's queue is given up for the owner, and for nobody else."""
+        # covers: L01
+        asked: list[str] = []
+
+        async def unqueued(id: str) -> bool:
+            asked.append(id)
+            return id == "queued01"
+
+        pair = Pair()
+        pair.there.unqueued = unqueued
+        pair.principal = Principal(standing, "x", "x")
+        dialogue = hello(pair)
+        ids = {2: "queued01", 3: "queued02"}
+        dialogue.say(*(say(Do(number, "cancel_request", {"id": id})) for number, id in ids.items()))
+        owner = standing is Standing.LOCAL
+        assert answers(dialogue) == {2: "ok" if owner else "not-found", 3: "not-found"}
+        assert asked == (["queued01", "queued02"] if owner else [])
+
     def test_watching_others(self) -> None:
         """Who watches hears nothing of what is another's."""
         # covers: L02
